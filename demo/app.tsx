@@ -1,0 +1,125 @@
+/** The whole page: decides what is shown when, and what the buttons do. Owns no chat and no model state. */
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import type { Engine } from '../src/index';
+import { Composer } from './components/composer';
+import { DropZone } from './components/drop-zone';
+import { Header } from './components/header';
+import { LoadFailure } from './components/load-failure';
+import { LoadProgress } from './components/load-progress';
+import { MessageList } from './components/message-list';
+import { SettingsDialog } from './components/settings-dialog';
+import { Welcome } from './components/welcome';
+import type { Conversation } from './conversation';
+import { readExpertPercent, writeExpertPercent } from './expert-budget';
+import type { ModelChoice, ModelSession } from './model-session';
+import { useObservable } from './observable';
+
+interface AppProps {
+  readonly engine: Engine;
+  readonly session: ModelSession;
+  readonly conversation: Conversation;
+}
+
+export function App({ engine, session, conversation }: AppProps) {
+  const model = useObservable(session);
+  const { turns, answering } = useObservable(conversation);
+  const [expertPercent, setExpertPercent] = useState(readExpertPercent);
+  const [settingsOpen, setSettingsOpen] = useState(false);
+  const [draft, setDraft] = useState('');
+  const input = useRef<HTMLTextAreaElement>(null);
+  const ready = model.status === 'ready';
+
+  const load = useCallback(
+    async (choice: ModelChoice, percent: number) => {
+      await conversation.stop();
+      await session.load(choice, percent);
+    },
+    [conversation, session],
+  );
+  useEffect(() => {
+    void load({ kind: 'embedded' }, expertPercent);
+  }, [load]);
+
+  const loadFile = async (file: File) => {
+    setSettingsOpen(false);
+    await conversation.clear();
+    await load({ kind: 'file', file }, expertPercent);
+  };
+  const changeBudget = (percent: number) => {
+    setExpertPercent(percent);
+    writeExpertPercent(percent);
+    void load(model.choice, percent);
+  };
+  const reloadAndRetry = async () => {
+    await load(model.choice, expertPercent);
+    if (session.value.status === 'ready') await conversation.retry();
+  };
+  const ask = (text: string) => {
+    setDraft('');
+    void conversation.ask(text);
+    input.current?.focus();
+  };
+  const startNewChat = async (firstQuestion?: string) => {
+    await conversation.clear();
+    if (firstQuestion === undefined) input.current?.focus();
+    else ask(firstQuestion);
+  };
+  const stop = () => {
+    void conversation.stop();
+    input.current?.focus();
+  };
+
+  return (
+    <DropZone onFile={loadFile}>
+      <Header
+        model={model}
+        canClear={turns.length > 0}
+        onNewChat={() => void startNewChat()}
+        onSettings={() => setSettingsOpen(true)}
+      />
+      <main>
+        {turns.length > 0 && (
+          <MessageList
+            turns={turns}
+            contextLength={ready ? model.model.contextLength : null}
+            onRetry={() => void conversation.retry()}
+            onReloadAndRetry={() => void reloadAndRetry()}
+            onNewChat={(question) => void startNewChat(question)}
+          />
+        )}
+        {model.status === 'loading' && <LoadProgress choice={model.choice} steps={model.steps} />}
+        {model.status === 'failed' && (
+          <LoadFailure
+            error={model.error}
+            choice={model.choice}
+            onRetry={() => void load(model.choice, expertPercent)}
+            onEmbedded={() => void load({ kind: 'embedded' }, expertPercent)}
+          />
+        )}
+        {ready && turns.length === 0 && <Welcome model={model} onAsk={ask} onSettings={() => setSettingsOpen(true)} />}
+      </main>
+      <Composer
+        input={input}
+        draft={draft}
+        ready={ready}
+        answering={answering}
+        onDraft={setDraft}
+        onAsk={ask}
+        onStop={stop}
+      />
+      <SettingsDialog
+        open={settingsOpen}
+        engine={engine}
+        model={model}
+        expertPercent={expertPercent}
+        onClose={() => setSettingsOpen(false)}
+        onBudget={changeBudget}
+        onFile={loadFile}
+        onEmbedded={() => {
+          setSettingsOpen(false);
+          void conversation.clear().then(() => load({ kind: 'embedded' }, expertPercent));
+        }}
+      />
+    </DropZone>
+  );
+}

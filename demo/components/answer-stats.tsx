@@ -1,0 +1,60 @@
+/** What an answer costs: live while it streams, the engine's totals when it is done. */
+import type { Answer } from '../conversation';
+import { formatBytes, formatCount, formatPercent } from '../numbers';
+
+interface Figure {
+  readonly name: string;
+  readonly value: string;
+  readonly title: string;
+}
+
+export function AnswerStats({ answer }: { readonly answer: Answer }) {
+  const figures = getFigures(answer);
+  if (figures.length === 0) return null;
+  return (
+    <dl class="stats" aria-label="Statistics of this answer" aria-live="off">
+      {figures.map(({ name, value, title }) => (
+        <div key={name} title={title}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+function getFigures({ live, result }: Answer): Figure[] {
+  if (!live) return [];
+  const stats = result?.stats;
+  const figures: Figure[] = [];
+  const tokensPerSecond =
+    stats && stats.decodeMs > 0 ? (stats.generatedTokens / stats.decodeMs) * 1000 : live.tokensPerSecond;
+  if (tokensPerSecond !== null) {
+    figures.push({ name: 'tokens/s', value: tokensPerSecond.toFixed(1), title: 'Speed of the answer’s tokens' });
+  }
+  figures.push(
+    { name: 'tokens', value: formatCount(stats?.generatedTokens ?? live.tokens), title: 'Tokens written' },
+    {
+      name: 'experts on the GPU',
+      value: formatPercent(live.residentShare),
+      title: 'Share of all experts that are resident',
+    },
+    {
+      name: 'hit rate',
+      value: formatPercent(stats?.hitRate ?? live.hitRate),
+      title: 'Share of the needed experts that were already on the GPU',
+    },
+  );
+  if (stats) {
+    const { demand, useful, wasted } = stats.uploadBytes;
+    figures.push(
+      {
+        name: 'faults',
+        value: formatCount(stats.faultingLayers),
+        title: 'How often a layer had to wait for an expert that was not on the GPU',
+      },
+      { name: 'paged in', value: formatBytes(demand + useful + wasted), title: 'Bytes of experts copied to the GPU' },
+    );
+  }
+  return figures;
+}

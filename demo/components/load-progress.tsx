@@ -1,0 +1,84 @@
+/** The three steps of a load, with bytes or pieces done of how many. */
+import type { LoadSteps, ModelChoice } from '../model-session';
+import { formatBytes } from '../numbers';
+
+interface LoadProgressProps {
+  readonly choice: ModelChoice;
+  readonly steps: LoadSteps;
+}
+
+interface Step {
+  readonly label: string;
+  readonly done: number;
+  readonly total: number;
+  readonly text: string;
+  /** Whether a later step has begun. */
+  readonly passed: boolean;
+  readonly begun: boolean;
+}
+
+export function LoadProgress({ choice, steps }: LoadProgressProps) {
+  const list = getSteps(steps);
+  const current = list.find((step) => step.begun && !step.passed);
+  return (
+    <section class="card load" aria-label="Loading the model">
+      <h2>{choice.kind === 'file' ? `Loading ${choice.file.name}` : 'Getting the model ready'}</h2>
+      <p class="quiet">
+        {choice.kind === 'file'
+          ? 'It is cut into pages and kept in this browser, so the next time is faster.'
+          : 'The first visit installs it into this browser; after that it only loads.'}
+      </p>
+      <ol>
+        {list.map((step) => (
+          <li key={step.label} data-state={step.passed ? 'passed' : step.begun ? 'current' : 'waiting'}>
+            <span class="step-label">{step.label}</span>
+            <span class="step-text">{step.text}</span>
+            <progress
+              aria-label={step.label}
+              max={Math.max(step.total, 1)}
+              value={step.passed ? step.total || 1 : step.done}
+            />
+          </li>
+        ))}
+      </ol>
+      {/* Steps are announced, their numbers are not: they change too fast to be read out. */}
+      <p class="visually-hidden" role="status">
+        {current?.label}
+      </p>
+    </section>
+  );
+}
+
+function getSteps({ install, weights, compile }: LoadSteps): Step[] {
+  const later = { install: Boolean(weights || compile), weights: Boolean(compile) };
+  return [
+    {
+      label: 'Install into this browser',
+      done: install?.doneBytes ?? 0,
+      total: install?.totalBytes ?? 0,
+      text: install
+        ? `${formatBytes(install.doneBytes)} of ${formatBytes(install.totalBytes)}`
+        : later.install
+          ? 'already installed'
+          : 'looking…',
+      passed: later.install,
+      begun: true,
+    },
+    {
+      label: 'Weights to the GPU',
+      done: weights?.doneBytes ?? 0,
+      total: weights?.totalBytes ?? 0,
+      text: weights ? `${formatBytes(weights.doneBytes)} of ${formatBytes(weights.totalBytes)}` : '',
+      passed: later.weights && weights?.doneBytes === weights?.totalBytes,
+      begun: Boolean(weights),
+    },
+    {
+      label: 'Shaders',
+      done: compile?.done ?? 0,
+      total: compile?.total ?? 0,
+      text: compile ? `${compile.done} of ${compile.total} compiled` : '',
+      passed: Boolean(compile && compile.done === compile.total),
+      begun: Boolean(compile),
+    },
+  ];
+}

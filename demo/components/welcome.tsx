@@ -1,0 +1,75 @@
+/** The empty chat: what this is, what it can and cannot do, and questions to begin with. */
+import type { ModelState } from '../model-session';
+import { formatSeconds } from '../numbers';
+
+/** What the small model was trained on: everyday tasks and small talk. */
+const suggestions = [
+  { label: 'Book a table', text: 'I want to book a table for two at an Italian restaurant tonight.' },
+  { label: 'Find a flight', text: 'Can you find me a flight to Paris on Monday?' },
+  { label: 'Order a coffee', text: 'Hi, I would like to order a large latte with oat milk, please.' },
+  { label: 'Music', text: 'What kind of music do you like?' },
+  { label: 'Films', text: 'Have you seen any good movies lately?' },
+  { label: 'Say hello', text: 'Hi, how are you today?' },
+] as const;
+
+interface WelcomeProps {
+  readonly model: Extract<ModelState, { readonly status: 'ready' }>;
+  readonly onAsk: (text: string) => void;
+  readonly onSettings: () => void;
+}
+
+export function Welcome({ model, onAsk, onSettings }: WelcomeProps) {
+  const { experts, slotsPerLayer, moeLayers, expertsPerToken, name, installed } = model.model;
+  const embedded = model.choice.kind === 'embedded';
+  return (
+    <section class="welcome" aria-label="Welcome">
+      <h2>A Mixture-of-Experts model, running in this tab</h2>
+      <p>
+        Nothing you type leaves your computer. Each of the model’s {moeLayers} layers has {experts} experts and uses{' '}
+        {expertsPerToken} of them per token. {getPagingText(slotsPerLayer, experts)}
+      </p>
+      {embedded ? (
+        <p>
+          This one is a <strong>small demonstration model</strong> of 22 million parameters. It speaks simple English,
+          can play through everyday dialogues, knows almost nothing, and cannot count.{' '}
+          <button type="button" class="link" onClick={onSettings}>
+            Load a real one
+          </button>
+          : any OLMoE model in a GGUF file.
+        </p>
+      ) : (
+        <p>
+          You loaded <strong>{name}</strong> from a file; it is kept in this browser until you remove it.
+        </p>
+      )}
+      {!model.model.hasChatTemplate && (
+        <p class="note">This file has no chat template: the model continues your text instead of answering it.</p>
+      )}
+      {model.warnings.map((warning) => (
+        <p class="note" key={warning}>
+          {warning}
+        </p>
+      ))}
+      <ul class="suggestions">
+        {suggestions.map(({ label, text }) => (
+          <li key={label}>
+            <button type="button" onClick={() => onAsk(text)}>
+              <strong>{label}</strong>
+              <span class="suggestion-text">{text}</span>
+            </button>
+          </li>
+        ))}
+      </ul>
+      <p class="quiet" data-installed={installed}>
+        {installed
+          ? `Installed into this browser and loaded in ${formatSeconds(model.loadMs)}.`
+          : `Already installed in this browser; loaded in ${formatSeconds(model.loadMs)}.`}
+      </p>
+    </section>
+  );
+}
+
+function getPagingText(slotsPerLayer: number, experts: number): string {
+  if (slotsPerLayer >= experts) return 'All of them are on the GPU.';
+  return `Only ${slotsPerLayer} of the ${experts} are on the GPU at a time; the others are paged in from browser storage when needed, and the answer stays the same to the last bit.`;
+}

@@ -1,0 +1,187 @@
+/**
+ * The turns of one chat and the answer that is being written.
+ * Owns which turns exist and what is sent to the engine; never renders. Changes at most once per animation frame while
+ * an answer streams.
+ */
+import type { ChatMessage, Engine, EngineError, GenerateEvent, GenerateRequest, GenerateResult } from '../src/index';
+import { Observable } from './observable';
+import { asEngineError } from './thrown';
+
+export interface Question {
+  readonly role: 'user';
+  readonly id: number;
+  readonly text: string;
+}
+
+/** Measured while the answer streams; the engine's own totals come with the result. */
+export interface LiveStats {
+  readonly tokens: number;
+  /** Null until there are two tokens to measure between. */
+  readonly tokensPerSecond: number | null;
+  /** Share of the experts' pages on the GPU, 0 to 1. */
+  readonly residentShare: number;
+  /** Share of the needed pages that were there, 0 to 1. */
+  readonly hitRate: number;
+}
+
+export interface Answer {
+  readonly role: 'assistant';
+  readonly id: number;
+  readonly text: string;
+  readonly phase: 'reading' | 'writing' | 'done' | 'stopped' | 'failed';
+  /** Prompt tokens computed so far. */
+  readonly prefill: { readonly done: number; readonly total: number } | null;
+  readonly live: LiveStats | null;
+  readonly result: GenerateResult | null;
+  readonly error: EngineError | null;
+}
+
+export interface ConversationState {
+  /** Question and answer in turn. */
+  readonly turns: ReadonlyArray<Question | Answer>;
+  readonly answering: boolean;
+}
+
+const MAX_ANSWER_TOKENS = 256;
+const TEMPERATURE = 0.6;
+const TOP_P = 0.9;
+
+export interface ConversationOptions {
+  readonly engine: Engine;
+  /** Whether the model's file has a chat template; without one it only continues the last question's text. */
+  readonly hasChatTemplate: () => boolean;
+  /** Calls back before the next repaint. */
+  readonly onNextFrame?: (callback: () => void) => void;
+}
+
+export class Conversation extends Observable<ConversationState> {
+  readonly #options: Required<ConversationOptions>;
+  #nextId = 1;
+  #current: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
+
+  constructor(options: ConversationOptions) {
+    super({ turns: [], answering: false });
+    this.#options = { onNextFrame: (callback) => requestAnimationFrame(callback), ...options };
+  }
+
+  /** Asks; does nothing while an answer is being written. Resolves when the answer has ended, however it did. */
+  ask(text: string): Promise<void> {
+    const question: Question = { role: 'user', id: this.#nextId++, text };
+    return this.#answer([...this.value.turns, question]);
+  }
+
+  /** Asks the last question again, in place of its answer. */
+  retry(): Promise<void> {
+    const { turns } = this.value;
+    return this.#answer(turns.at(-1)?.role === 'assistant' ? turns.slice(0, -1) : turns);
+  }
+
+  /** Stops the answer, keeping what is written; resolves when the engine has stopped. */
+  async stop(): Promise<void> {
+    this.#current?.controller.abort();
+    await this.#current?.ended;
+  }
+
+  /** Stops, and forgets every turn. */
+  async clear(): Promise<void> {
+    await this.stop();
+    this.set({ turns: [], answering: false });
+  }
+
+  #answer(asked: ReadonlyArray<Question | Answer>): Promise<void> {
+    if (this.#current || asked.at(-1)?.role !== 'user') return Promise.resolve();
+    const controller = new AbortController();
+    const ended = this.#stream(asked, controller.signal).finally(() => {
+      this.#current = null;
+    });
+    this.#current = { controller, ended };
+    return ended;
+  }
+
+  async #stream(asked: ReadonlyArray<Question | Answer>, signal: AbortSignal): Promise<void> {
+    let answer: Answer = {
+      role: 'assistant',
+      id: this.#nextId++,
+      text: '',
+      phase: 'reading',
+      prefill: null,
+      live: null,
+      result: null,
+      error: null,
+    };
+    let ended = false;
+    let frameAsked = false;
+    const show = () => {
+      frameAsked = false;
+      this.set({ turns: [...asked, answer], answering: !ended });
+    };
+    const showSoon = () => {
+      if (frameAsked) return;
+      frameAsked = true;
+      this.#options.onNextFrame(() => {
+        if (!ended) show();
+      });
+    };
+    show();
+    const clock = new TokenClock();
+    try {
+      for await (const event of this.#options.engine.generate(this.#getRequest(asked), signal)) {
+        answer = advance(answer, event, clock);
+        showSoon();
+      }
+      answer = { ...answer, phase: 'done' };
+    } catch (thrown) {
+      const error = asEngineError(thrown);
+      answer = error.code === 'ABORTED' ? { ...answer, phase: 'stopped' } : { ...answer, phase: 'failed', error };
+    }
+    ended = true;
+    show();
+  }
+
+  #getRequest(asked: ReadonlyArray<Question | Answer>): GenerateRequest {
+    const seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+    const settings = { maxTokens: MAX_ANSWER_TOKENS, sampling: { temperature: TEMPERATURE, topP: TOP_P, seed } };
+    if (this.#options.hasChatTemplate()) return { messages: getMessages(asked), ...settings };
+    return { prompt: asked.at(-1)?.text ?? '', ...settings };
+  }
+}
+
+/** The turns as the model gets them: a question that was left without an answer is left out with it. */
+export function getMessages(turns: ReadonlyArray<Question | Answer>): ChatMessage[] {
+  return turns.flatMap((turn, index) => {
+    const answer = turn.role === 'user' ? turns[index + 1] : turn;
+    if (answer && answer.text === '') return [];
+    return [{ role: turn.role, content: turn.text }];
+  });
+}
+
+function advance(answer: Answer, event: GenerateEvent, clock: TokenClock): Answer {
+  switch (event.type) {
+    case 'prefill':
+      return { ...answer, prefill: { done: event.done, total: event.total } };
+    case 'token': {
+      const { residentShare, hitRate } = event;
+      const live = { ...clock.count(), residentShare, hitRate };
+      return { ...answer, text: answer.text + event.text, phase: 'writing', live };
+    }
+    case 'done':
+      return { ...answer, text: event.result.text, result: event.result };
+  }
+}
+
+/** Tokens per second between the first token and the latest. */
+class TokenClock {
+  #tokens = 0;
+  #firstMs = 0;
+
+  count(): Pick<LiveStats, 'tokens' | 'tokensPerSecond'> {
+    const nowMs = performance.now();
+    this.#tokens += 1;
+    if (this.#tokens === 1) this.#firstMs = nowMs;
+    const elapsedMs = nowMs - this.#firstMs;
+    return {
+      tokens: this.#tokens,
+      tokensPerSecond: elapsedMs > 0 ? ((this.#tokens - 1) / elapsedMs) * 1000 : null,
+    };
+  }
+}

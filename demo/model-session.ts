@@ -1,0 +1,96 @@
+/**
+ * Which model is loaded, or how far loading has come.
+ * Owns the order of loads: a new one aborts the one before it. Never generates.
+ */
+import { type Engine, EngineError, type LoadedModel, type LoadProgress, type ModelSource } from '../src/index';
+import { Observable } from './observable';
+import { asEngineError } from './thrown';
+
+/** The model that is served with the page, or a GGUF file of the user's. */
+export type ModelChoice = { readonly kind: 'embedded' } | { readonly kind: 'file'; readonly file: File };
+
+type Steps = Extract<LoadProgress, { readonly phase: 'install' | 'weights' | 'compile' }>;
+
+/** The latest report of each step of a load; a step that is absent has not begun, or is not needed. */
+export type LoadSteps = { readonly [P in Steps['phase']]?: Extract<Steps, { readonly phase: P }> };
+
+export type ModelState =
+  | { readonly status: 'loading'; readonly choice: ModelChoice; readonly steps: LoadSteps }
+  | {
+      readonly status: 'ready';
+      readonly choice: ModelChoice;
+      readonly model: LoadedModel;
+      readonly loadMs: number;
+      readonly warnings: readonly string[];
+    }
+  | { readonly status: 'failed'; readonly choice: ModelChoice; readonly error: EngineError };
+
+export class ModelSession extends Observable<ModelState> {
+  readonly #engine: Engine;
+  #current: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
+
+  constructor(engine: Engine) {
+    super({ status: 'loading', choice: { kind: 'embedded' }, steps: {} });
+    this.#engine = engine;
+  }
+
+  /** Loads `choice` with this share of its experts on the GPU; resolves when it is ready, failed or replaced. */
+  load(choice: ModelChoice, expertPercent: number): Promise<void> {
+    const before = this.#current;
+    before?.controller.abort();
+    const controller = new AbortController();
+    this.set({ status: 'loading', choice, steps: {} });
+    const ended = (before?.ended ?? Promise.resolve()).then(() => this.#run(choice, expertPercent, controller.signal));
+    this.#current = { controller, ended };
+    return ended;
+  }
+
+  async #run(choice: ModelChoice, expertPercent: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const startMs = performance.now();
+    const warnings: string[] = [];
+    let steps: LoadSteps = {};
+    const report = (progress: LoadProgress) => {
+      if (signal.aborted) return;
+      if (progress.phase === 'warning') {
+        warnings.push(progress.message);
+        return;
+      }
+      steps = { ...steps, [progress.phase]: progress };
+      this.set({ status: 'loading', choice, steps });
+    };
+    try {
+      assertWebGpu();
+      const source = await readSource(choice, signal);
+      const options = { expertBudget: { percent: expertPercent } };
+      const model = await this.#engine.load(source, options, report, signal);
+      if (signal.aborted) return;
+      this.set({ status: 'ready', choice, model, loadMs: performance.now() - startMs, warnings });
+    } catch (thrown) {
+      if (!signal.aborted) this.set({ status: 'failed', choice, error: asEngineError(thrown) });
+    }
+  }
+}
+
+/** Said before anything is downloaded; whether there is an adapter too, the engine finds out. */
+function assertWebGpu(): void {
+  if (!('gpu' in navigator))
+    throw new EngineError('NO_WEBGPU', 'This page runs the model on WebGPU, which is not here.');
+}
+
+/** The embedded model's address is in a file beside it, so that another model is another file and not another page. */
+async function readSource(choice: ModelChoice, signal: AbortSignal): Promise<ModelSource> {
+  if (choice.kind === 'file') return { kind: 'file', file: choice.file, name: choice.file.name };
+  const pointer = new URL('models/default.json', document.baseURI);
+  let url: unknown;
+  try {
+    const response = await fetch(pointer, { signal });
+    if (!response.ok) throw new Error(`HTTP status ${response.status}`);
+    ({ url } = await response.json());
+  } catch (cause) {
+    const message = `The address of the embedded model could not be read from ${pointer.pathname} (${cause}). Try again.`;
+    throw new EngineError('NETWORK', message, { cause });
+  }
+  if (typeof url !== 'string') throw new EngineError('NETWORK', `${pointer.pathname} names no "url" of a model.`);
+  return { kind: 'url', url: new URL(url, document.baseURI).href };
+}

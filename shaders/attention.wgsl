@@ -1,0 +1,80 @@
+// out[row, head, :] = softmax over positions p <= own of (q[row, head] . k[p] * SCALE), times v[p]
+//
+// Online softmax over chunks of positions, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135).
+// Bindings: qkv [rows, Q + 2 KV] f32 (its q part); k_cache, v_cache [kv heads, context, HEAD_DIM] f32;
+// out [rows, heads, HEAD_DIM] f32.
+// Grid: (heads, rows). One workgroup per head and row: the sums' order depends on the position alone.
+// Assumes HEAD_DIM % 4 == 0.
+override WORKGROUP_SIZE: u32;
+override CHUNK: u32;
+override HEADS: u32;
+override KV_HEADS: u32;
+override HEAD_DIM: u32;
+override CONTEXT: u32;
+override SCALE: f32;
+
+const LOWEST = -3.4028234e38;
+
+@group(0) @binding(0) var<uniform> alive_from: u32;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> k_cache: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> v_cache: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> control: array<u32>;
+
+var<workgroup> scores: array<f32, CHUNK>;
+var<workgroup> mixed: array<vec4<f32>, HEAD_DIM / 4u>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (control[FAULT_LAYER] < alive_from) {
+    return;
+  }
+  let quads = HEAD_DIM / 4u;
+  let head = group.x;
+  let cache = head / (HEADS / KV_HEADS) * CONTEXT * quads;
+  let q = group.y * (HEADS + 2u * KV_HEADS) * quads + head * quads;
+  let positions = step.position + group.y + 1u;
+
+  for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
+    mixed[d] = vec4<f32>(0.0);
+  }
+  var highest = LOWEST;
+  var weight = 0.0;
+  for (var start = 0u; start < positions; start += CHUNK) {
+    let count = min(CHUNK, positions - start);
+    var own_highest = LOWEST;
+    for (var i = lane; i < count; i += WORKGROUP_SIZE) {
+      let k = cache + (start + i) * quads;
+      var sum = 0.0;
+      for (var d = 0u; d < quads; d++) {
+        sum += dot(qkv[q + d], k_cache[k + d]);
+      }
+      scores[i] = sum * SCALE;
+      own_highest = max(own_highest, sum * SCALE);
+    }
+    let new_highest = max(highest, reduce_max(own_highest, lane));
+    var own_weight = 0.0;
+    for (var i = lane; i < count; i += WORKGROUP_SIZE) {
+      scores[i] = exp(scores[i] - new_highest);
+      own_weight += scores[i];
+    }
+    let fade = exp(highest - new_highest);
+    weight = weight * fade + reduce_sum(vec4<f32>(own_weight, 0.0, 0.0, 0.0), lane).x;
+    highest = new_highest;
+    workgroupBarrier(); // every lane's scores are there
+    for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
+      var sum = mixed[d] * fade;
+      for (var i = 0u; i < count; i++) {
+        sum += scores[i] * v_cache[cache + (start + i) * quads + d];
+      }
+      mixed[d] = sum;
+    }
+    workgroupBarrier(); // scores may be written again
+  }
+  let at = (group.y * HEADS + head) * quads;
+  for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
+    out[at + d] = mixed[d] / weight;
+  }
+}

@@ -1,0 +1,51 @@
+// residual[row] += sum over ranks, in router order, of weight[rank] * outputs[row, rank];
+// x[row] = residual[row] / rms(residual[row]) * norm: what the next layer, or the head, reads
+//
+// Bindings: outputs [rows, TOP_K, HIDDEN] f32; route_weights [MoE layers, rows, TOP_K] f32;
+// residual, x [rows, HIDDEN] f32; norm [HIDDEN] f32.
+// Grid: (rows). One workgroup per row. Row 0 counts the layer as executed. Assumes HIDDEN % 4 == 0.
+override WORKGROUP_SIZE: u32;
+override HIDDEN: u32;
+override TOP_K: u32;
+override EPSILON: f32;
+
+@group(0) @binding(0) var<uniform> moe_layer: u32;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> outputs: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> route_weights: array<f32>;
+@group(0) @binding(4) var<storage, read_write> residual: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> norm: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> control: array<atomic<u32>>;
+
+var<workgroup> fault: u32;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (lane == 0u) {
+    fault = atomicLoad(&control[FAULT_LAYER]);
+  }
+  if (workgroupUniformLoad(&fault) <= moe_layer) {
+    return;
+  }
+  let quads = HIDDEN / 4u;
+  let row = group.x * quads;
+  let weights = (moe_layer * step.rows + group.x) * TOP_K;
+  var squares = 0.0;
+  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+    var mixed = vec4<f32>(0.0);
+    for (var rank = 0u; rank < TOP_K; rank++) {
+      mixed += route_weights[weights + rank] * outputs[(group.x * TOP_K + rank) * quads + i];
+    }
+    let value = residual[row + i] + mixed;
+    residual[row + i] = value;
+    squares += dot(value, value);
+  }
+  let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
+  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+    x[row + i] = residual[row + i] * scale * norm[i];
+  }
+  if (lane == 0u && group.x == 0u) {
+    atomicAdd(&control[LAYERS_EXECUTED], 1u);
+  }
+}

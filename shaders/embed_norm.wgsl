@@ -1,0 +1,40 @@
+// residual[row, :] = E[tokens[row], :];  x[row, :] = residual[row, :] / rms(residual[row, :]) * norm
+//
+// Bindings: E [vocabulary part, hidden] quantised in place; tokens [rows] u32; norm [hidden] f32;
+// residual, x [rows, hidden] f32.
+// Grid: (rows). One workgroup per row. A large table lies in several buffers: a dispatch makes the rows whose token it has.
+override WORKGROUP_SIZE: u32;
+override HIDDEN: u32;
+override EPSILON: f32;
+
+struct Part {
+  first_token: u32,
+  tokens: u32,
+}
+
+@group(0) @binding(0) var<uniform> part: Part;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> tokens: array<u32>;
+@group(0) @binding(3) var<storage, read> norm: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> residual: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> x: array<vec4<f32>>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn embed_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let quads = HIDDEN / 4u;
+  let token = tokens[group.x] - part.first_token; // wraps around below the part
+  if (token >= part.tokens) {
+    return;
+  }
+  let out = group.x * quads;
+  var squares = 0.0;
+  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+    let value = block_quad(0u, part.tokens * HIDDEN / 32u, token * (HIDDEN / 32u) + i / 8u, i % 8u);
+    residual[out + i] = value;
+    squares += dot(value, value);
+  }
+  let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
+  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+    x[out + i] = residual[out + i] * scale * norm[i];
+  }
+}

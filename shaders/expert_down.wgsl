@@ -1,0 +1,73 @@
+// outputs[row, rank, :] = D act[row, rank, :], D that of the expert that the row chose at this rank
+//
+// Outputs stay apart by rank: combine_norm sums them in router order, whatever order they were made in.
+// Bindings: weights: the slots of one layer, each a page [gate | up | down] quantised in place; act [rows, TOP_K, WIDTH];
+// route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS]; outputs [rows, TOP_K, HIDDEN] f32.
+// Grid: (ceil(HIDDEN / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out.
+// Assumes WIDTH % 32 == 0.
+override WORKGROUP_SIZE: u32;
+override TILES: u32;
+override EXPERTS: u32;
+override TOP_K: u32;
+override HIDDEN: u32;
+override WIDTH: u32;
+
+struct Pool {
+  moe_layer: u32,
+  first_slot: u32, // of the slots in this buffer
+  slots: u32,
+  page_quads: u32, // size of a page in vec4s
+  gate_base: u32, // first vec4 of each matrix in a page
+  up_base: u32,
+  down_base: u32,
+}
+
+@group(0) @binding(0) var<uniform> pool: Pool;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> act: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> route_ids: array<u32>;
+@group(0) @binding(5) var<storage, read> page_table: array<u32>;
+@group(0) @binding(6) var<storage, read_write> outputs: array<f32>;
+@group(0) @binding(7) var<storage, read> control: array<u32>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (control[FAULT_LAYER] <= pool.moe_layer) {
+    return;
+  }
+  let choice = group.z * TOP_K + group.y;
+  let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
+  let slot = page_table[pool.moe_layer * EXPERTS + expert] - pool.first_slot; // ABSENT stays out of range
+  if (slot >= pool.slots) {
+    return;
+  }
+  let base = slot * pool.page_quads + pool.down_base;
+  let blocks = WIDTH / 32u;
+  for (var tile = 0u; tile < TILES; tile++) {
+    let first = (group.x * TILES + tile) * 4u;
+    if (first >= HIDDEN) {
+      break;
+    }
+    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HIDDEN - 1u)) * blocks;
+    var sum = vec4<f32>(0.0);
+    for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
+      var xs: array<vec4<f32>, 8>;
+      for (var i = 0u; i < 8u; i++) {
+        xs[i] = act[(choice * blocks + block) * 8u + i];
+      }
+      sum += vec4<f32>(
+        block_dot(base, HIDDEN * blocks, r.x + block, &xs),
+        block_dot(base, HIDDEN * blocks, r.y + block, &xs),
+        block_dot(base, HIDDEN * blocks, r.z + block, &xs),
+        block_dot(base, HIDDEN * blocks, r.w + block, &xs),
+      );
+    }
+    let total = reduce_sum(sum, lane);
+    if (lane == 0u) {
+      for (var i = 0u; i < min(4u, HIDDEN - first); i++) {
+        outputs[choice * HIDDEN + first + i] = total[i];
+      }
+    }
+  }
+}

@@ -1,0 +1,84 @@
+// act[row, rank, :] = silu(G x[row]) * (U x[row]), G and U those of the expert that the row chose at this rank
+//
+// Bindings: weights: the slots of one layer, each a page [gate | up | down] quantised in place; x [rows, hidden] f32;
+// route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS]; act [rows, TOP_K, WIDTH] f32.
+// Grid: (ceil(WIDTH / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out:
+// the fault path or another dispatch makes it. Assumes hidden % 32 == 0.
+override WORKGROUP_SIZE: u32;
+override TILES: u32;
+override EXPERTS: u32;
+override TOP_K: u32;
+override HIDDEN: u32;
+override WIDTH: u32;
+
+struct Pool {
+  moe_layer: u32,
+  first_slot: u32, // of the slots in this buffer
+  slots: u32,
+  page_quads: u32, // size of a page in vec4s
+  gate_base: u32, // first vec4 of each matrix in a page
+  up_base: u32,
+  down_base: u32,
+}
+
+@group(0) @binding(0) var<uniform> pool: Pool;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> route_ids: array<u32>;
+@group(0) @binding(5) var<storage, read> page_table: array<u32>;
+@group(0) @binding(6) var<storage, read_write> act: array<f32>;
+@group(0) @binding(7) var<storage, read> control: array<u32>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (control[FAULT_LAYER] <= pool.moe_layer) {
+    return;
+  }
+  let choice = group.z * TOP_K + group.y;
+  let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
+  let slot = page_table[pool.moe_layer * EXPERTS + expert] - pool.first_slot; // ABSENT stays out of range
+  if (slot >= pool.slots) {
+    return;
+  }
+  let page = slot * pool.page_quads;
+  let blocks = HIDDEN / 32u;
+  for (var tile = 0u; tile < TILES; tile++) {
+    let first = (group.x * TILES + tile) * 4u;
+    if (first >= WIDTH) {
+      break;
+    }
+    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(WIDTH - 1u)) * blocks;
+    var gate = vec4<f32>(0.0);
+    var up = vec4<f32>(0.0);
+    for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
+      var xs: array<vec4<f32>, 8>;
+      for (var i = 0u; i < 8u; i++) {
+        xs[i] = x[(group.z * blocks + block) * 8u + i];
+      }
+      let b = r + block;
+      let g = page + pool.gate_base;
+      gate += vec4<f32>(
+        block_dot(g, WIDTH * blocks, b.x, &xs),
+        block_dot(g, WIDTH * blocks, b.y, &xs),
+        block_dot(g, WIDTH * blocks, b.z, &xs),
+        block_dot(g, WIDTH * blocks, b.w, &xs),
+      );
+      let u = page + pool.up_base;
+      up += vec4<f32>(
+        block_dot(u, WIDTH * blocks, b.x, &xs),
+        block_dot(u, WIDTH * blocks, b.y, &xs),
+        block_dot(u, WIDTH * blocks, b.z, &xs),
+        block_dot(u, WIDTH * blocks, b.w, &xs),
+      );
+    }
+    let g = reduce_sum(gate, lane);
+    let u = reduce_sum(up, lane);
+    if (lane == 0u) {
+      let value = g / (1.0 + exp(-g)) * u;
+      for (var i = 0u; i < min(4u, WIDTH - first); i++) {
+        act[choice * WIDTH + first + i] = value[i];
+      }
+    }
+  }
+}

@@ -1,0 +1,32 @@
+// Reads Q8_0 weights in kernel layout from `weights`: 32 signed bytes per block of 32, then one f16 scale per block.
+
+// The scale of one block; scales follow the data, eight to a vec4.
+fn block_scale(base: u32, blocks: u32, block: u32) -> f32 {
+  let word = weights[base + blocks * 2u + (block >> 3u)][(block >> 1u) & 3u];
+  return unpack2x16float(word)[block & 1u];
+}
+
+fn signed_bytes(word: u32) -> vec4<f32> {
+  return vec4<f32>(vec4<i32>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+}
+
+// Dot product of one block with 32 activations. `base`: first vec4 of the matrix; `blocks`: blocks of the whole matrix.
+fn block_dot(base: u32, blocks: u32, block: u32, x: ptr<function, array<vec4<f32>, 8>>) -> f32 {
+  let a = weights[base + block * 2u];
+  let b = weights[base + block * 2u + 1u];
+  var sum = dot(signed_bytes(a.x), (*x)[0]);
+  sum += dot(signed_bytes(a.y), (*x)[1]);
+  sum += dot(signed_bytes(a.z), (*x)[2]);
+  sum += dot(signed_bytes(a.w), (*x)[3]);
+  sum += dot(signed_bytes(b.x), (*x)[4]);
+  sum += dot(signed_bytes(b.y), (*x)[5]);
+  sum += dot(signed_bytes(b.z), (*x)[6]);
+  sum += dot(signed_bytes(b.w), (*x)[7]);
+  return sum * block_scale(base, blocks, block);
+}
+
+// Four consecutive weights: `quad` 0..7 of a block.
+fn block_quad(base: u32, blocks: u32, block: u32, quad: u32) -> vec4<f32> {
+  let word = weights[base + block * 2u + (quad >> 2u)][quad & 3u];
+  return signed_bytes(word) * block_scale(base, blocks, block);
+}

@@ -1,0 +1,61 @@
+// y[row, r] (+)= sum over c of W[r, c] * x[row, c]
+//
+// Bindings: W quantised in place; x [rows, cols] f32; y [rows, y_stride] f32, written at column y_offset.
+// Grid: (ceil(rows of W / (4 * TILES)), rows of x). A workgroup makes 4 * TILES results; its lanes share the columns, so
+// the order of a sum depends on WORKGROUP_SIZE and on nothing else: not on the number of rows, nor on what is resident.
+// Assumes cols % 32 == 0.
+override WORKGROUP_SIZE: u32;
+override TILES: u32;
+// 1: add to y, the residual stream.
+override ACCUMULATE: u32;
+
+struct Shape {
+  rows: u32,
+  blocks_per_row: u32,
+  y_offset: u32,
+  y_stride: u32,
+  alive_from: u32, // runs when no MoE layer before this one has faulted
+}
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read> control: array<u32>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  if (control[FAULT_LAYER] < shape.alive_from) {
+    return;
+  }
+  let blocks = shape.blocks_per_row;
+  let all_blocks = shape.rows * blocks;
+  for (var tile = 0u; tile < TILES; tile++) {
+    let first = (group.x * TILES + tile) * 4u;
+    if (first >= shape.rows) {
+      break;
+    }
+    // The last tile may hang over: its extra rows repeat the last one and are not stored.
+    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * blocks;
+    var sum = vec4<f32>(0.0);
+    for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
+      var xs: array<vec4<f32>, 8>;
+      for (var i = 0u; i < 8u; i++) {
+        xs[i] = x[(group.y * blocks + block) * 8u + i];
+      }
+      sum += vec4<f32>(
+        block_dot(0u, all_blocks, r.x + block, &xs),
+        block_dot(0u, all_blocks, r.y + block, &xs),
+        block_dot(0u, all_blocks, r.z + block, &xs),
+        block_dot(0u, all_blocks, r.w + block, &xs),
+      );
+    }
+    let total = reduce_sum(sum, lane);
+    if (lane == 0u) {
+      let out = group.y * shape.y_stride + shape.y_offset + first;
+      for (var i = 0u; i < min(4u, shape.rows - first); i++) {
+        y[out + i] = select(0.0, y[out + i], ACCUMULATE == 1u) + total[i];
+      }
+    }
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * From a checkpoint to the records that a store keeps: which ranges of the file make which record, and how.
+ * Owns page and tensor layouts; reads nothing itself, so that store/ decides how to fetch.
+ */
+import { assert, EngineError } from '../errors';
+import type { ArchitectureReading, ResidentSource } from './architecture';
+import { readArchitecture } from './architectures';
+import { getWeightFormat } from './formats';
+import { LAYOUT_ALIGNMENT_BYTES, UNIT_WEIGHTS } from './formats/weight-format';
+import type { GgufFile, TensorEntry } from './gguf';
+import {
+  getPageKey,
+  getTensorKey,
+  type ModelManifest,
+  type PackedMatrix,
+  type PageLayout,
+  type ResidentRole,
+  type ResidentTensor,
+  type TokenizerData,
+} from './manifest';
+import type { ModelConfig } from './model-config';
+import { readTokenizerData } from './tokenizer-data';
+
+/** A range of the checkpoint file. */
+export interface SourceRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  /** What it holds: a tensor's name, with the expert where it is one of several. */
+  readonly purpose: string;
+}
+
+export interface InstallRecord {
+  readonly key: string;
+  /** Size of the packed record. */
+  readonly sizeBytes: number;
+  /** Ranges whose bytes `pack` takes, in this order. */
+  readonly sourceRanges: readonly SourceRange[];
+  /** Makes the record from the bytes of its ranges; pure, and keeps none of them. */
+  pack(ranges: readonly Uint8Array[]): Uint8Array<ArrayBuffer>;
+}
+
+export interface InstallPlan {
+  readonly modelId: string;
+  /** `general.name`, or the file's name. */
+  readonly name: string;
+  readonly sourceBytes: number;
+  readonly config: ModelConfig;
+  readonly tokenizer: TokenizerData;
+  readonly resident: readonly ResidentTensor[];
+  /** By position in `config.moeLayers`. */
+  readonly pageLayouts: readonly PageLayout[];
+  /**
+   * In file order by their first range. A page has three ranges; consecutive experts of a layer continue each of them,
+   * so that reading several pages at a time makes three long ranges.
+   */
+  readonly records: readonly InstallRecord[];
+}
+
+/** Roles that kernels read as f32 whatever the file holds. */
+const F32_ROLES: ReadonlySet<ResidentRole> = new Set(['attnNorm', 'qNorm', 'kNorm', 'ffnNorm', 'router', 'outputNorm']);
+/** Vectors are read as vec4<f32>. */
+const VECTOR_UNIT = 4;
+
+/**
+ * Plans the installation of a checkpoint.
+ * @throws EngineError `BAD_FILE`, `UNSUPPORTED`
+ */
+export function buildInstallPlan(gguf: GgufFile): InstallPlan {
+  const reading = readArchitecture(gguf);
+  const { config } = reading;
+  const tokenizer = readTokenizerData(gguf, config.vocabSize);
+  const resident = reading.resident.map((source) => planResident(gguf, source));
+  const pageLayouts = reading.experts.map(({ gateProj, upProj, downProj }) =>
+    layOutPage(gguf, gateProj, upProj, downProj),
+  );
+  const records = [
+    ...reading.resident.map((source, i) => buildResidentRecord(source, resident[i] as ResidentTensor)),
+    ...pageLayouts.flatMap((layout, moeLayer) => buildPageRecords(reading, moeLayer, layout)),
+  ];
+  return {
+    modelId: gguf.modelId,
+    name: gguf.metadata.getString('general.name', gguf.sourceName),
+    sourceBytes: gguf.sourceBytes,
+    config,
+    tokenizer,
+    resident,
+    pageLayouts,
+    records: records.sort((a, b) => getStart(a) - getStart(b)),
+  };
+}
+
+/** The manifest of an installed plan; `digests` are by record key. */
+export function buildManifest(
+  plan: InstallPlan,
+  digests: Readonly<Record<string, string>>,
+  modelId: string = plan.modelId,
+  name: string = plan.name,
+): ModelManifest {
+  for (const { key } of plan.records) assert(digests[key] !== undefined, `record ${key} has a digest`);
+  const { sourceBytes, config, tokenizer, resident, pageLayouts } = plan;
+  return { format: 1, modelId, name, sourceBytes, config, tokenizer, resident, pageLayouts, digests };
+}
+
+function getStart(record: InstallRecord): number {
+  return record.sourceRanges[0]?.offsetBytes ?? 0;
+}
+
+/** Places a matrix of `rows` rows of the tensor's columns at an offset of its record. */
+function placeMatrix(gguf: GgufFile, tensor: TensorEntry, rows: number, offsetBytes: number): PackedMatrix {
+  const cols = tensor.shape.at(-1) as number;
+  if (cols % UNIT_WEIGHTS !== 0) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `${gguf.sourceName}: tensor "${tensor.name}" has ${cols} columns; a multiple of ${UNIT_WEIGHTS} is needed`,
+    );
+  }
+  const sizeBytes = getWeightFormat(tensor.type).getPackedBytes(rows, cols);
+  assert(sizeBytes % LAYOUT_ALIGNMENT_BYTES === 0, `${tensor.name} packs to whole 16-byte units`);
+  return { type: tensor.type, rows, cols, offsetBytes, sizeBytes };
+}
+
+/** Vectors have rows 1. Norms and routers become f32, which is exact from f16 and bf16. */
+function planResident(gguf: GgufFile, { role, layer, tensor }: ResidentSource): ResidentTensor {
+  const key = getTensorKey(role, layer);
+  const isVector = tensor.shape.length === 1;
+  if (!F32_ROLES.has(role)) {
+    return { role, layer, key, matrix: placeMatrix(gguf, tensor, tensor.shape[0] as number, 0) };
+  }
+  const { type, name } = tensor;
+  if (getWeightFormat(type).scaleBytesPer32 > 0) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `${gguf.sourceName}: tensor "${name}" has type ${type.toUpperCase()}; norms and routers are F32, F16 or BF16`,
+    );
+  }
+  const cols = tensor.shape.at(-1) as number;
+  const unit = isVector ? VECTOR_UNIT : UNIT_WEIGHTS;
+  if (cols % unit !== 0) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `${gguf.sourceName}: tensor "${name}" has ${cols} columns; a multiple of ${unit} is needed`,
+    );
+  }
+  const rows = isVector ? 1 : (tensor.shape[0] as number);
+  const sizeBytes = getWeightFormat('f32').getPackedBytes(rows, cols);
+  return { role, layer, key, matrix: { type: 'f32', rows, cols, offsetBytes: 0, sizeBytes } };
+}
+
+function buildResidentRecord({ role, tensor }: ResidentSource, { key, matrix }: ResidentTensor): InstallRecord {
+  const { offsetBytes, sizeBytes: lengthBytes, name, type } = tensor;
+  const { rows, cols, sizeBytes } = matrix;
+  return {
+    key,
+    sizeBytes,
+    sourceRanges: [{ offsetBytes, lengthBytes, purpose: name }],
+    pack(ranges) {
+      const file = getRange(ranges, 0, lengthBytes, name);
+      if (F32_ROLES.has(role)) return new Uint8Array(getWeightFormat(type).dequantizeFile(file, rows * cols).buffer);
+      const out = new Uint8Array(sizeBytes);
+      getWeightFormat(type).pack(file, rows, cols, out, 0);
+      return out;
+    },
+  };
+}
+
+function layOutPage(gguf: GgufFile, gate: TensorEntry, up: TensorEntry, down: TensorEntry): PageLayout {
+  const place = (tensor: TensorEntry, offsetBytes: number) =>
+    placeMatrix(gguf, tensor, tensor.shape[1] as number, offsetBytes);
+  const gateProj = place(gate, 0);
+  const upProj = place(up, gateProj.sizeBytes);
+  const downProj = place(down, upProj.offsetBytes + upProj.sizeBytes);
+  return { gateProj, upProj, downProj, pageBytes: downProj.offsetBytes + downProj.sizeBytes };
+}
+
+function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout: PageLayout): InstallRecord[] {
+  const tensors = reading.experts[moeLayer];
+  assert(tensors, `MoE layer ${moeLayer} has tensors`);
+  const { experts } = reading.config.moe;
+  const parts = [
+    { tensor: tensors.gateProj, matrix: layout.gateProj },
+    { tensor: tensors.upProj, matrix: layout.upProj },
+    { tensor: tensors.downProj, matrix: layout.downProj },
+  ];
+  return Array.from({ length: experts }, (_, expert) => {
+    const sourceRanges = parts.map(({ tensor }) => {
+      const lengthBytes = tensor.sizeBytes / experts;
+      const offsetBytes = tensor.offsetBytes + expert * lengthBytes;
+      return { offsetBytes, lengthBytes, purpose: `${tensor.name} expert ${expert}` };
+    });
+    return {
+      key: getPageKey(moeLayer, expert),
+      sizeBytes: layout.pageBytes,
+      sourceRanges,
+      pack(ranges) {
+        const out = new Uint8Array(layout.pageBytes);
+        for (const [i, { matrix }] of parts.entries()) {
+          const { lengthBytes, purpose } = sourceRanges[i] as SourceRange;
+          const file = getRange(ranges, i, lengthBytes, purpose);
+          getWeightFormat(matrix.type).pack(file, matrix.rows, matrix.cols, out, matrix.offsetBytes);
+        }
+        return out;
+      },
+    };
+  });
+}
+
+function getRange(ranges: readonly Uint8Array[], index: number, lengthBytes: number, what: string): Uint8Array {
+  const range = ranges[index];
+  assert(range?.byteLength === lengthBytes, `${what}: ${lengthBytes} bytes, got ${range?.byteLength}`);
+  return range;
+}

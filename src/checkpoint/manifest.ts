@@ -1,0 +1,96 @@
+/**
+ * What an installed model consists of: the record that a store keeps per model and that the engine loads from.
+ * Plain data (structured-cloneable, JSON-safe); built by checkpoint/, written by store/, read by engine/.
+ */
+import type { ModelConfig, WeightType } from './model-config';
+
+/** A matrix in kernel layout inside a record or page: `[data blocks][scales]`, see formats/. */
+export interface PackedMatrix {
+  readonly type: WeightType;
+  readonly rows: number;
+  /** Columns; a multiple of 32. */
+  readonly cols: number;
+  /** Byte offset inside its record; a multiple of 16. */
+  readonly offsetBytes: number;
+  readonly sizeBytes: number;
+}
+
+/** One page = one expert of one layer: gate, up and down projection, contiguous. The same for all experts of a layer. */
+export interface PageLayout {
+  readonly gateProj: PackedMatrix; // [expertWidth, hiddenSize]
+  readonly upProj: PackedMatrix; // [expertWidth, hiddenSize]
+  readonly downProj: PackedMatrix; // [hiddenSize, expertWidth]
+  /** Size of a page; a multiple of 16. */
+  readonly pageBytes: number;
+}
+
+/** Roles of the tensors that always live on the GPU. `router` and norms are f32. */
+export type ResidentRole =
+  | 'embedding' // [vocabSize, hiddenSize]
+  | 'attnNorm' // [hiddenSize] f32
+  | 'qProj' // [heads * headDim, hiddenSize]
+  | 'kProj' // [kvHeads * headDim, hiddenSize]
+  | 'vProj' // [kvHeads * headDim, hiddenSize]
+  | 'qNorm' // [heads * headDim] f32
+  | 'kNorm' // [kvHeads * headDim] f32
+  | 'oProj' // [hiddenSize, heads * headDim]
+  | 'ffnNorm' // [hiddenSize] f32
+  | 'router' // [experts, hiddenSize] f32
+  | 'outputNorm' // [hiddenSize] f32
+  | 'head'; // [vocabSize, hiddenSize]; absent when tied: the embedding is the head
+
+export interface ResidentTensor {
+  readonly role: ResidentRole;
+  /** Layer index, or null for tensors outside the layers. */
+  readonly layer: number | null;
+  /** Key of its record in the store. */
+  readonly key: string;
+  readonly matrix: PackedMatrix; // vectors have rows 1; offsetBytes is 0
+}
+
+/** Tokenizer as found in the checkpoint, in the file's own terms; text/ builds a tokenizer from it. */
+export interface TokenizerData {
+  /** `tokenizer.ggml.model`: "gpt2" (byte-level BPE) or "llama" (SentencePiece). */
+  readonly model: string;
+  /** `tokenizer.ggml.pre`, when present. */
+  readonly pre: string | null;
+  readonly tokens: readonly string[];
+  readonly scores: readonly number[] | null;
+  /** GGUF token types: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. */
+  readonly tokenTypes: readonly number[] | null;
+  readonly merges: readonly string[] | null;
+  readonly bosId: number | null;
+  /** Every token that ends a generation (eos, eot, eom), without duplicates. */
+  readonly endIds: readonly number[];
+  readonly unknownId: number | null;
+  readonly addBos: boolean;
+  readonly addSpacePrefix: boolean;
+  readonly chatTemplate: string | null;
+}
+
+export interface ModelManifest {
+  /** Version of this format; a store with another one is reinstalled. */
+  readonly format: 1;
+  /** Content identity: digest of the file's header and size. */
+  readonly modelId: string;
+  /** For people: `general.name` or the file name. */
+  readonly name: string;
+  readonly sourceBytes: number;
+  readonly config: ModelConfig;
+  readonly tokenizer: TokenizerData;
+  readonly resident: readonly ResidentTensor[];
+  /** By position in `config.moeLayers`. */
+  readonly pageLayouts: readonly PageLayout[];
+  /** SHA-256 (hex) by record key, of every resident tensor and page. */
+  readonly digests: Readonly<Record<string, string>>;
+}
+
+/** Store key of a page. `moeLayer` counts MoE layers only. */
+export function getPageKey(moeLayer: number, expert: number): string {
+  return `page/${moeLayer}/${expert}`;
+}
+
+/** Store key of a resident tensor. */
+export function getTensorKey(role: ResidentRole, layer: number | null): string {
+  return layer === null ? `tensor/${role}` : `tensor/${layer}/${role}`;
+}

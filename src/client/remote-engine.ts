@@ -1,0 +1,211 @@
+/**
+ * The Engine interface over a worker: what a page calls.
+ * Owns when a worker is started and how aborts, progress and token streams cross to it; never touches the GPU, a store
+ * or a model.
+ */
+import { proxy, type Remote } from 'comlink';
+import type {
+  Engine,
+  GenerateEvent,
+  GenerateRequest,
+  InstalledModel,
+  LoadedModel,
+  LoadOptions,
+  LoadProgress,
+  ModelSource,
+} from '../engine/engine';
+import { EngineError } from '../errors';
+import type { StoreKind } from '../store/model-store';
+import type { CallId, EngineService, Reply } from '../worker/protocol';
+import { EventQueue } from './event-queue';
+import { WorkerConnection } from './worker-connection';
+
+export interface RemoteEngineOptions {
+  /** A worker of your own that runs webmoe's worker entry. Default: one is started at the first call. */
+  readonly worker?: Worker;
+  /**
+   * While calls are pending, a worker that answers no ping for this long counts as dead; Infinity: never. A worker that
+   * has not answered yet (its script may still be downloading) gets four times as long. Default 30,000 ms.
+   */
+  readonly unresponsiveMs?: number;
+}
+
+/** An engine in a worker. */
+export interface RemoteEngine extends Engine {
+  /** Stops the worker at once, freeing all it held. Pending and later calls reject with `WORKER_DEAD`. */
+  terminate(): void;
+}
+
+const DEFAULT_UNRESPONSIVE_MS = 30_000;
+
+/**
+ * An engine in a Web Worker of its own.
+ *
+ * When the worker dies, every pending call and stream rejects with `WORKER_DEAD`. The next call starts a fresh worker,
+ * in which no model is loaded: call `load` again (what was installed stays installed). A worker that was passed in is
+ * not replaced: later calls reject with `WORKER_DEAD`.
+ *
+ * A relative URL in `load` is taken relative to the page.
+ * @throws EngineError `BAD_ARGUMENT` when `unresponsiveMs` is not a positive number.
+ */
+export function createEngine(options: RemoteEngineOptions = {}): RemoteEngine {
+  const unresponsiveMs = options.unresponsiveMs ?? DEFAULT_UNRESPONSIVE_MS;
+  if (!(unresponsiveMs > 0)) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `unresponsiveMs must be above 0, not ${unresponsiveMs}; the default is 30000.`,
+    );
+  }
+  return new WorkerEngine(options.worker ?? null, unresponsiveMs);
+}
+
+/** A call under way that can be aborted. */
+interface PendingCall<T> {
+  readonly reply: Promise<T>;
+  abort(): void;
+}
+
+class WorkerEngine implements RemoteEngine {
+  readonly #givenWorker: Worker | null;
+  readonly #unresponsiveMs: number;
+  #connection: WorkerConnection | null = null;
+  #terminated = false;
+  #nextCallId: CallId = 1;
+
+  constructor(givenWorker: Worker | null, unresponsiveMs: number) {
+    this.#givenWorker = givenWorker;
+    this.#unresponsiveMs = unresponsiveMs;
+  }
+
+  async load(
+    source: ModelSource,
+    options?: LoadOptions,
+    onProgress?: (progress: LoadProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<LoadedModel> {
+    const thrownByCaller: unknown[] = [];
+    const report = (step: LoadProgress) => {
+      if (thrownByCaller.length > 0) return;
+      try {
+        onProgress?.(step);
+      } catch (error) {
+        thrownByCaller.push(error);
+        call.abort();
+      }
+    };
+    const resolved = resolveSource(source);
+    const call = this.#start(signal, (service, callId) =>
+      service.load(callId, resolved, options, onProgress ? proxy(report) : null),
+    );
+    const outcome = await call.reply.then(
+      (model) => ({ model }),
+      (error: unknown) => ({ error }),
+    );
+    if (thrownByCaller.length > 0) throw thrownByCaller[0];
+    if ('error' in outcome) throw outcome.error;
+    return outcome.model;
+  }
+
+  async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, undefined> {
+    const events = new EventQueue<GenerateEvent>();
+    let done = false;
+    const receive = (event: GenerateEvent) => {
+      if (event.type === 'done') done = true;
+      events.push(event);
+    };
+    const call = this.#start(signal, (service, callId) => service.generate(callId, request, proxy(receive)));
+    let replied = false;
+    const reply = call.reply.then(
+      () => events.close(!done && signal?.aborted ? abortError(signal) : undefined),
+      (error: EngineError) => events.close(error),
+    );
+    reply.then(() => {
+      replied = true;
+    });
+    try {
+      yield* events;
+    } finally {
+      // The reader left its loop early: wait until the worker has stopped, or the next generate would find it busy.
+      if (!replied) {
+        call.abort();
+        await reply;
+      }
+    }
+  }
+
+  async listModels(store: StoreKind): Promise<InstalledModel[]> {
+    return this.#connect().call((service) => service.listModels(store));
+  }
+
+  async removeModel(store: StoreKind, modelId: string): Promise<void> {
+    await this.#connect().call((service) => service.removeModel(store, modelId));
+  }
+
+  async unload(): Promise<void> {
+    await this.#connect().call((service) => service.unload());
+  }
+
+  terminate(): void {
+    this.#terminated = true;
+    this.#connection?.end(terminatedError());
+  }
+
+  #start<T>(
+    signal: AbortSignal | undefined,
+    send: (service: Remote<EngineService>, callId: CallId) => Promise<Reply<T>>,
+  ): PendingCall<T> {
+    if (signal?.aborted) throw abortError(signal);
+    const connection = this.#connect();
+    const callId = this.#nextCallId++;
+    const abort = () => connection.abort(callId);
+    signal?.addEventListener('abort', abort, { once: true });
+    const reply = connection
+      .call((service) => send(service, callId))
+      .finally(() => signal?.removeEventListener('abort', abort));
+    return { reply, abort };
+  }
+
+  /** The living connection; starts a worker where there is none. */
+  #connect(): WorkerConnection {
+    if (this.#terminated) throw terminatedError();
+    const current = this.#connection;
+    if (current && (!current.death || this.#givenWorker)) return current;
+    const remedy = this.#givenWorker
+      ? 'Create a new engine with a new worker.'
+      : 'Load the model again: the next call starts a new worker.';
+    this.#connection = new WorkerConnection(this.#givenWorker ?? startWorker(), this.#unresponsiveMs, remedy);
+    return this.#connection;
+  }
+}
+
+function startWorker(): Worker {
+  try {
+    // Literal, so that bundlers see it and emit the worker beside the page's code.
+    return new Worker(new URL('../worker/worker.ts', import.meta.url), { type: 'module' });
+  } catch (cause) {
+    const message =
+      'The worker could not be started. Its script must come from the same origin as the page, or pass a worker of ' +
+      'your own: createEngine({ worker }).';
+    throw new EngineError('WORKER_DEAD', message, { cause });
+  }
+}
+
+/** Makes a URL absolute: the worker would take a relative one relative to its own script. */
+function resolveSource(source: ModelSource): ModelSource {
+  if (source.kind !== 'url') return source;
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  try {
+    return { kind: 'url', url: new URL(source.url, base).href };
+  } catch (cause) {
+    const message = `"${source.url}" is not a URL${base ? '' : ' (there is no page to be relative to)'}.`;
+    throw new EngineError('BAD_ARGUMENT', message, { cause });
+  }
+}
+
+function abortError(signal: AbortSignal): EngineError {
+  return new EngineError('ABORTED', 'The caller aborted.', { cause: signal.reason });
+}
+
+function terminatedError(): EngineError {
+  return new EngineError('WORKER_DEAD', 'The engine was terminated. Create a new one with createEngine().');
+}

@@ -1,0 +1,167 @@
+/**
+ * The Engine interface: what a loaded model can do, in process and over the worker alike.
+ * Owns types only; implemented by engine/local-engine.ts and client/remote-engine.ts.
+ */
+import type { StoreKind } from '../store/model-store';
+
+/** Where a model file is. A Blob is read in place; nothing is copied but what is installed. */
+export type ModelSource =
+  | { readonly kind: 'url'; readonly url: string }
+  | { readonly kind: 'file'; readonly file: Blob; readonly name: string };
+
+/** How many experts may be on the GPU: a share of each layer's experts, or bytes for all slots together. */
+export type ExpertBudget = { readonly percent: number } | { readonly bytes: number };
+
+export interface LoadOptions {
+  /** Default `indexeddb` where it exists. */
+  readonly store?: StoreKind;
+  /** Default 100 %. */
+  readonly expertBudget?: ExpertBudget;
+  /** Upper bound in bytes for everything on the GPU; the expert slots take what the rest leaves. */
+  readonly gpuBudgetBytes?: number;
+  /** Tokens; default and maximum: the model's own. */
+  readonly contextLength?: number;
+  /** Ask for no optional GPU feature and no raised limit: what every WebGPU has. */
+  readonly defaultLimitsOnly?: boolean;
+}
+
+export type LoadProgress =
+  | { readonly phase: 'install'; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly phase: 'weights'; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly phase: 'compile'; readonly done: number; readonly total: number }
+  /** Something the user should know and that did not stop the load. */
+  | { readonly phase: 'warning'; readonly message: string };
+
+export interface LoadedModel {
+  readonly modelId: string;
+  readonly name: string;
+  readonly architecture: string;
+  readonly contextLength: number;
+  readonly layers: number;
+  /** Layers with experts. */
+  readonly moeLayers: number;
+  readonly experts: number;
+  readonly expertsPerToken: number;
+  readonly slotsPerLayer: number;
+  readonly plannedGpuBytes: number;
+  readonly hasChatTemplate: boolean;
+  /** Human-readable adapter description. */
+  readonly adapter: string;
+  /** False when the model was already in the store. */
+  readonly installed: boolean;
+}
+
+export interface ChatMessage {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+export interface SamplingOptions {
+  /** 0 is greedy. Default 0. */
+  readonly temperature?: number;
+  /** Keep the k most likely; 0 or absent: all. */
+  readonly topK?: number;
+  /** Keep the smallest set with at least this probability; absent or 1: all. */
+  readonly topP?: number;
+  /** Keep tokens with at least this share of the most likely one's probability; absent or 0: all. */
+  readonly minP?: number;
+  /** 32-bit unsigned. Default 0. */
+  readonly seed?: number;
+}
+
+/** Exactly one of `messages`, `prompt` and `tokenIds`. */
+export interface GenerateRequest {
+  /** Rendered by the model's chat template. */
+  readonly messages?: readonly ChatMessage[];
+  /** Bare text: BOS only where the tokenizer says so, special tokens are not parsed. */
+  readonly prompt?: string;
+  /** The whole prompt, nothing added. */
+  readonly tokenIds?: readonly number[];
+  /** Default 128. */
+  readonly maxTokens?: number;
+  readonly sampling?: SamplingOptions;
+  /** Generation ends before any of these texts. */
+  readonly stop?: readonly string[];
+  readonly ignoreEos?: boolean;
+  /** Report log-probabilities, with this many most likely tokens each (0: only the chosen one). */
+  readonly topLogprobs?: number;
+}
+
+export interface TokenLogprob {
+  readonly tokenId: number;
+  /** Natural log over the whole vocabulary, before temperature and filters. */
+  readonly logprob: number;
+  readonly top: ReadonlyArray<readonly [tokenId: number, logprob: number]>;
+}
+
+/** Totals over decode, unless said otherwise. */
+export interface GenerateStats {
+  readonly promptTokens: number;
+  readonly generatedTokens: number;
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+  readonly slotsPerLayer: number;
+  /** Present / needed pages, before any upload for the same event. 1 when nothing was needed. */
+  readonly hitRate: number;
+  /** Events (layer of a token) with at least one missing page. */
+  readonly faultingLayers: number;
+  readonly roundTrips: number;
+  readonly submits: number;
+  readonly layersExecuted: number;
+  readonly uploadBytes: { readonly demand: number; readonly useful: number; readonly wasted: number };
+  readonly plannedGpuBytes: number;
+  readonly peakGpuBytes: number;
+  readonly adapter: string;
+  /** Kernel variants in use, by kernel. */
+  readonly variants: Readonly<Record<string, string>>;
+}
+
+export interface GenerateResult {
+  readonly promptTokenIds: readonly number[];
+  /** Generated ids, the end token included. */
+  readonly tokenIds: readonly number[];
+  /** Without the end token. */
+  readonly text: string;
+  readonly logprobs: readonly TokenLogprob[];
+  readonly finishReason: 'stop' | 'length';
+  readonly stats: GenerateStats;
+}
+
+export type GenerateEvent =
+  /** Prompt tokens computed so far. */
+  | { readonly type: 'prefill'; readonly done: number; readonly total: number }
+  /** `text` is what can be shown now: whole UTF-8 characters, held back where a stop text may begin. */
+  | {
+      readonly type: 'token';
+      readonly tokenId: number;
+      readonly text: string;
+      readonly residentShare: number;
+      readonly hitRate: number;
+    }
+  | { readonly type: 'done'; readonly result: GenerateResult };
+
+export interface InstalledModel {
+  readonly modelId: string;
+  readonly name: string;
+  readonly sourceBytes: number;
+}
+
+export interface Engine {
+  /**
+   * Installs the model where it is not, and makes it ready. Replaces a loaded model.
+   * @throws EngineError
+   */
+  load(
+    source: ModelSource,
+    options?: LoadOptions,
+    onProgress?: (progress: LoadProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<LoadedModel>;
+  /** Streams one generation; breaking out of the loop or aborting stops it within one token. One at a time. */
+  generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent>;
+  /** Models in a store. */
+  listModels(store: StoreKind): Promise<InstalledModel[]>;
+  removeModel(store: StoreKind, modelId: string): Promise<void>;
+  /** Frees the GPU and forgets the model; what is installed stays. */
+  unload(): Promise<void>;
+}

@@ -1,0 +1,155 @@
+/**
+ * One GPU budget -> every buffer: weights, state, page table, slots. Pure: decides sizes, allocates nothing.
+ * The plan is exact: the byte ledger refuses what is not in it.
+ */
+import type { ModelManifest } from '../checkpoint/manifest';
+import { EngineError } from '../errors';
+import { getPageTableRequest } from '../experts/page-table';
+import { getPoolRequests } from '../experts/slot-pool';
+import { type BufferRequest, roundUp } from '../gpu/memory';
+import { getForwardUniformBytes } from '../model/forward';
+import { getStateRequests, getStateShape, type StateShape } from '../model/run-state';
+import { getWeightRequests, planWeights, type WeightPlan } from '../model/weights';
+import type { ExpertBudget } from './engine';
+
+export interface MemoryLimits {
+  /** Largest storage buffer that a kernel can bind. */
+  readonly bindingBytes: number;
+}
+
+export interface MemoryRequest {
+  readonly expertBudget?: ExpertBudget | undefined;
+  /** For everything on the GPU together. */
+  readonly gpuBudgetBytes?: number | undefined;
+  /** Tokens; default: the model's own. */
+  readonly contextLength?: number | undefined;
+}
+
+export interface MemoryPlan {
+  readonly weights: WeightPlan;
+  readonly state: StateShape;
+  readonly slotsPerLayer: number;
+  readonly bindingBytes: number;
+  readonly requests: {
+    readonly weights: readonly BufferRequest[];
+    readonly state: readonly BufferRequest[];
+    readonly pageTable: BufferRequest;
+    /** {constants, step, sampling} */
+    readonly uniforms: readonly BufferRequest[];
+    readonly slots: readonly BufferRequest[];
+  };
+  /** Everything but the slots. */
+  readonly fixedBytes: number;
+  readonly totalBytes: number;
+  /** What the user should know: runs, but slowly. */
+  readonly warning: string | null;
+}
+
+/** @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT`, `UNSUPPORTED` */
+export function planMemory(manifest: ModelManifest, limits: MemoryLimits, request: MemoryRequest = {}): MemoryPlan {
+  const { config, pageLayouts } = manifest;
+  const contextLength = checkContext(request.contextLength ?? config.contextLength, config.contextLength);
+  const largestPage = Math.max(...pageLayouts.map((page) => page.pageBytes));
+  if (largestPage > limits.bindingBytes) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `one expert takes ${largestPage} bytes, this adapter binds at most ${limits.bindingBytes}: use a smaller quantisation or another GPU`,
+    );
+  }
+  const weights = planWeights(manifest, limits.bindingBytes);
+  const state = getStateShape(config, contextLength);
+  const poolRequests = (slots: number): BufferRequest[] => getPoolRequests(pageLayouts, slots, limits.bindingBytes);
+  // The constants grow with the number of pool buffers; the most there can be keeps the plan independent of the slots.
+  const uniforms: BufferRequest[] = [
+    {
+      label: 'constants',
+      sizeBytes: getForwardUniformBytes(weights, poolRequests(config.moe.experts).length),
+      kind: 'uniform',
+    },
+    { label: 'step', sizeBytes: 16, kind: 'uniform' },
+    { label: 'sampling', sizeBytes: 32, kind: 'uniform' },
+  ];
+  const pageTable = getPageTableRequest(config.moeLayers.length, config.moe.experts);
+  const fixed = { weights: getWeightRequests(weights), state: getStateRequests(config, state), pageTable, uniforms };
+  const oversized = fixed.state.find((r) => r.sizeBytes > limits.bindingBytes);
+  if (oversized) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `${oversized.label} needs a GPU binding of ${oversized.sizeBytes} bytes for a context of ${contextLength} tokens, this adapter allows ` +
+        `${limits.bindingBytes}: ask for a shorter context`,
+    );
+  }
+  const fixedBytes = sumBytes([...fixed.weights, ...fixed.state, pageTable, ...uniforms]);
+  const slotsPerLayer = chooseSlots(manifest, fixedBytes, request);
+  const slots = poolRequests(slotsPerLayer);
+  const { experts, expertsPerToken } = config.moe;
+  const comfortable = Math.min(experts, 2 * expertsPerToken);
+  return {
+    weights,
+    state,
+    slotsPerLayer,
+    bindingBytes: limits.bindingBytes,
+    requests: { ...fixed, slots },
+    fixedBytes,
+    totalBytes: fixedBytes + sumBytes(slots),
+    warning:
+      slotsPerLayer < comfortable
+        ? `${slotsPerLayer} slots per layer are fewer than ${comfortable}, twice the experts per token: nearly every token will wait for uploads`
+        : null,
+  };
+}
+
+function chooseSlots(
+  manifest: ModelManifest,
+  fixedBytes: number,
+  { expertBudget, gpuBudgetBytes }: MemoryRequest,
+): number {
+  const { experts, expertsPerToken } = manifest.config.moe;
+  const slotBytes = manifest.pageLayouts.reduce((sum, page) => sum + roundUp(page.pageBytes), 0);
+  const floorBytes = slotBytes * expertsPerToken;
+  const floorPercent = Math.ceil((expertsPerToken * 100) / experts);
+
+  let slots = experts;
+  if (expertBudget) {
+    const value = 'percent' in expertBudget ? expertBudget.percent : expertBudget.bytes;
+    if (!Number.isFinite(value) || value < 0 || ('percent' in expertBudget && value > 100)) {
+      throw new EngineError('BAD_ARGUMENT', `expert budget ${value} is out of range: give 0 to 100 %, or bytes`);
+    }
+    slots = 'percent' in expertBudget ? Math.ceil((value / 100) * experts) : Math.floor(value / slotBytes);
+    slots = Math.min(slots, experts);
+    if (slots < expertsPerToken) {
+      throw new EngineError(
+        'BUDGET_TOO_SMALL',
+        `expert budget ${'percent' in expertBudget ? `${value}%` : `${value} bytes`} gives ${slots} slots per layer, a token needs ` +
+          `${expertsPerToken}: the smallest budget is ${floorBytes} bytes or ${floorPercent}%`,
+      );
+    }
+  }
+  if (gpuBudgetBytes !== undefined) {
+    const affordable = Math.floor((gpuBudgetBytes - fixedBytes) / slotBytes);
+    if (!Number.isFinite(gpuBudgetBytes) || affordable < expertsPerToken) {
+      throw new EngineError(
+        'BUDGET_TOO_SMALL',
+        `a GPU budget of ${gpuBudgetBytes} bytes leaves ${Math.max(0, gpuBudgetBytes - fixedBytes)} for experts, the floor is ` +
+          `${fixedBytes + floorBytes} bytes (${fixedBytes} for weights, cache and scratch, ${floorBytes} for ${expertsPerToken} slots ` +
+          `per layer): raise the budget or shorten the context`,
+      );
+    }
+    slots = Math.min(slots, affordable);
+  }
+  return slots;
+}
+
+function checkContext(contextLength: number, most: number): number {
+  if (!Number.isInteger(contextLength) || contextLength < 2 || contextLength > most) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `context length ${contextLength} is out of range: 2 to ${most} tokens with this model`,
+    );
+  }
+  return contextLength;
+}
+
+function sumBytes(requests: readonly BufferRequest[]): number {
+  return requests.reduce((sum, request) => sum + roundUp(request.sizeBytes), 0);
+}

@@ -1,0 +1,103 @@
+/**
+ * Opens a GPU device and says what it can do. The only place that asks for an adapter.
+ * Never decides what a model needs: callers read `limits` and `features`.
+ */
+import { EngineError } from '../errors';
+
+export interface DeviceOptions {
+  /** The WebGPU entry point; default `navigator.gpu`. In Node: `create([])` of the npm package `webgpu`. */
+  readonly gpu?: GPU;
+  /** Ask for no optional feature and no raised limit: what every WebGPU has. */
+  readonly defaultLimitsOnly?: boolean;
+}
+
+/** What kernels may choose their form by: a pure description of the adapter and the options. */
+export interface DeviceTraits {
+  /** Invocations of a subgroup where subgroups are enabled and of one fixed size, else null. */
+  readonly subgroupSize: number | null;
+  /** The adapter runs on a CPU: workgroup barriers are dear, parallelism small. */
+  readonly isSoftware: boolean;
+}
+
+export interface GpuDevice {
+  readonly handle: GPUDevice;
+  readonly traits: DeviceTraits;
+  readonly limits: GPUSupportedLimits;
+  /** For people: vendor, architecture, description. */
+  readonly description: string;
+  /** Submits and read-backs since the device was opened. */
+  readonly counters: { submits: number; readbacks: number };
+  /** Resolves with the loss as an EngineError; never rejects. */
+  readonly lost: Promise<EngineError>;
+  /** The first uncaptured error, if there was one. */
+  getError(): EngineError | undefined;
+  destroy(): void;
+}
+
+const RAISED_LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+] as const;
+
+/**
+ * Opens the most capable adapter.
+ * @throws EngineError `NO_WEBGPU`
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice> {
+  const gpu = options.gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
+  if (!gpu) {
+    throw new EngineError(
+      'NO_WEBGPU',
+      'this browser has no WebGPU: use a current Chrome, Edge, Safari or Firefox over https or on localhost',
+    );
+  }
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) {
+    throw new EngineError(
+      'NO_WEBGPU',
+      'WebGPU is there but offers no adapter: enable hardware acceleration, or start Chromium with --enable-unsafe-webgpu',
+    );
+  }
+  const plain = options.defaultLimitsOnly === true;
+  const useSubgroups = !plain && adapter.features.has('subgroups');
+  const handle = await adapter.requestDevice(
+    plain
+      ? {}
+      : {
+          requiredFeatures: useSubgroups ? ['subgroups' as GPUFeatureName] : [],
+          requiredLimits: Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]])),
+        },
+  );
+
+  const info = adapter.info;
+  const fixedSize = info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : undefined;
+  let firstError: EngineError | undefined;
+  handle.addEventListener('uncapturederror', (event) => {
+    const { error } = event as GPUUncapturedErrorEvent;
+    firstError ??= new EngineError('GPU_ERROR', `the GPU reported an error: ${error.message}`);
+  });
+
+  return {
+    handle,
+    traits: {
+      subgroupSize: useSubgroups && fixedSize ? fixedSize : null,
+      isSoftware: info.isFallbackAdapter,
+    },
+    limits: handle.limits,
+    description: [info.vendor, info.architecture, info.description].filter((part) => part !== '').join(' '),
+    counters: { submits: 0, readbacks: 0 },
+    lost: handle.lost.then(
+      (loss) =>
+        new EngineError(
+          'DEVICE_LOST',
+          `the GPU device was lost (${loss.reason}): ${loss.message || 'no reason given'}`,
+        ),
+    ),
+    getError: () => firstError,
+    destroy: () => handle.destroy(),
+  };
+}

@@ -1,0 +1,52 @@
+/** Causal attention over the KV cache: twin of shaders/attention.wgsl. */
+
+import source from '../../shaders/attention.wgsl?raw';
+import type { AttentionConfig } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import { type BindingResource, compileProgram } from '../gpu/program';
+import type { Command } from './command';
+import { getProgramSource } from './program-source';
+import type { Variant } from './variant';
+
+export interface AttentionSpec {
+  readonly attention: AttentionConfig;
+  readonly contextLength: number;
+}
+
+export interface AttentionBuffers {
+  readonly aliveFrom: BindingResource; // u32
+  readonly step: BindingResource; // {rows, position}
+  readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32
+  readonly kCache: BindingResource; // [kvHeads, contextLength, headDim] f32
+  readonly vCache: BindingResource; // [kvHeads, contextLength, headDim] f32
+  readonly out: BindingResource; // [rows, heads * headDim] f32
+  readonly control: BindingResource;
+}
+
+export interface Attention {
+  bind(buffers: AttentionBuffers): Command;
+}
+
+export async function compileAttention(device: GpuDevice, variant: Variant, spec: AttentionSpec): Promise<Attention> {
+  const { heads, kvHeads, headDim, scale } = spec.attention;
+  const program = await compileProgram(device, {
+    name: 'attention',
+    source: getProgramSource(source, variant),
+    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'read'],
+    constants: {
+      WORKGROUP_SIZE: variant.workgroupSize,
+      CHUNK: variant.attentionChunk,
+      HEADS: heads,
+      KV_HEADS: kvHeads,
+      HEAD_DIM: headDim,
+      CONTEXT: spec.contextLength,
+      SCALE: scale,
+    },
+  });
+  return {
+    bind({ aliveFrom, step, qkv, kCache, vCache, out, control }) {
+      const group = program.bind([aliveFrom, step, qkv, kCache, vCache, out, control]);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, heads, rows);
+    },
+  };
+}

@@ -1,0 +1,8 @@
+/** A kernel bound to its buffers: what a forward pass is a list of. */
+import type { Submission } from '../gpu/pass';
+
+/** Records one dispatch over `rows` tokens. */
+export type Command = (submission: Submission, rows: number) => void;
+
+/** A largest finite f32, for parameters that mean "no limit". */
+export const LARGEST_F32 = 3.4028234663852886e38;

@@ -1,0 +1,44 @@
+/** Embedding lookup and the first layer's norm: twin of shaders/embed_norm.wgsl. */
+
+import source from '../../shaders/embed_norm.wgsl?raw';
+import type { WeightType } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import { type BindingResource, compileProgram } from '../gpu/program';
+import type { Command } from './command';
+import { getProgramSource } from './program-source';
+import type { Variant } from './variant';
+
+export interface EmbedNormSpec {
+  readonly type: WeightType;
+  readonly hiddenSize: number;
+  readonly epsilon: number;
+}
+
+export interface EmbedNormBuffers {
+  /** {first token, tokens} of the table part: u32 each. */
+  readonly part: BindingResource;
+  readonly weights: BindingResource; // [tokens, hiddenSize] in kernel layout
+  readonly tokens: BindingResource; // [rows] u32
+  readonly norm: BindingResource; // [hiddenSize] f32
+  readonly residual: BindingResource; // [rows, hiddenSize] f32
+  readonly x: BindingResource; // [rows, hiddenSize] f32
+}
+
+export interface EmbedNorm {
+  bind(buffers: EmbedNormBuffers): Command;
+}
+
+export async function compileEmbedNorm(device: GpuDevice, variant: Variant, spec: EmbedNormSpec): Promise<EmbedNorm> {
+  const program = await compileProgram(device, {
+    name: 'embed_norm',
+    source: getProgramSource(source, variant, spec.type),
+    bindings: ['uniform', 'read', 'read', 'read', 'write', 'write'],
+    constants: { WORKGROUP_SIZE: variant.workgroupSize, HIDDEN: spec.hiddenSize, EPSILON: spec.epsilon },
+  });
+  return {
+    bind({ part, weights, tokens, norm, residual, x }) {
+      const group = program.bind([part, weights, tokens, norm, residual, x]);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, rows);
+    },
+  };
+}

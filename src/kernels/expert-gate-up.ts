@@ -1,0 +1,59 @@
+/** Gate and up projection of the chosen experts, with SiLU: twin of shaders/expert_gate_up.wgsl. */
+
+import source from '../../shaders/expert_gate_up.wgsl?raw';
+import type { MoeConfig, WeightType } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import { type BindingResource, compileProgram } from '../gpu/program';
+import type { Command } from './command';
+import { getProgramSource } from './program-source';
+import type { Variant } from './variant';
+
+export interface ExpertSpec {
+  readonly type: WeightType;
+  readonly moe: MoeConfig;
+  readonly hiddenSize: number;
+}
+
+export interface ExpertGateUpBuffers {
+  /** {MoE layer, first slot, slots, page quads, gate base, up base, down base}: u32 each. */
+  readonly pool: BindingResource;
+  readonly step: BindingResource; // {rows, position}
+  readonly weights: BindingResource; // [slots] pages
+  readonly x: BindingResource; // [rows, hiddenSize] f32
+  readonly routeIds: BindingResource; // [moeLayers, rows, expertsPerToken] u32
+  readonly pageTable: BindingResource; // [moeLayers, experts] u32
+  readonly act: BindingResource; // [rows, expertsPerToken, expertWidth] f32
+  readonly control: BindingResource;
+}
+
+export interface ExpertGateUp {
+  bind(buffers: ExpertGateUpBuffers): Command;
+}
+
+export async function compileExpertGateUp(
+  device: GpuDevice,
+  variant: Variant,
+  spec: ExpertSpec,
+): Promise<ExpertGateUp> {
+  const { experts, expertsPerToken, expertWidth } = spec.moe;
+  const program = await compileProgram(device, {
+    name: 'expert_gate_up',
+    source: getProgramSource(source, variant, spec.type),
+    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'read', 'write', 'read'],
+    constants: {
+      WORKGROUP_SIZE: variant.workgroupSize,
+      TILES: variant.tiles,
+      EXPERTS: experts,
+      TOP_K: expertsPerToken,
+      HIDDEN: spec.hiddenSize,
+      WIDTH: expertWidth,
+    },
+  });
+  const tiles = Math.ceil(expertWidth / (4 * variant.tiles));
+  return {
+    bind({ pool, step, weights, x, routeIds, pageTable, act, control }) {
+      const group = program.bind([pool, step, weights, x, routeIds, pageTable, act, control]);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, expertsPerToken, rows);
+    },
+  };
+}

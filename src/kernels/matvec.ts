@@ -1,0 +1,45 @@
+/** Matrix times the rows of a pass, weights quantised in place: twin of shaders/matvec.wgsl. */
+
+import source from '../../shaders/matvec.wgsl?raw';
+import type { WeightType } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import { type BindingResource, compileProgram } from '../gpu/program';
+import type { Command } from './command';
+import { getProgramSource } from './program-source';
+import type { Variant } from './variant';
+
+export interface MatvecSpec {
+  readonly type: WeightType;
+  /** Add to y instead of writing it. */
+  readonly accumulate: boolean;
+}
+
+export interface MatvecBuffers {
+  /** {rows, blocks per row, y offset, y stride, alive from}: u32 each. */
+  readonly shape: BindingResource;
+  readonly weights: BindingResource; // [matrixRows, cols] in kernel layout
+  readonly x: BindingResource; // [rows, cols] f32
+  readonly y: BindingResource; // [rows, y stride] f32
+  readonly control: BindingResource;
+}
+
+export interface Matvec {
+  /** @param matrixRows rows of the matrix, as in the shape. */
+  bind(buffers: MatvecBuffers, matrixRows: number): Command;
+}
+
+export async function compileMatvec(device: GpuDevice, variant: Variant, spec: MatvecSpec): Promise<Matvec> {
+  const program = await compileProgram(device, {
+    name: 'matvec',
+    source: getProgramSource(source, variant, spec.type),
+    bindings: ['uniform', 'read', 'read', 'write', 'read'],
+    constants: { WORKGROUP_SIZE: variant.workgroupSize, TILES: variant.tiles, ACCUMULATE: spec.accumulate ? 1 : 0 },
+  });
+  return {
+    bind({ shape, weights, x, y, control }, matrixRows) {
+      const group = program.bind([shape, weights, x, y, control]);
+      const tiles = Math.ceil(matrixRows / (4 * variant.tiles));
+      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, rows);
+    },
+  };
+}

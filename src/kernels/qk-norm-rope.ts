@@ -1,0 +1,59 @@
+/** Norm and rotation of queries and keys, and the KV write: twin of shaders/qk_norm_rope.wgsl. */
+
+import source from '../../shaders/qk_norm_rope.wgsl?raw';
+import type { AttentionConfig } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import { type BindingResource, compileProgram } from '../gpu/program';
+import { type Command, LARGEST_F32 } from './command';
+import { getProgramSource } from './program-source';
+import type { Variant } from './variant';
+
+export interface QkNormRopeSpec {
+  readonly attention: AttentionConfig;
+  readonly contextLength: number;
+  readonly epsilon: number;
+}
+
+export interface QkNormRopeBuffers {
+  readonly aliveFrom: BindingResource; // u32
+  readonly step: BindingResource; // {rows, position}
+  readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32; q is rewritten in place
+  readonly norms: BindingResource; // [(heads + kvHeads) * headDim] f32
+  readonly rope: BindingResource; // [contextLength, headDim / 2] of (cos, sin) f32
+  readonly kCache: BindingResource; // [kvHeads, contextLength, headDim] f32
+  readonly vCache: BindingResource; // [kvHeads, contextLength, headDim] f32
+  readonly control: BindingResource;
+}
+
+export interface QkNormRope {
+  bind(buffers: QkNormRopeBuffers): Command;
+}
+
+export async function compileQkNormRope(
+  device: GpuDevice,
+  variant: Variant,
+  spec: QkNormRopeSpec,
+): Promise<QkNormRope> {
+  const { heads, kvHeads, headDim, qkNorm, clipQkv } = spec.attention;
+  const program = await compileProgram(device, {
+    name: 'qk_norm_rope',
+    source: getProgramSource(source, variant),
+    bindings: ['uniform', 'uniform', 'write', 'read', 'read', 'write', 'write', 'read'],
+    constants: {
+      WORKGROUP_SIZE: variant.workgroupSize,
+      HEADS: heads,
+      KV_HEADS: kvHeads,
+      HEAD_DIM: headDim,
+      CONTEXT: spec.contextLength,
+      EPSILON: spec.epsilon,
+      USE_NORM: qkNorm === 'full' ? 1 : 0,
+      CLIP: clipQkv ?? LARGEST_F32,
+    },
+  });
+  return {
+    bind({ aliveFrom, step, qkv, norms, rope, kCache, vCache, control }) {
+      const group = program.bind([aliveFrom, step, qkv, norms, rope, kCache, vCache, control]);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, rows);
+    },
+  };
+}

@@ -1,0 +1,35 @@
+/**
+ * Which form the kernels take on an adapter: a pure function of its traits, never of what is resident or of a budget.
+ * Forms differ in the order of sums, so one engine uses one form throughout.
+ */
+import type { DeviceTraits } from '../gpu/device';
+
+export interface Variant {
+  /** Name for statistics: reduction and workgroup size. */
+  readonly name: string;
+  /** How a workgroup sums up: by subgroup operations, or by a tree in workgroup memory. */
+  readonly reduce: 'subgroup' | 'workgroup';
+  /** Invocations that share one sum. */
+  readonly workgroupSize: number;
+  /** Tiles of four matrix rows that a workgroup makes, one after another; does not touch results. */
+  readonly tiles: number;
+  /** Positions that attention takes at a time. */
+  readonly attentionChunk: number;
+}
+
+/**
+ * The subgroup form needs a workgroup that is exactly one subgroup, so a size that is fixed; elsewhere the tree.
+ * A software adapter runs few wide invocations: small workgroups with more work each
+ * (docs/log.md, "matrix-vector forms on the software adapter").
+ */
+export function chooseVariant(traits: DeviceTraits): Variant {
+  const reduce = traits.subgroupSize === null ? 'workgroup' : 'subgroup';
+  const workgroupSize = traits.subgroupSize ?? (traits.isSoftware ? 4 : 64);
+  return {
+    name: `${reduce}-${workgroupSize}`,
+    reduce,
+    workgroupSize,
+    tiles: traits.isSoftware ? 8 : 1,
+    attentionChunk: Math.max(128, workgroupSize),
+  };
+}

@@ -1,0 +1,218 @@
+/**
+ * The forward pass, as lists of bound kernels. Records commands; never submits, reads back, or moves a page.
+ *
+ *   x = norm(embed(token))
+ *   for every layer:
+ *     q, k, v = W x                      qkv
+ *     q, k = rope(norm(q)), rope(norm(k)); cache k, v
+ *     residual += W attention(q, cache)
+ *     experts = top-k of softmax(W norm(residual))        <- a missing page stops the pass here
+ *     residual += sum of weight * down(silu(gate x) * up x)
+ *     x = norm(residual)
+ *   logits = W x
+ */
+import type { ModelManifest } from '../checkpoint/manifest';
+import type { SlotPool } from '../experts/slot-pool';
+import type { GpuDevice } from '../gpu/device';
+import type { DeviceBuffer } from '../gpu/memory';
+import type { Submission } from '../gpu/pass';
+import type { BindingResource } from '../gpu/program';
+import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
+import type { Command } from '../kernels/command';
+import type { KernelSet } from './kernel-set';
+import type { RunState } from './run-state';
+import type { LayerWeightPlan, MatrixPlan, WeightPlan, Weights } from './weights';
+
+/** Where a pass (re)starts: at a layer's attention, at its experts, or at its combine step. */
+export interface EntryPoint {
+  readonly layer: number;
+  readonly stage: 'attention' | 'experts' | 'combine';
+}
+
+interface LayerCommands {
+  readonly attention: readonly Command[];
+  readonly experts: readonly Command[];
+  readonly combine: Command;
+}
+
+export interface ForwardParts {
+  readonly device: GpuDevice;
+  readonly manifest: ModelManifest;
+  readonly kernels: KernelSet;
+  readonly weights: Weights;
+  readonly state: RunState;
+  readonly pool: SlotPool;
+  readonly pageTable: DeviceBuffer;
+  /** Buffer of `getForwardUniformBytes` for what never changes. */
+  readonly constants: DeviceBuffer;
+  /** {rows, position} of the pass. */
+  readonly step: DeviceBuffer;
+  /** Sampling parameters; see shaders/sample_token.wgsl. */
+  readonly sampling: DeviceBuffer;
+}
+
+/** Bytes of the constants' buffer: a struct per matrix product, per pool part, and per layer. */
+export function getForwardUniformBytes(plan: WeightPlan, poolParts: number): number {
+  const products = plan.layers.reduce(
+    (sum, layer) => sum + layer.qkv.length + 1,
+    plan.embedding.length + plan.head.length,
+  );
+  return getUniformBytes(products + poolParts + plan.layers.length);
+}
+
+export class Forward {
+  readonly #embed: readonly Command[];
+  readonly #layers: readonly LayerCommands[];
+  readonly #head: readonly Command[];
+  readonly #sample: Command;
+  readonly #hiddenBytes: number;
+
+  constructor(private readonly parts: ForwardParts) {
+    const { device, manifest, kernels, weights, state, constants, sampling } = parts;
+    const uniforms = new UniformBlock(device, constants);
+    this.#hiddenBytes = manifest.config.hiddenSize * 4;
+    const firstNorm = weights.plan.layers[0]?.attnNorm as MatrixPlan;
+    this.#embed = weights.plan.embedding.map((part) =>
+      kernels.embedNorm.bind({
+        part: uniforms.add(part.firstRow, part.rows),
+        weights: weights.getBuffer(part),
+        tokens: state.tokens,
+        norm: weights.getBuffer(firstNorm),
+        residual: state.residual,
+        x: state.x,
+      }),
+    );
+    this.#layers = weights.plan.layers.map((plan, layer) => this.#bindLayer(plan, layer, uniforms));
+    // The head runs when no layer at all has faulted.
+    const aliveFrom = manifest.config.moeLayers.length;
+    this.#head = weights.plan.head.map((part) =>
+      this.#bindMatvec(uniforms, part, state.headInput, state.logits, manifest.config.vocabSize, aliveFrom),
+    );
+    this.#sample = kernels.sampleToken.bind({ sampling, logits: state.logits, control: state.control });
+  }
+
+  /** tokens -> residual and x of layer 0 */
+  encodeEmbed(submission: Submission, rows: number): void {
+    for (const command of this.#embed) command(submission, rows);
+  }
+
+  /** From an entry point through the last layer. */
+  encodeLayers(submission: Submission, from: EntryPoint, rows: number): void {
+    for (const [layer, commands] of this.#layers.entries()) {
+      if (layer < from.layer) continue;
+      const stage = layer === from.layer ? from.stage : 'attention';
+      if (stage === 'attention') for (const command of commands.attention) command(submission, rows);
+      if (stage !== 'combine') for (const command of commands.experts) command(submission, rows);
+      commands.combine(submission, rows);
+    }
+  }
+
+  /** A layer's experts alone: those that the page table shows. */
+  encodeExperts(submission: Submission, layer: number, rows: number): void {
+    for (const command of this.#layers[layer]?.experts ?? []) command(submission, rows);
+  }
+
+  /** Logits of `count` rows from `firstRow`. */
+  encodeHead(submission: Submission, firstRow: number, count: number): void {
+    const { x, headInput } = this.parts.state;
+    submission.copy(x, firstRow * this.#hiddenBytes, headInput, 0, count * this.#hiddenBytes);
+    for (const command of this.#head) command(submission, count);
+  }
+
+  /** Tokens of the first `count` rows of logits. */
+  encodeSample(submission: Submission, count: number): void {
+    this.#sample(submission, count);
+  }
+
+  #bindLayer(plan: LayerWeightPlan, layer: number, uniforms: UniformBlock): LayerCommands {
+    const { manifest, kernels, weights, state, pageTable, step, pool } = this.parts;
+    const { config } = manifest;
+    const { heads, kvHeads, headDim } = config.attention;
+    const { control, x, qkv, mixed, residual, rope, routeIds, routeWeights, expertInput, act, expertOutputs } = state;
+    const kCache = state.kCache[layer] as DeviceBuffer;
+    const vCache = state.vCache[layer] as DeviceBuffer;
+    // Position among the MoE layers; every layer of the architectures so far is one.
+    const moe = config.moeLayers.indexOf(layer);
+    const moeLayer = uniforms.add(moe);
+    const nextNorm = this.parts.weights.plan.layers[layer + 1]?.attnNorm ?? weights.plan.outputNorm;
+    const page = manifest.pageLayouts[moe];
+    if (!page) throw new RangeError(`layer ${layer} has no page layout`);
+
+    return {
+      attention: [
+        ...plan.qkv.map((part) => this.#bindMatvec(uniforms, part, x, qkv, (heads + 2 * kvHeads) * headDim, moe)),
+        kernels.qkNormRope.bind({
+          aliveFrom: moeLayer,
+          step,
+          qkv,
+          norms: plan.qkNorms ? weights.getBuffer(plan.qkNorms) : state.noNorms,
+          rope,
+          kCache,
+          vCache,
+          control,
+        }),
+        kernels.attention.bind({ aliveFrom: moeLayer, step, qkv, kCache, vCache, out: mixed, control }),
+        this.#bindMatvec(uniforms, plan.oProj, mixed, residual, config.hiddenSize, moe, true),
+        kernels.routerTopk.bind({
+          moeLayer,
+          step,
+          gate: weights.getBuffer(plan.gate),
+          residual,
+          pageTable,
+          control,
+          x: expertInput,
+          routeIds,
+          routeWeights,
+        }),
+      ],
+      experts: pool.getParts(moe).flatMap((part) => {
+        const shared = {
+          pool: uniforms.add(
+            moe,
+            part.firstSlot,
+            part.slots,
+            page.pageBytes / 16,
+            page.gateProj.offsetBytes / 16,
+            page.upProj.offsetBytes / 16,
+            page.downProj.offsetBytes / 16,
+          ),
+          step,
+          weights: part.buffer,
+          routeIds,
+          pageTable,
+          act,
+          control,
+        };
+        return [
+          kernels.getExpertGateUp(page.gateProj.type).bind({ ...shared, x: expertInput }),
+          kernels.getExpertDown(page.downProj.type).bind({ ...shared, outputs: expertOutputs }),
+        ];
+      }),
+      combine: kernels.combineNorm.bind({
+        moeLayer,
+        step,
+        outputs: expertOutputs,
+        routeWeights,
+        residual,
+        norm: weights.getBuffer(nextNorm),
+        x,
+        control,
+      }),
+    };
+  }
+
+  #bindMatvec(
+    uniforms: UniformBlock,
+    matrix: MatrixPlan,
+    x: BindingResource,
+    y: BindingResource,
+    yStride: number,
+    aliveFrom: number,
+    accumulate = false,
+  ): Command {
+    const { kernels, weights, state } = this.parts;
+    const kernel = accumulate ? kernels.getMatvecAdd(matrix.type) : kernels.getMatvec(matrix.type);
+    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, yStride, aliveFrom);
+    return kernel.bind({ shape, weights: weights.getBuffer(matrix), x, y, control: state.control }, matrix.rows);
+  }
+}

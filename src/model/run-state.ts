@@ -1,0 +1,151 @@
+/**
+ * Every buffer that a pass writes: activations, KV cache, routes, control words, read-back. Owns sizes and shapes only.
+ */
+import type { ModelConfig } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
+
+export interface StateShape {
+  /** Tokens of the largest pass. */
+  readonly rows: number;
+  /** Positions of the KV cache. */
+  readonly contextLength: number;
+  /** Rows that the head can make logits of in one pass. */
+  readonly logitRows: number;
+}
+
+/** Words of the control buffer before the sampled tokens; see shaders/lib/control.wgsl. */
+export const CONTROL = { faultLayer: 0, layersExecuted: 1, nextToken: 2 } as const;
+export const NO_FAULT = 0xffffffff;
+
+/** Largest logits buffer, unless one row is larger. */
+const LOGITS_BYTES = 4 << 20;
+
+/**
+ * Tokens per prefill chunk: a function of the model alone, since the chunk is part of what makes a result.
+ * Outputs per (token, rank) are kept apart, so the widest activation is [rows, expertsPerToken, hidden].
+ */
+export function getChunkRows(config: ModelConfig): number {
+  const rowBytes = config.moe.expertsPerToken * config.hiddenSize * 4;
+  return Math.min(64, Math.max(8, Math.floor((16 << 20) / rowBytes)));
+}
+
+export function getStateShape(config: ModelConfig, contextLength: number): StateShape {
+  const rows = Math.min(getChunkRows(config), contextLength);
+  return {
+    rows,
+    contextLength,
+    logitRows: Math.min(rows, Math.max(1, Math.floor(LOGITS_BYTES / (config.vocabSize * 4)))),
+  };
+}
+
+/** Buffers of the state, by name; the KV cache has one pair per layer. */
+export interface RunState {
+  readonly tokens: DeviceBuffer; // [rows] u32
+  readonly residual: DeviceBuffer; // [rows, hidden] f32
+  readonly x: DeviceBuffer; // [rows, hidden] f32: normed residual for qkv and the head
+  readonly qkv: DeviceBuffer; // [rows, (heads + 2 kvHeads) * headDim] f32
+  readonly mixed: DeviceBuffer; // [rows, heads * headDim] f32: attention's output
+  readonly expertInput: DeviceBuffer; // [rows, hidden] f32: normed residual for router and experts
+  readonly routeIds: DeviceBuffer; // [moeLayers, rows, expertsPerToken] u32
+  readonly routeWeights: DeviceBuffer; // [moeLayers, rows, expertsPerToken] f32
+  readonly act: DeviceBuffer; // [rows, expertsPerToken, expertWidth] f32
+  readonly expertOutputs: DeviceBuffer; // [rows, expertsPerToken, hidden] f32
+  readonly headInput: DeviceBuffer; // [logitRows, hidden] f32
+  readonly logits: DeviceBuffer; // [logitRows, vocab] f32
+  readonly control: DeviceBuffer; // [2 + logitRows] u32
+  readonly rope: DeviceBuffer; // [context, headDim / 2] of (cos, sin) f32
+  readonly noNorms: DeviceBuffer; // bound where a model has no QK-norm
+  readonly readback: DeviceBuffer;
+  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, context, headDim] f32
+  readonly vCache: readonly DeviceBuffer[];
+}
+
+type Named = Exclude<keyof RunState, 'kCache' | 'vCache'>;
+
+function getSizes(config: ModelConfig, { rows, contextLength, logitRows }: StateShape): Record<Named, number> {
+  const { heads, kvHeads, headDim } = config.attention;
+  const { expertsPerToken, expertWidth } = config.moe;
+  const hidden = rows * config.hiddenSize;
+  const routes = config.moeLayers.length * rows * expertsPerToken;
+  const control = 2 + logitRows;
+  const logits = logitRows * config.vocabSize;
+  const words: Record<Named, number> = {
+    tokens: rows,
+    residual: hidden,
+    x: hidden,
+    qkv: rows * (heads + 2 * kvHeads) * headDim,
+    mixed: rows * heads * headDim,
+    expertInput: hidden,
+    routeIds: routes,
+    routeWeights: routes,
+    act: rows * expertsPerToken * expertWidth,
+    expertOutputs: expertsPerToken * hidden,
+    headInput: logitRows * config.hiddenSize,
+    logits,
+    control,
+    rope: contextLength * headDim,
+    noNorms: 4,
+    readback: control + routes + logits,
+  };
+  return Object.fromEntries(Object.entries(words).map(([name, count]) => [name, count * 4])) as Record<Named, number>;
+}
+
+/** Buffers to allocate for a state; `createRunState` takes them in this order. */
+export function getStateRequests(config: ModelConfig, shape: StateShape): BufferRequest[] {
+  const { kvHeads, headDim } = config.attention;
+  const cacheBytes = kvHeads * shape.contextLength * headDim * 4;
+  return [
+    ...Object.entries(getSizes(config, shape)).map(
+      ([label, sizeBytes]): BufferRequest => ({
+        label,
+        sizeBytes,
+        kind: label === 'readback' ? 'readback' : 'storage',
+      }),
+    ),
+    ...Array.from(
+      { length: config.layers * 2 },
+      (_, i): BufferRequest => ({
+        label: `${i % 2 === 0 ? 'k' : 'v'} cache ${i >> 1}`,
+        sizeBytes: cacheBytes,
+        kind: 'storage',
+      }),
+    ),
+  ];
+}
+
+export function createRunState(
+  device: GpuDevice,
+  config: ModelConfig,
+  shape: StateShape,
+  buffers: readonly DeviceBuffer[],
+): RunState {
+  const names = Object.keys(getSizes(config, shape)) as Named[];
+  const named = Object.fromEntries(names.map((name, i) => [name, buffers[i]])) as Record<Named, DeviceBuffer>;
+  const caches = buffers.slice(names.length);
+  device.handle.queue.writeBuffer(named.rope, 0, computeRope(config, shape.contextLength));
+  return {
+    ...named,
+    kCache: caches.filter((_, i) => i % 2 === 0),
+    vCache: caches.filter((_, i) => i % 2 === 1),
+  };
+}
+
+/**
+ * [context, headDim / 2] of (cos, sin). Made on the CPU in double precision: WGSL promises sin and cos only to 2^-11.
+ * Source: Su et al., RoFormer, arXiv 2104.09864.
+ */
+export function computeRope(config: ModelConfig, contextLength: number): Float32Array<ArrayBuffer> {
+  const { headDim, ropeTheta } = config.attention;
+  const half = headDim / 2;
+  const table = new Float32Array(contextLength * headDim);
+  for (let d = 0; d < half; d++) {
+    const frequency = ropeTheta ** (-d / half);
+    for (let position = 0; position < contextLength; position++) {
+      const at = (position * half + d) * 2;
+      table[at] = Math.cos(position * frequency);
+      table[at + 1] = Math.sin(position * frequency);
+    }
+  }
+  return table;
+}

@@ -1,0 +1,230 @@
+/**
+ * The tensors that always live on the GPU: which buffers hold them, and how they get there.
+ * Matrices that a kernel reads together are joined, ones larger than a binding are split by rows; both in kernel layout.
+ */
+import { getWeightFormat } from '../checkpoint/formats';
+import { getScalesOffsetBytes, UNIT_WEIGHTS } from '../checkpoint/formats/weight-format';
+import type { ModelManifest, ResidentRole, ResidentTensor } from '../checkpoint/manifest';
+import type { WeightType } from '../checkpoint/model-config';
+import { assert, EngineError } from '../errors';
+import type { GpuDevice } from '../gpu/device';
+import { type BufferRequest, type DeviceBuffer, roundUp } from '../gpu/memory';
+
+/** Rows of one tensor. */
+interface RowRange {
+  readonly tensor: ResidentTensor;
+  readonly firstRow: number;
+  readonly rows: number;
+}
+
+/** One buffer: rows of one or more tensors of the same type, as one matrix in kernel layout. */
+export interface MatrixPlan {
+  readonly label: string;
+  readonly type: WeightType;
+  readonly rows: number;
+  readonly cols: number;
+  /** First row within the whole that a split or unjoined matrix belongs to. */
+  readonly firstRow: number;
+  readonly sizeBytes: number;
+  readonly sources: readonly RowRange[];
+}
+
+export interface LayerWeightPlan {
+  readonly attnNorm: MatrixPlan; // [1, hidden] f32
+  /** q, k and v joined where their types agree, else one by one. */
+  readonly qkv: readonly MatrixPlan[]; // [(heads + 2 kvHeads) * headDim, hidden]
+  /** q's and k's norm weights, joined; null without a norm. */
+  readonly qkNorms: MatrixPlan | null;
+  readonly oProj: MatrixPlan; // [hidden, heads * headDim]
+  /** ffn norm, then router. */
+  readonly gate: MatrixPlan; // [1 + experts, hidden] f32
+}
+
+export interface WeightPlan {
+  readonly embedding: readonly MatrixPlan[]; // [vocab, hidden], split
+  readonly head: readonly MatrixPlan[]; // [vocab, hidden], split; the embedding's own where tied
+  readonly outputNorm: MatrixPlan; // [1, hidden] f32
+  readonly layers: readonly LayerWeightPlan[];
+}
+
+export type LoadedMatrix = MatrixPlan & { readonly buffer: DeviceBuffer };
+
+/** @param bindingBytes largest size of a buffer: the device's limit on a storage binding. */
+export function planWeights(manifest: ModelManifest, bindingBytes: number): WeightPlan {
+  const tensors = new Map(manifest.resident.map((tensor) => [`${tensor.layer}/${tensor.role}`, tensor]));
+  const find = (role: ResidentRole, layer: number | null): ResidentTensor | undefined =>
+    tensors.get(`${layer}/${role}`);
+  const get = (role: ResidentRole, layer: number | null): ResidentTensor => {
+    const tensor = find(role, layer);
+    assert(tensor, `the manifest has ${role} of layer ${layer}`);
+    return tensor;
+  };
+  const join = (label: string, list: readonly ResidentTensor[], firstRow = 0): MatrixPlan =>
+    createMatrixPlan(
+      label,
+      list.map((tensor) => ({ tensor, firstRow: 0, rows: tensor.matrix.rows })),
+      firstRow,
+      bindingBytes,
+    );
+
+  const embedding = splitByRows('embedding', get('embedding', null), bindingBytes);
+  const ownHead = find('head', null);
+  return {
+    embedding,
+    head: ownHead ? splitByRows('head', ownHead, bindingBytes) : embedding,
+    outputNorm: join('output norm', [get('outputNorm', null)]),
+    layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
+      const [q, k, v] = [get('qProj', layer), get('kProj', layer), get('vProj', layer)];
+      const sameType = q.matrix.type === k.matrix.type && q.matrix.type === v.matrix.type;
+      const qNorm = find('qNorm', layer);
+      return {
+        attnNorm: join(`attention norm ${layer}`, [get('attnNorm', layer)]),
+        qkv: sameType
+          ? [join(`qkv ${layer}`, [q, k, v])]
+          : [
+              join(`q ${layer}`, [q]),
+              join(`k ${layer}`, [k], q.matrix.rows),
+              join(`v ${layer}`, [v], q.matrix.rows + k.matrix.rows),
+            ],
+        qkNorms: qNorm ? join(`qk norms ${layer}`, [qNorm, get('kNorm', layer)]) : null,
+        oProj: join(`attention output ${layer}`, [get('oProj', layer)]),
+        gate: join(`gate ${layer}`, [get('ffnNorm', layer), get('router', layer)]),
+      };
+    }),
+  };
+}
+
+/** Every buffer of a plan once, in a fixed order. */
+export function listMatrices(plan: WeightPlan): MatrixPlan[] {
+  const all = [
+    ...plan.embedding,
+    ...plan.head,
+    plan.outputNorm,
+    ...plan.layers.flatMap((layer) => [
+      layer.attnNorm,
+      ...layer.qkv,
+      ...(layer.qkNorms ? [layer.qkNorms] : []),
+      layer.oProj,
+      layer.gate,
+    ]),
+  ];
+  return [...new Set(all)];
+}
+
+export function getWeightRequests(plan: WeightPlan): BufferRequest[] {
+  return listMatrices(plan).map(({ label, sizeBytes }) => ({ label, sizeBytes, kind: 'storage' }));
+}
+
+/**
+ * Reads the records and fills the buffers.
+ * @param buffers as asked for by `getWeightRequests`, in that order.
+ */
+export async function loadWeights(
+  device: GpuDevice,
+  plan: WeightPlan,
+  buffers: readonly DeviceBuffer[],
+  readRecord: (key: string) => Promise<Uint8Array>,
+  onBytes: (bytes: number) => void,
+): Promise<Weights> {
+  const bufferOf = new Map<MatrixPlan, DeviceBuffer>();
+  const last = { key: '', bytes: new Uint8Array() };
+  for (const [i, matrix] of listMatrices(plan).entries()) {
+    const buffer = buffers[i] as DeviceBuffer;
+    bufferOf.set(matrix, buffer);
+    let dataAt = 0;
+    let scalesAt = getDataBytes(matrix.sources);
+    for (const source of matrix.sources) {
+      const { key } = source.tensor;
+      // A split matrix comes several times in a row.
+      if (last.key !== key) Object.assign(last, { key, bytes: await readRecord(key) });
+      const { data, scales } = sliceRows(source, last.bytes);
+      dataAt = writeAt(device, buffer, dataAt, data);
+      scalesAt = writeAt(device, buffer, scalesAt, scales);
+    }
+    onBytes(matrix.sizeBytes);
+  }
+  return { plan, getBuffer: (matrix) => bufferOf.get(matrix) as DeviceBuffer };
+}
+
+export interface Weights {
+  readonly plan: WeightPlan;
+  getBuffer(matrix: MatrixPlan): DeviceBuffer;
+}
+
+function splitByRows(label: string, tensor: ResidentTensor, bindingBytes: number): MatrixPlan[] {
+  const { rows, cols, type } = tensor.matrix;
+  const rowBytes = getDataBytes([{ tensor, firstRow: 0, rows: 1 }]) + getScaleBytes({ tensor, firstRow: 0, rows: 1 });
+  // Multiples of 8 rows keep every part's scales at whole words.
+  const perPart = Math.floor((bindingBytes - 16) / rowBytes / 8) * 8;
+  if (perPart < 8) throw tooLarge(label, rowBytes * 8, bindingBytes);
+  const parts: MatrixPlan[] = [];
+  for (let firstRow = 0; firstRow < rows; firstRow += perPart) {
+    const range = { tensor, firstRow, rows: Math.min(perPart, rows - firstRow) };
+    parts.push({ label, type, cols, rows: range.rows, firstRow, sizeBytes: getMatrixBytes([range]), sources: [range] });
+  }
+  return parts;
+}
+
+function createMatrixPlan(
+  label: string,
+  sources: readonly RowRange[],
+  firstRow: number,
+  bindingBytes: number,
+): MatrixPlan {
+  const { type, cols } = (sources[0] as RowRange).tensor.matrix;
+  const sizeBytes = getMatrixBytes(sources);
+  if (sizeBytes > bindingBytes) throw tooLarge(label, sizeBytes, bindingBytes);
+  return {
+    label,
+    type,
+    cols,
+    rows: sources.reduce((sum, source) => sum + source.rows, 0),
+    firstRow,
+    sizeBytes,
+    sources,
+  };
+}
+
+function tooLarge(label: string, sizeBytes: number, bindingBytes: number): EngineError {
+  return new EngineError(
+    'UNSUPPORTED',
+    `${label} needs a GPU binding of ${sizeBytes} bytes, this adapter allows ${bindingBytes}: use a smaller quantisation or another GPU`,
+  );
+}
+
+function getDataBytes(sources: readonly RowRange[]): number {
+  return sources.reduce((sum, { tensor: { matrix }, rows }) => {
+    return sum + getScalesOffsetBytes(getWeightFormat(matrix.type), rows, matrix.cols);
+  }, 0);
+}
+
+function getScaleBytes({ tensor: { matrix }, rows }: RowRange): number {
+  return ((rows * matrix.cols) / UNIT_WEIGHTS) * getWeightFormat(matrix.type).scaleBytesPer32;
+}
+
+function getMatrixBytes(sources: readonly RowRange[]): number {
+  return roundUp(getDataBytes(sources) + sources.reduce((sum, source) => sum + getScaleBytes(source), 0));
+}
+
+function sliceRows(range: RowRange, packed: Uint8Array): { data: Uint8Array; scales: Uint8Array } {
+  const { rows, cols, type } = range.tensor.matrix;
+  const format = getWeightFormat(type);
+  const units = cols / UNIT_WEIGHTS;
+  const scalesStart = getScalesOffsetBytes(format, rows, cols);
+  const slice = (start: number, unitBytes: number): Uint8Array =>
+    packed.subarray(
+      start + range.firstRow * units * unitBytes,
+      start + (range.firstRow + range.rows) * units * unitBytes,
+    );
+  return { data: slice(0, format.dataBytesPer32), scales: slice(scalesStart, format.scaleBytesPer32) };
+}
+
+/** Writes bytes that need not be a multiple of 4: queue writes must be, so the last word is padded with zeros. */
+function writeAt(device: GpuDevice, buffer: DeviceBuffer, offsetBytes: number, bytes: Uint8Array): number {
+  if (bytes.byteLength === 0) return offsetBytes;
+  assert(offsetBytes % 4 === 0, `rows joined into ${buffer.label} end at whole words`);
+  const padded = bytes.byteLength % 4 === 0 ? bytes : new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+  if (padded !== bytes) padded.set(bytes);
+  device.handle.queue.writeBuffer(buffer, offsetBytes, padded as BufferSource as Uint8Array<ArrayBuffer>);
+  return offsetBytes + bytes.byteLength;
+}

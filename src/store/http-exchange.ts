@@ -1,0 +1,178 @@
+/**
+ * One HTTP request with bounded retries, a stall timeout and a body that is read to its exact length.
+ * The only file that calls fetch. Knows nothing of ranges, versions or models.
+ */
+import { EngineError } from '../errors';
+import { throwIfAborted } from './source-checks';
+
+export interface ExchangeOptions {
+  /** Default: the global one. It must honour the signal that it is given. */
+  readonly fetch?: typeof globalThis.fetch | undefined;
+  /** Pauses before the second, third, ... attempt, in milliseconds; their number bounds the retries. */
+  readonly retryDelaysMs?: readonly number[] | undefined;
+  /** How long a server may send no byte. A stalled request is tried once more. Default 30 s. */
+  readonly stallTimeoutMs?: number | undefined;
+}
+
+/** A response whose body is still to be read. */
+export interface Answer {
+  readonly response: Response;
+  /** @throws EngineError `NETWORK` for more than `lengthBytes`, {@link TransientFailure} for less. */
+  readExactly(lengthBytes: number): Promise<Uint8Array>;
+  readChunks(): AsyncIterable<Uint8Array<ArrayBuffer>>;
+  /** The error for an answer that is not what was asked for; transient for statuses that may pass. */
+  refuse(expected: string, got?: string): EngineError;
+}
+
+export interface Exchange {
+  /** Sends the request and has `consume` read the answer; both again after a transient failure. */
+  send<T>(
+    request: { readonly method?: string; readonly headers?: Record<string, string> },
+    signal: AbortSignal | undefined,
+    consume: (answer: Answer) => Promise<T>,
+  ): Promise<T>;
+}
+
+/** A failure that may be gone at the next attempt. */
+export class TransientFailure extends EngineError {
+  readonly stalled: boolean;
+
+  constructor(message: string, options?: ErrorOptions & { stalled?: boolean }) {
+    super('NETWORK', message, options);
+    this.stalled = options?.stalled ?? false;
+  }
+}
+
+const DEFAULT_RETRY_DELAYS_MS = [250, 1000, 3000];
+const DEFAULT_STALL_TIMEOUT_MS = 30_000;
+
+export function createExchange(url: string, options: ExchangeOptions): Exchange {
+  const send = options.fetch ?? globalThis.fetch.bind(globalThis);
+  const delaysMs = options.retryDelaysMs ?? DEFAULT_RETRY_DELAYS_MS;
+  const stallTimeoutMs = options.stallTimeoutMs ?? DEFAULT_STALL_TIMEOUT_MS;
+
+  const attempt: Exchange['send'] = async (request, signal, consume) => {
+    throwIfAborted(signal, `reading ${url}`);
+    const controller = new AbortController();
+    const abort = () => controller.abort();
+    signal?.addEventListener('abort', abort, { once: true });
+    let stalled = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const restartTimer = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        stalled = true;
+        abort();
+      }, stallTimeoutMs);
+    };
+    restartTimer();
+    try {
+      // no-store: Chromium's HTTP cache lets only one request per URL write at a time, which would serialise parallel
+      // ranges, and it would keep a second copy of what is installed
+      const response = await send(url, { ...request, cache: 'no-store', signal: controller.signal });
+      restartTimer();
+      return await consume(createAnswer(url, response, restartTimer));
+    } catch (cause) {
+      throwIfAborted(signal, `reading ${url}`);
+      if (stalled) {
+        const waited = `${stallTimeoutMs / 1000} s`;
+        throw new TransientFailure(`${url}: expected data, got none for ${waited}; check the connection`, {
+          cause,
+          stalled,
+        });
+      }
+      if (cause instanceof EngineError) throw cause;
+      // what fetch and body streams reject with: TypeError for every network fault
+      throw new TransientFailure(`${url}: expected an answer, got a network error (${getReason(cause)})`, { cause });
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+      // ends the transfer of a body that was refused; nothing otherwise
+      abort();
+    }
+  };
+
+  return {
+    async send(request, signal, consume) {
+      let stalls = 0;
+      for (let retries = 0; ; retries++) {
+        try {
+          return await attempt(request, signal, consume);
+        } catch (error) {
+          if (!(error instanceof TransientFailure)) throw error;
+          if (error.stalled) stalls++;
+          const delayMs = delaysMs[retries];
+          if (delayMs === undefined || stalls > 1) {
+            const message = `${error.message} (attempts: ${retries + 1}); check the connection and the server, try again`;
+            throw new EngineError('NETWORK', message, { cause: error });
+          }
+          await pause(delayMs, signal);
+          throwIfAborted(signal, `reading ${url}`);
+        }
+      }
+    },
+  };
+}
+
+function createAnswer(url: string, response: Response, onBytes: () => void): Answer {
+  const answer: Answer = {
+    response,
+    async *readChunks() {
+      const reader = response.body?.getReader();
+      if (reader === undefined) return;
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        onBytes();
+        yield value;
+      }
+    },
+    async readExactly(lengthBytes) {
+      const bytes = new Uint8Array(lengthBytes);
+      let filledBytes = 0;
+      for await (const chunk of answer.readChunks()) {
+        if (filledBytes + chunk.byteLength > lengthBytes) {
+          throw answer.refuse(`a body of ${lengthBytes} bytes`, `at least ${filledBytes + chunk.byteLength}`);
+        }
+        bytes.set(chunk, filledBytes);
+        filledBytes += chunk.byteLength;
+      }
+      if (filledBytes < lengthBytes) {
+        throw new TransientFailure(`${url}: expected a body of ${lengthBytes} bytes, got ${filledBytes}`);
+      }
+      return bytes;
+    },
+    refuse(expected, got = `status ${response.status}`) {
+      const message = `${url}: expected ${expected}, got ${got}`;
+      const { status } = response;
+      if (status >= 500 || status === 429 || status === 408) return new TransientFailure(message);
+      return new EngineError('NETWORK', `${message}; ${getRemedy(status)}`);
+    },
+  };
+  return answer;
+}
+
+function getRemedy(status: number): string {
+  if (status === 401 || status === 403) return 'the file needs a permission that this page does not have';
+  if (status === 404 || status === 410) return 'check the URL';
+  return 'the server must answer range requests (RFC 9110, section 14) for exactly the bytes that were asked for';
+}
+
+/** Node puts the reason of "fetch failed" into the cause. */
+function getReason(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+}
+
+function pause(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, delayMs);
+    signal?.addEventListener('abort', finish, { once: true });
+    if (signal?.aborted) finish();
+  });
+}

@@ -1,0 +1,90 @@
+/**
+ * Models in IndexedDB: records as Blobs under [modelId, key], manifests beside them in an object store of their own.
+ * Owns what a model looks like in the database; the connection belongs to indexeddb-connection.ts.
+ * Never checks digests: that is verified-reader.ts.
+ */
+import { del, get, promisifyRequest, set, setMany, values } from 'idb-keyval';
+import type { ModelManifest } from '../checkpoint/manifest';
+import { type ConnectionOptions, openConnection } from './indexeddb-connection';
+import { isCurrentManifest, type ModelStore } from './model-store';
+import { missingRecord, toStorageError } from './storage-errors';
+
+/** The one database of webmoe on an origin. */
+const DATABASE_NAME = 'webmoe';
+
+export interface IndexedDbStoreOptions extends ConnectionOptions {
+  /** Default `webmoe`; tests take others. */
+  readonly databaseName?: string | undefined;
+}
+
+/** @throws EngineError `STORAGE` when the browser has no IndexedDB or refuses it (private mode, blocked storage). */
+export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): Promise<ModelStore> {
+  const connection = await openConnection(options.databaseName ?? DATABASE_NAME, ['records', 'manifests'], options);
+  // Records are relaxed: what a power cut loses, the digest at first read finds. The manifest waits for the disk.
+  const records = connection.getStore('records', 'relaxed');
+  const manifests = connection.getStore('manifests', 'strict');
+
+  return {
+    kind: 'indexeddb',
+    async readModels() {
+      try {
+        const models = await values<ModelManifest>(manifests);
+        return models.filter(isCurrentManifest);
+      } catch (error) {
+        throw await toStorageError(error, 'reading the list of installed models');
+      }
+    },
+    async readManifest(modelId) {
+      try {
+        const manifest = await get<ModelManifest>(modelId, manifests);
+        return manifest && isCurrentManifest(manifest) ? manifest : undefined;
+      } catch (error) {
+        throw await toStorageError(error, `reading the manifest of model ${modelId}`);
+      }
+    },
+    async writeManifest(manifest) {
+      try {
+        await set(manifest.modelId, manifest, manifests);
+      } catch (error) {
+        throw await toStorageError(error, `writing the manifest of model ${manifest.modelId}`);
+      }
+    },
+    async readRecord(modelId, key) {
+      try {
+        const blob = await get<Blob>([modelId, key], records);
+        if (blob === undefined) throw missingRecord(modelId, key);
+        return new Uint8Array(await blob.arrayBuffer());
+      } catch (error) {
+        throw await toStorageError(error, `reading record "${key}" of model ${modelId}`);
+      }
+    },
+    async writeRecords(modelId, entries) {
+      try {
+        // the cast: Blob parts may not be shared memory, and nothing in webmoe is
+        await setMany(
+          entries.map(([key, bytes]) => [[modelId, key], new Blob([bytes as Uint8Array<ArrayBuffer>])]),
+          records,
+        );
+      } catch (error) {
+        const neededBytes = entries.reduce((sum, [, bytes]) => sum + bytes.byteLength, 0);
+        throw await toStorageError(error, `writing ${neededBytes} bytes of model ${modelId}`);
+      }
+    },
+    async removeModel(modelId) {
+      try {
+        await del(modelId, manifests);
+        // every [modelId, string]: an array sorts after all strings
+        const ofModel = IDBKeyRange.bound([modelId], [modelId, []]);
+        await records('readwrite', (store) => {
+          store.delete(ofModel);
+          return promisifyRequest(store.transaction);
+        });
+      } catch (error) {
+        throw await toStorageError(error, `removing model ${modelId}`);
+      }
+    },
+    async close() {
+      connection.close();
+    },
+  };
+}

@@ -1,0 +1,67 @@
+/**
+ * A store in this realm's memory: for machines without browser storage, for tests, and for models that must not stay.
+ * Never shares bytes or manifests with its callers; everything is gone with it.
+ */
+import type { ModelManifest } from '../checkpoint/manifest';
+import { EngineError } from '../errors';
+import { isCurrentManifest, type ModelStore } from './model-store';
+import { missingRecord } from './storage-errors';
+
+export function createMemoryStore(): ModelStore {
+  const manifests = new Map<string, ModelManifest>();
+  const recordsByModel = new Map<string, Map<string, Uint8Array>>();
+  let closed = false;
+  const checkOpen = () => {
+    if (closed) throw new EngineError('STORAGE', 'the memory store is closed; open a new one');
+  };
+
+  return {
+    kind: 'memory',
+    async readModels() {
+      checkOpen();
+      return [...manifests.values()].filter(isCurrentManifest).map((manifest) => structuredClone(manifest));
+    },
+    async readManifest(modelId) {
+      checkOpen();
+      const manifest = manifests.get(modelId);
+      return manifest && isCurrentManifest(manifest) ? structuredClone(manifest) : undefined;
+    },
+    async writeManifest(manifest) {
+      checkOpen();
+      manifests.set(manifest.modelId, structuredClone(manifest));
+    },
+    async readRecord(modelId, key) {
+      checkOpen();
+      const bytes = recordsByModel.get(modelId)?.get(key);
+      if (bytes === undefined) throw missingRecord(modelId, key);
+      return bytes.slice();
+    },
+    async writeRecords(modelId, records) {
+      checkOpen();
+      let copies: [string, Uint8Array][];
+      try {
+        copies = records.map(([key, bytes]) => [key, bytes.slice()]);
+      } catch (cause) {
+        const neededBytes = records.reduce((sum, [, bytes]) => sum + bytes.byteLength, 0);
+        throw new EngineError(
+          'STORAGE_FULL',
+          `memory for ${neededBytes} more bytes of model ${modelId} was refused; use the indexeddb store or a smaller model`,
+          { cause },
+        );
+      }
+      const stored = recordsByModel.get(modelId) ?? new Map<string, Uint8Array>();
+      recordsByModel.set(modelId, stored);
+      for (const [key, bytes] of copies) stored.set(key, bytes);
+    },
+    async removeModel(modelId) {
+      checkOpen();
+      manifests.delete(modelId);
+      recordsByModel.delete(modelId);
+    },
+    async close() {
+      closed = true;
+      manifests.clear();
+      recordsByModel.clear();
+    },
+  };
+}

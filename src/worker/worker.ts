@@ -1,0 +1,10 @@
+/**
+ * The worker's entry: one local engine, served to the page that started the worker.
+ * Owns nothing else; everything it does is in engine/ and expose.ts.
+ */
+import type { Endpoint } from 'comlink';
+import { createLocalEngine } from '../engine/local-engine';
+import { exposeEngine } from './expose';
+
+// TypeScript takes this file's global scope for a window, whose postMessage has other parameters than a worker's.
+exposeEngine(createLocalEngine(), globalThis as unknown as Endpoint);

@@ -1,0 +1,204 @@
+/**
+ * The demo as a visitor uses it, on the real model and the real engine.
+ * One browser profile for all tests, in order: installed once, as a visitor would.
+ */
+import { fileURLToPath } from 'node:url';
+import { expect, type Page, test } from '@playwright/test';
+
+test.describe.configure({ mode: 'serial' });
+
+const modelPath = fileURLToPath(new URL('../../public/models/webmoe-chat-22m-Q4_0.gguf', import.meta.url));
+let page: Page;
+const foreignRequests: string[] = [];
+const pageErrors: string[] = [];
+
+test.beforeAll(async ({ browser, baseURL }) => {
+  const context = await browser.newContext(baseURL ? { baseURL } : {});
+  context.on('request', (request) => {
+    const url = request.url();
+    if (!(baseURL && url.startsWith(baseURL)) && !url.startsWith('data:')) foreignRequests.push(url);
+  });
+  page = await context.newPage();
+  page.on('pageerror', (error) => pageErrors.push(String(error)));
+  page.on('console', (message) => {
+    if (message.type() === 'error') pageErrors.push(message.text());
+  });
+  await page.addInitScript(recordTexts);
+});
+
+test.afterAll(async () => {
+  await page.context().close();
+});
+
+/** In the page: keeps every text that the install step and the last answer ever showed. */
+function recordTexts(): void {
+  const seen = { install: [] as string[], answer: [] as string[] };
+  Object.assign(globalThis, { seenTexts: seen });
+  const note = (texts: string[], text: string | null | undefined) => {
+    if (text && texts.at(-1) !== text) texts.push(text);
+  };
+  new MutationObserver(() => {
+    note(seen.install, document.querySelector('.load .step-text')?.textContent);
+    note(seen.answer, [...document.querySelectorAll('.answer')].at(-1)?.querySelector('.markdown')?.textContent);
+  }).observe(document, { childList: true, characterData: true, subtree: true });
+}
+
+async function readSeen(kind: 'install' | 'answer'): Promise<string[]> {
+  return page.evaluate(
+    (name) => (globalThis as unknown as { seenTexts: Record<string, string[]> }).seenTexts[name] ?? [],
+    kind,
+  );
+}
+
+const input = () => page.getByLabel('Your message');
+const sendButton = () => page.getByRole('button', { name: 'Send' });
+const stopButton = () => page.getByRole('button', { name: 'Stop' });
+const lastAnswer = () => page.locator('.answer').last();
+const ready = () => page.getByText('is ready');
+
+async function ask(text: string): Promise<void> {
+  await input().fill(text);
+  await input().press('Enter');
+}
+
+async function waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void> {
+  await expect(lastAnswer()).toHaveAttribute('data-phase', phase, { timeout: 90_000 });
+}
+
+test('installs the embedded model with progress in bytes', async () => {
+  await page.goto('/');
+  await expect(ready()).toBeAttached({ timeout: 120_000 });
+  const install = await readSeen('install');
+  expect(install.filter((text) => /^[\d.]+ (kB|MB) of 14\.9 MB$/.test(text)).length).toBeGreaterThan(2);
+  await expect(page.getByText('Installed into this browser')).toBeVisible();
+  await expect(page.getByText('small demonstration model')).toBeVisible();
+});
+
+test('streams an answer to a suggested question, token by token', async () => {
+  await page.getByRole('button', { name: /Book a table/ }).click();
+  await expect(lastAnswer()).toHaveAttribute('aria-busy', 'true');
+  await waitForAnswer('done');
+  const states = await readSeen('answer');
+  expect(states.length).toBeGreaterThanOrEqual(3);
+  for (const [index, state] of states.entries()) {
+    if (index > 0) expect(state.length).toBeGreaterThanOrEqual(states[index - 1]?.length ?? 0);
+  }
+  await expect(lastAnswer()).toHaveAttribute('aria-busy', 'false');
+  await expect(input()).toBeFocused();
+});
+
+test('says what the answer cost', async () => {
+  const stats = lastAnswer().locator('.stats');
+  await expect(stats).toContainText(/tokens\/s[\d.]+/);
+  await expect(stats).toContainText('experts on the GPU50 %');
+  await expect(stats).toContainText(/hit rate\d+ %/);
+  await expect(stats).toContainText(/faults[\d,]+/);
+  await expect(stats).toContainText(/paged in[\d.]+ (kB|MB)/);
+});
+
+test('goes on with the conversation', async () => {
+  await ask('At 7 pm, please.');
+  await expect(page.locator('.answer')).toHaveCount(2);
+  await waitForAnswer('done');
+  await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+});
+
+test('breaks the line on Shift+Enter instead of sending', async () => {
+  await input().fill('one');
+  await input().press('Shift+Enter');
+  await input().pressSequentially('two');
+  await expect(input()).toHaveValue('one\ntwo');
+  await expect(page.locator('.answer')).toHaveCount(2);
+});
+
+test('stops within a moment and keeps what was written', async () => {
+  await ask('Tell me a long story about a fox and a well.');
+  await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+  const startMs = Date.now();
+  await stopButton().click();
+  await waitForAnswer('stopped');
+  expect(Date.now() - startMs).toBeLessThan(2_000);
+  await expect(sendButton()).toBeVisible();
+  const text = await lastAnswer().locator('.markdown').textContent();
+  await page.waitForTimeout(700);
+  expect(await lastAnswer().locator('.markdown').textContent()).toBe(text);
+});
+
+test('answers again after a stop', async () => {
+  await ask('Hi, how are you today?');
+  await waitForAnswer('done');
+});
+
+test('clears the conversation on New chat', async () => {
+  await page.getByRole('button', { name: 'New chat' }).click();
+  await expect(page.locator('.answer')).toHaveCount(0);
+  await expect(page.getByRole('button', { name: /Book a table/ })).toBeVisible();
+  await expect(input()).toBeFocused();
+});
+
+test('says when a message does not fit, and offers a new chat', async () => {
+  await ask('Please read this. '.repeat(600));
+  await waitForAnswer('failed');
+  await expect(page.getByRole('alert')).toContainText('CONTEXT_OVERFLOW');
+  await expect(page.getByRole('button', { name: 'Ask this in a new chat' })).toBeVisible();
+});
+
+test('does not install again after a reload', async () => {
+  await page.reload();
+  await expect(ready()).toBeAttached();
+  await expect(page.getByText('Already installed in this browser')).toBeVisible();
+  expect((await readSeen('install')).filter((text) => text.includes(' of '))).toEqual([]);
+  await ask('Hi, how are you today?');
+  await waitForAnswer('done');
+});
+
+test('loads the model again with another expert budget, and keeps the choice', async () => {
+  await page.getByRole('button', { name: /^Model/ }).click();
+  const dialog = page.getByRole('dialog', { name: 'Model and memory' });
+  await dialog.getByText('25 %').click();
+  await expect(dialog.getByText('8 experts per layer')).toBeVisible();
+  await expect(dialog.getByText('in use')).toBeVisible();
+  await page.keyboard.press('Escape');
+  await expect(dialog).toBeHidden();
+  await ask('What kind of music do you like?');
+  await waitForAnswer('done');
+  await expect(lastAnswer().locator('.stats')).toContainText('experts on the GPU25 %');
+  await page.reload();
+  await expect(ready()).toBeAttached();
+  await expect(page.getByText('Only 8 of the 32')).toBeVisible();
+});
+
+test('refuses a file that is no model, and finds the way back', async () => {
+  const buffer = Buffer.from('this is not a model');
+  await page.locator('input[type=file]').setInputFiles({ name: 'notes.gguf', mimeType: 'text/plain', buffer });
+  await expect(page.getByRole('alert')).toContainText('BAD_FILE');
+  await page.getByRole('button', { name: 'Use the small demonstration model' }).click();
+  await expect(ready()).toBeAttached();
+});
+
+test('loads a GGUF file of the user’s', async () => {
+  await page.locator('input[type=file]').setInputFiles(modelPath);
+  await expect(page.getByText('from a file')).toBeVisible();
+  await ask('Hi, how are you today?');
+  await waitForAnswer('done');
+});
+
+test('asks no other server and logs no error', () => {
+  expect(foreignRequests).toEqual([]);
+  expect(pageErrors).toEqual([]);
+});
+
+test('gets over the death of its worker', async () => {
+  await ask('Tell me a long story about a fox and a well.');
+  await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+  const [worker] = page.workers();
+  await worker?.evaluate(() => {
+    setTimeout(() => {
+      throw new Error('thrown by the test');
+    });
+  });
+  await expect(page.getByRole('alert')).toContainText('WORKER_DEAD');
+  await page.getByRole('button', { name: 'Load the model again and retry' }).click();
+  await expect(ready()).toBeAttached();
+  await waitForAnswer('done');
+});

@@ -1,0 +1,51 @@
+/** Installs a golden model into memory and puts it on the GPU. Owns set-up only; tests say what must hold. */
+import type { ExpertBudget } from '../../src/engine/engine';
+import { PassRunner } from '../../src/engine/pass-runner';
+import { createRuntime, type Runtime } from '../../src/engine/runtime';
+import { installModel } from '../../src/store/install';
+import { createMemorySource } from '../../src/store/memory-source';
+import { createMemoryStore } from '../../src/store/memory-store';
+import { createVerifiedReader } from '../../src/store/verified-reader';
+import { readGoldenModel } from '../golden';
+
+export interface GoldenRuntime {
+  readonly runtime: Runtime;
+  readonly runner: PassRunner;
+}
+
+export async function openGolden(
+  name: string,
+  options: { readonly expertBudget?: ExpertBudget; readonly defaultLimitsOnly?: boolean } = {},
+): Promise<GoldenRuntime> {
+  const store = createMemoryStore();
+  const { manifest } = await installModel(createMemorySource(await readGoldenModel(name), name), store);
+  const reader = createVerifiedReader(store, manifest);
+  const { defaultLimitsOnly = false, ...request } = options;
+  const runtime = await createRuntime(manifest, reader, { defaultLimitsOnly }, request, () => {});
+  return { runtime, runner: new PassRunner(runtime) };
+}
+
+/** Logits of every position: [positions][vocab]. Runs in chunks, as prefill does. */
+export async function computeLogits(
+  { runtime, runner }: GoldenRuntime,
+  tokenIds: readonly number[],
+): Promise<Float32Array[]> {
+  const { vocabSize } = runtime.manifest.config;
+  const { rows, logitRows } = runtime.plan.state;
+  const all: Float32Array[] = [];
+  const chunkRows = Math.min(rows, logitRows);
+  for (let at = 0; at < tokenIds.length; at += chunkRows) {
+    const chunk = tokenIds.slice(at, at + chunkRows);
+    const { logits } = await runner.run({
+      tokenIds: chunk,
+      position: at,
+      logitRows: chunk.length,
+      sampling: null,
+      readLogits: true,
+    });
+    for (let row = 0; row < chunk.length; row++) {
+      all.push((logits as Float32Array).slice(row * vocabSize, (row + 1) * vocabSize));
+    }
+  }
+  return all;
+}

@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest';
+import { type Attention, compileAttention } from '../../src/kernels/attention';
+import { attention } from '../reference/attention';
+import {
+  type Bench,
+  createRandom,
+  expectClose,
+  expectSameBits,
+  NO_FAULT,
+  openBenches,
+  randomFloats,
+  SENTINEL,
+} from './harness';
+
+/** Of the first of four rows: around the chunk of 128 positions, and in the third chunk. */
+const POSITIONS = [0, 1, 127, 128, 129, 300];
+const ROWS = 4;
+const CONTEXT = 304;
+
+const SHAPES = [
+  { heads: 3, kvHeads: 3, headDim: 4 },
+  { heads: 4, kvHeads: 2, headDim: 20 },
+  { heads: 6, kvHeads: 2, headDim: 32 },
+  { heads: 2, kvHeads: 1, headDim: 64 },
+];
+
+const benches = await openBenches();
+
+describe.each(benches)('attention, $name', (bench) => {
+  describe.each(SHAPES)('$heads heads of $headDim over $kvHeads', (base) => {
+    const shape = { ...base, context: CONTEXT, scale: 2 / Math.sqrt(base.headDim) };
+    const { heads, kvHeads, headDim } = base;
+    const random = createRandom(headDim);
+    const width = (heads + 2 * kvHeads) * headDim;
+    const qkv = randomFloats(random, ROWS * width, 2);
+    const kCache = randomFloats(random, kvHeads * CONTEXT * headDim, 2);
+    const vCache = randomFloats(random, kvHeads * CONTEXT * headDim, 2);
+
+    it.each(POSITIONS)('mixes what rows from position %i on may see', async (position) => {
+      const kernel = await compile(bench, shape);
+      const out = await run(bench, kernel, qkv, ROWS, position);
+      const q = new Float32Array(ROWS * heads * headDim);
+      for (let row = 0; row < ROWS; row++) {
+        q.set(qkv.subarray(row * width, row * width + heads * headDim), row * heads * headDim);
+      }
+      expectClose(out, attention(shape, q, kCache, vCache, position), 1e-5, 'out');
+      const own = heads * headDim;
+      for (let row = 0; row < ROWS; row++) {
+        const alone = await run(bench, kernel, qkv.slice(row * width, (row + 1) * width), 1, position + row);
+        expectSameBits(out.slice(row * own, (row + 1) * own), alone, `row ${row}`);
+      }
+    });
+
+    it("does not read behind a row's own position", async () => {
+      const kernel = await compile(bench, shape);
+      const before = await run(bench, kernel, qkv, 1, 5);
+      const poisoned = kCache.slice();
+      for (let head = 0; head < kvHeads; head++) {
+        poisoned.fill(Number.NaN, (head * CONTEXT + 6) * headDim, (head + 1) * CONTEXT * headDim);
+      }
+      expectSameBits(await run(bench, kernel, qkv, 1, 5, { k: poisoned }), before);
+    });
+
+    it('does nothing behind a fault', async () => {
+      const kernel = await compile(bench, shape);
+      const dead = await run(bench, kernel, qkv, 1, 5, { fault: 1, aliveFrom: 2 });
+      expect(new Set(dead)).toEqual(new Set([SENTINEL]));
+      const alive = await run(bench, kernel, qkv, 1, 5, { fault: 2, aliveFrom: 2 });
+      expect(alive).not.toContain(SENTINEL);
+    });
+
+    async function run(
+      where: Bench,
+      kernel: Attention,
+      rowsOfQkv: Float32Array,
+      rows: number,
+      position: number,
+      { k = kCache, fault = NO_FAULT, aliveFrom = 0 } = {},
+    ): Promise<Float32Array> {
+      const blank = new Float32Array(rows * heads * headDim).fill(SENTINEL);
+      const b = await where.place({
+        qkv: rowsOfQkv,
+        kCache: k,
+        vCache,
+        out: blank,
+        control: Uint32Array.of(fault, 0, 0),
+      });
+      const command = kernel.bind({ ...b, aliveFrom: where.uniform(aliveFrom), step: where.uniform(rows, position) });
+      const [bytes] = await where.run([[command, rows]], [b.out]);
+      return new Float32Array(bytes!, 0, blank.length);
+    }
+  });
+});
+
+/** Compiles once per bench and shape. */
+const compiled = new Map<string, Promise<Attention>>();
+function compile(
+  bench: Bench,
+  shape: { heads: number; kvHeads: number; headDim: number; scale: number },
+): Promise<Attention> {
+  const key = `${bench.name} ${JSON.stringify(shape)}`;
+  const known = compiled.get(key);
+  if (known) return known;
+  const attentionConfig = { ...shape, qkNorm: 'none', ropeTheta: 1e4, clipQkv: null } as const;
+  const kernel = compileAttention(bench.device, bench.variant, { attention: attentionConfig, contextLength: CONTEXT });
+  compiled.set(key, kernel);
+  return kernel;
+}

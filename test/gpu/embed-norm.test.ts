@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+import { getWeightFormat } from '../../src/checkpoint/formats';
+import type { WeightType } from '../../src/checkpoint/model-config';
+import { compileEmbedNorm } from '../../src/kernels/embed-norm';
+import { embedNorm } from '../reference/embed-norm';
+import {
+  createRandom,
+  expectClose,
+  expectSameBits,
+  openBenches,
+  randomFloats,
+  randomWeights,
+  SENTINEL,
+} from './harness';
+
+const EPSILON = 1e-5;
+const VOCAB = 23;
+const PART_TOKENS = 16;
+
+const benches = await openBenches();
+
+describe.each(benches)('embed_norm, $name', (bench) => {
+  describe.each<[WeightType, number]>([
+    ['f32', 32],
+    ['f16', 96],
+    ['bf16', 160],
+    ['q4_0', 96],
+    ['q8_0', 288],
+  ])('%s, hidden size %i', (type, hidden) => {
+    const random = createRandom(hidden);
+    const { packed, values } = randomWeights(random, type, VOCAB, hidden);
+    const norm = randomFloats(random, hidden, 2);
+
+    /** Rows [first, first + tokens) of the table as a matrix of their own. */
+    function getPart(first: number, tokens: number): Uint8Array<ArrayBuffer> {
+      const format = getWeightFormat(type);
+      const file = format.unpack(packed, VOCAB, hidden);
+      const rowBytes = (hidden / format.blockWeights) * format.blockBytes;
+      const part = new Uint8Array(format.getPackedBytes(tokens, hidden));
+      format.pack(file.subarray(first * rowBytes, (first + tokens) * rowBytes), tokens, hidden, part, 0);
+      return part;
+    }
+
+    async function run(tokens: Uint32Array): Promise<[residual: Float32Array, x: Float32Array]> {
+      const kernel = await compileEmbedNorm(bench.device, bench.variant, {
+        type,
+        hiddenSize: hidden,
+        epsilon: EPSILON,
+      });
+      const blank = new Float32Array(tokens.length * hidden).fill(SENTINEL);
+      const { low, high, ...rest } = await bench.place({
+        low: getPart(0, PART_TOKENS),
+        high: getPart(PART_TOKENS, VOCAB - PART_TOKENS),
+        tokens,
+        norm,
+        residual: blank,
+        x: blank,
+      });
+      const bytes = await bench.run(
+        [
+          [kernel.bind({ part: bench.uniform(0, PART_TOKENS), weights: low, ...rest }), tokens.length],
+          [
+            kernel.bind({ part: bench.uniform(PART_TOKENS, VOCAB - PART_TOKENS), weights: high, ...rest }),
+            tokens.length,
+          ],
+        ],
+        [rest.residual, rest.x],
+      );
+      return [new Float32Array(bytes[0]!, 0, blank.length), new Float32Array(bytes[1]!, 0, blank.length)];
+    }
+
+    it('looks tokens up in both parts of a split table, at the edges too, and normalises them', async () => {
+      const tokens = Uint32Array.of(15, 0, 16, 22, 7, 16, 0);
+      const [residual, x] = await run(tokens);
+      const expected = embedNorm(values, tokens, norm, EPSILON);
+      expectClose(residual, expected.residual, 0, 'residual');
+      expectClose(
+        x,
+        expected.x,
+        expected.x.map((value) => Math.abs(value) * 2e-6 + 1e-30),
+        'x',
+      );
+      for (const [row, token] of tokens.entries()) {
+        const [ownResidual, ownX] = await run(Uint32Array.of(token));
+        expectSameBits(residual.slice(row * hidden, (row + 1) * hidden), ownResidual, `residual of row ${row}`);
+        expectSameBits(x.slice(row * hidden, (row + 1) * hidden), ownX, `x of row ${row}`);
+      }
+    });
+
+    it('leaves a row alone whose token no part has', async () => {
+      const [residual, x] = await run(Uint32Array.of(VOCAB, 0xffffffff));
+      expect(new Set([...residual, ...x])).toEqual(new Set([SENTINEL]));
+    });
+  });
+});

@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest';
+import { compileExpertGateUp, type ExpertGateUp } from '../../src/kernels/expert-gate-up';
+import { expertGateUp } from '../reference/expert-gate-up';
+import { matvec } from '../reference/matvec';
+import {
+  createPages,
+  createPools,
+  EXPERT_CASES,
+  type ExpertShape,
+  layOut,
+  layOutRoutes,
+  type Pages,
+  type Placement,
+} from './expert-pages';
+import {
+  type Bench,
+  createRandom,
+  expectClose,
+  expectSameBits,
+  NO_FAULT,
+  openBenches,
+  randomFloats,
+  SENTINEL,
+} from './harness';
+
+const benches = await openBenches();
+
+function compile(bench: Bench, variant: Bench['variant'], { type, experts, topK, hidden, width }: ExpertShape) {
+  const moe = { experts, expertsPerToken: topK, expertWidth: width, normalizeTopK: false };
+  return compileExpertGateUp(bench.device, variant, { type, moe, hiddenSize: hidden });
+}
+
+async function run(
+  bench: Bench,
+  kernel: ExpertGateUp,
+  shape: ExpertShape,
+  input: {
+    pages: Pages;
+    placement: Placement;
+    routes: readonly number[][];
+    x: Float32Array;
+    fault?: number;
+    buffers?: number;
+  },
+): Promise<Float32Array> {
+  const rows = input.routes.length;
+  const { low, high, ...b } = await bench.place({
+    ...layOut(input.pages, input.placement),
+    x: input.x,
+    routeIds: layOutRoutes(input.routes),
+    act: new Float32Array(rows * shape.topK * shape.width).fill(SENTINEL),
+    control: Uint32Array.of(input.fault ?? NO_FAULT, 0, 0),
+  });
+  const step = bench.uniform(rows, 0);
+  const pools = createPools(bench, input.pages, input.placement, low, high).slice(0, input.buffers ?? 2);
+  const [bytes] = await bench.run(
+    pools.map((pool) => [kernel.bind({ ...b, ...pool, step }), rows]),
+    [b.act],
+  );
+  return new Float32Array(bytes!, 0, rows * shape.topK * shape.width);
+}
+
+describe.each(benches)('expert_gate_up, $name', (bench) => {
+  it.each(EXPERT_CASES)('$type, $experts experts, top $topK, width $width', async ({ routes, placement, ...shape }) => {
+    const { topK, hidden, width } = shape;
+    const pages = createPages(shape);
+    const x = randomFloats(createRandom(9), routes.length * hidden, 0.5);
+    const input = { pages, placement, routes, x };
+    const kernel = await compile(bench, bench.variant, shape);
+    const act = await run(bench, kernel, shape, input);
+    const lowOnly = await run(bench, kernel, shape, { ...input, buffers: 1 });
+    routes.forEach((ids, row) => {
+      const own = x.subarray(row * hidden, (row + 1) * hidden);
+      ids.forEach((id, rank) => {
+        const at = (row * topK + rank) * width;
+        const got = act.slice(at, at + width);
+        const what = `row ${row}, expert ${id}`;
+        const slot = placement.slots[id]!;
+        const inLow = slot !== null && slot < placement.firstBufferSlots;
+        expect(lowOnly.slice(at, at + width).includes(SENTINEL), `${what} left to the other buffer`).toBe(!inLow);
+        if (slot === null) {
+          expect(new Set(got), `${what} is absent`).toEqual(new Set([SENTINEL]));
+          return;
+        }
+        const { gate, up } = pages.experts[id]!;
+        expectClose(got, expertGateUp(gate, up, own), getTolerance(gate, up, own), what);
+      });
+    });
+
+    // Alone, in other slots, and by other tiles: bit for bit the same.
+    const everywhere = { slots: placement.slots.map((_, id) => id), firstBufferSlots: 1, allSlots: shape.experts + 1 };
+    // The tiles' loop is the same for every type: one type shows it.
+    const tiles = bench.variant.tiles === 1 ? 8 : 3;
+    const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
+    const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
+    for (const [row, ids] of routes.entries()) {
+      const own = x.slice(row * hidden, (row + 1) * hidden);
+      const alone = await run(bench, kernel, shape, { ...input, routes: [ids], x: own });
+      expectSameBits(act.slice(row * topK * width, (row + 1) * topK * width), alone, `row ${row} alone`);
+      for (const [rank, id] of ids.entries()) {
+        if (placement.slots[id] === null) continue;
+        const at = (row * topK + rank) * width;
+        expectSameBits(act.slice(at, at + width), moved.slice(at, at + width), `row ${row}, expert ${id} moved`);
+      }
+    }
+  });
+
+  it('does nothing at the faulting layer and behind it', async () => {
+    const { routes, placement, ...shape } = EXPERT_CASES.at(-1)!;
+    const kernel = await compile(bench, bench.variant, shape);
+    const input = { pages: createPages(shape), placement, routes, x: randomFloats(createRandom(9), shape.hidden) };
+    for (const fault of [0, 1]) {
+      expect(new Set(await run(bench, kernel, shape, { ...input, fault }))).toEqual(new Set([SENTINEL]));
+    }
+    expect(await run(bench, kernel, shape, { ...input, fault: 2 })).not.toContain(SENTINEL);
+  });
+});
+
+/** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */
+function getTolerance(gate: Float32Array, up: Float32Array, x: Float32Array): Float64Array {
+  const width = gate.length / x.length;
+  const bound = (w: Float32Array) =>
+    matvec(w.map(Math.abs), x.map(Math.abs), width, x.length).map((sum) => (x.length + 8) * 2 ** -24 * sum);
+  const g = matvec(gate, x, width, x.length);
+  const u = matvec(up, x, width, x.length);
+  const [gateBound, upBound] = [bound(gate), bound(up)];
+  return g.map((value, i) => {
+    const silu = value / (1 + Math.exp(-value));
+    return 1.1 * gateBound[i]! * Math.abs(u[i]!) + Math.abs(silu) * upBound[i]! + 2e-6 * Math.abs(silu * u[i]!) + 1e-30;
+  });
+}

@@ -1,0 +1,146 @@
+/** Random experts as pages in kernel layout, spread over two slot buffers. Shared by the tests of both expert kernels. */
+import type { WeightType } from '../../src/checkpoint/model-config';
+import type { DeviceBuffer } from '../../src/gpu/memory';
+import type { BindingResource } from '../../src/gpu/program';
+import { ABSENT, type Bench, createRandom, randomWeights } from './harness';
+
+export const LAYERS = 3;
+export const LAYER = 1;
+
+export interface ExpertShape {
+  readonly type: WeightType;
+  readonly experts: number;
+  readonly topK: number;
+  readonly hidden: number;
+  readonly width: number;
+}
+
+export interface Expert {
+  readonly gate: Float32Array; // [width, hidden]
+  readonly up: Float32Array; // [width, hidden]
+  readonly down: Float32Array; // [hidden, width]
+  readonly page: Uint8Array<ArrayBuffer>;
+}
+
+export interface Pages {
+  readonly experts: readonly Expert[];
+  readonly pageQuads: number;
+  /** First quad of gate, up and down in a page. */
+  readonly bases: readonly [number, number, number];
+}
+
+/** Where each expert lies: a slot, or null for absent. Slots below `firstBufferSlots` are in the first buffer. */
+export interface Placement {
+  readonly slots: readonly (number | null)[];
+  readonly firstBufferSlots: number;
+  readonly allSlots: number;
+}
+
+export function createPages({ type, experts, hidden, width }: ExpertShape): Pages {
+  const random = createRandom(experts * width);
+  const made = Array.from({ length: experts }, () => {
+    const gate = randomWeights(random, type, width, hidden);
+    const up = randomWeights(random, type, width, hidden);
+    const down = randomWeights(random, type, hidden, width);
+    return { gate, up, down };
+  });
+  const { gate, up, down } = made[0]!;
+  // A quad of nothing before, between and behind the matrices: a base or a size that is ignored shows.
+  const bases: [number, number, number] = [
+    1,
+    2 + gate.packed.length / 16,
+    3 + (gate.packed.length + up.packed.length) / 16,
+  ];
+  const pageQuads = bases[2] + down.packed.length / 16 + 1;
+  return {
+    bases,
+    pageQuads,
+    experts: made.map((expert) => {
+      const page = new Uint8Array(pageQuads * 16).fill(0x55);
+      page.set(expert.gate.packed, bases[0] * 16);
+      page.set(expert.up.packed, bases[1] * 16);
+      page.set(expert.down.packed, bases[2] * 16);
+      return { gate: expert.gate.values, up: expert.up.values, down: expert.down.values, page };
+    }),
+  };
+}
+
+/** Data of the two slot buffers and of the page table. */
+export function layOut(pages: Pages, placement: Placement) {
+  const pageBytes = pages.pageQuads * 16;
+  const low = new Uint8Array(placement.firstBufferSlots * pageBytes).fill(0x55);
+  const high = new Uint8Array((placement.allSlots - placement.firstBufferSlots) * pageBytes).fill(0x55);
+  const pageTable = new Uint32Array(LAYERS * pages.experts.length).fill(ABSENT);
+  placement.slots.forEach((slot, expert) => {
+    if (slot === null) return;
+    pageTable[LAYER * pages.experts.length + expert] = slot;
+    const inLow = slot < placement.firstBufferSlots;
+    const buffer = inLow ? low : high;
+    buffer.set(pages.experts[expert]!.page, (inLow ? slot : slot - placement.firstBufferSlots) * pageBytes);
+  });
+  return { low, high, pageTable };
+}
+
+/** The uniforms of both slot buffers, for the buffers just placed on the bench. */
+export function createPools(
+  bench: Bench,
+  pages: Pages,
+  placement: Placement,
+  low: DeviceBuffer,
+  high: DeviceBuffer,
+): { pool: BindingResource; weights: DeviceBuffer }[] {
+  const { firstBufferSlots, allSlots } = placement;
+  const rest = [pages.pageQuads, ...pages.bases];
+  return [
+    { pool: bench.uniform(LAYER, 0, firstBufferSlots, ...rest), weights: low },
+    { pool: bench.uniform(LAYER, firstBufferSlots, allSlots - firstBufferSlots, ...rest), weights: high },
+  ];
+}
+
+/** Route ids of all layers: those of the others are out of range, so that reading them shows. */
+export function layOutRoutes(routes: readonly (readonly number[])[]): Uint32Array {
+  const own = routes.flat();
+  const all = new Uint32Array(LAYERS * own.length).fill(0xffff);
+  all.set(own, LAYER * own.length);
+  return all;
+}
+
+/** Shapes both kernels are tested in: every type, widths that are no multiple of 64, k = experts, one expert. */
+export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placement: Placement })[] = [
+  ...(['f32', 'f16', 'bf16', 'q4_0', 'q8_0'] as const).map((type) => ({
+    type,
+    experts: 6,
+    topK: 2,
+    hidden: 96,
+    width: 160,
+    routes: [
+      [4, 0],
+      [2, 3],
+      [0, 5],
+    ],
+    // Expert 3 is absent; 0 and 5 are in the second buffer.
+    placement: { slots: [4, 1, 2, null, 0, 3], firstBufferSlots: 3, allSlots: 5 },
+  })),
+  {
+    type: 'q4_0',
+    experts: 4,
+    topK: 4,
+    hidden: 160,
+    width: 32,
+    routes: [
+      [3, 1, 0, 2],
+      [0, 1, 2, 3],
+      [2, 3, 1, 0],
+    ],
+    placement: { slots: [1, null, 3, 0], firstBufferSlots: 2, allSlots: 4 },
+  },
+  {
+    type: 'q8_0',
+    experts: 1,
+    topK: 1,
+    hidden: 32,
+    width: 96,
+    routes: [[0]],
+    placement: { slots: [1], firstBufferSlots: 1, allSlots: 2 },
+  },
+];

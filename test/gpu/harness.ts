@@ -1,0 +1,179 @@
+/**
+ * Places data in GPU buffers, runs kernels once, reads results back. Owns devices and buffers of the kernel tests;
+ * never knows what a kernel computes.
+ */
+import { afterAll, expect } from 'vitest';
+import { getWeightFormat } from '../../src/checkpoint/formats';
+import type { WeightType } from '../../src/checkpoint/model-config';
+import { type GpuDevice, openDevice } from '../../src/gpu/device';
+import { type DeviceBuffer, GpuMemory } from '../../src/gpu/memory';
+import { Submission } from '../../src/gpu/pass';
+import type { BindingResource } from '../../src/gpu/program';
+import { getUniformBytes, UniformBlock, type UniformWord } from '../../src/gpu/uniforms';
+import type { Command } from '../../src/kernels/command';
+import { chooseVariant, type Variant } from '../../src/kernels/variant';
+
+export const NO_FAULT = 0xffffffff;
+export const ABSENT = 0xffffffff;
+/** What untouched results must still hold: an exact f32. */
+export const SENTINEL = 777.25;
+
+type Data = Float32Array | Uint32Array | Uint8Array;
+
+/** One device and one form of the kernels on it. */
+export class Bench {
+  readonly #memory: GpuMemory;
+  #buffers: DeviceBuffer[] = [];
+  #uniforms: UniformBlock | undefined;
+
+  constructor(
+    readonly device: GpuDevice,
+    readonly variant: Variant,
+  ) {
+    this.#memory = new GpuMemory(device, 256 * 2 ** 20);
+  }
+
+  get name(): string {
+    return this.variant.name;
+  }
+
+  /** Replaces all buffers by these and a fresh block of 32 uniforms. */
+  async place<K extends string>(data: Readonly<Record<K, Data>>): Promise<Record<K, DeviceBuffer>> {
+    this.#memory.free(this.#buffers);
+    const names = Object.keys(data) as K[];
+    this.#buffers = await this.#memory.allocate([
+      ...names.map((label) => ({ label, sizeBytes: data[label].byteLength, kind: 'storage' as const })),
+      { label: 'uniforms', sizeBytes: getUniformBytes(32), kind: 'uniform' },
+    ]);
+    this.#uniforms = new UniformBlock(this.device, this.#buffers[names.length]!);
+    names.forEach((name, i) => {
+      this.write(this.#buffers[i]!, data[name]);
+    });
+    return Object.fromEntries(names.map((name, i) => [name, this.#buffers[i]])) as Record<K, DeviceBuffer>;
+  }
+
+  write(buffer: DeviceBuffer, data: Data): void {
+    this.device.handle.queue.writeBuffer(buffer, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  }
+
+  uniform(...words: readonly UniformWord[]): BindingResource {
+    return this.#uniforms!.add(...words);
+  }
+
+  /** One submission of the commands; whole buffers back, as bytes. */
+  async run(
+    commands: readonly (readonly [command: Command, rows: number])[],
+    results: readonly DeviceBuffer[],
+  ): Promise<ArrayBuffer[]> {
+    const sizeBytes = results.reduce((sum, buffer) => sum + buffer.size, 0);
+    const [target] = await this.#memory.allocate([{ label: 'results', sizeBytes, kind: 'readback' }]);
+    const submission = new Submission(this.device);
+    for (const [command, rows] of commands) command(submission, rows);
+    const parts = results.map((source) => ({ source, offsetBytes: 0, sizeBytes: source.size }));
+    const bytes = await submission.submitAndRead(parts, target!);
+    this.#memory.free([target!]);
+    let at = 0;
+    return results.map((buffer) => {
+      const start = at;
+      at += buffer.size;
+      return bytes.slice(start, at);
+    });
+  }
+}
+
+/**
+ * The forms that every kernel is tested in: the device's own, and the tree at both sizes on a device of default limits.
+ * Called once per test file, whose end closes the devices.
+ */
+export async function openBenches(): Promise<Bench[]> {
+  const own = await openDevice();
+  const plain = await openDevice({ defaultLimitsOnly: true });
+  afterAll(() => {
+    own.destroy();
+    plain.destroy();
+  });
+  const tree = (workgroupSize: number, tiles: number): Variant => ({
+    name: `workgroup-${workgroupSize} on default limits`,
+    reduce: 'workgroup',
+    workgroupSize,
+    tiles,
+    attentionChunk: 128,
+  });
+  return [new Bench(own, chooseVariant(own.traits)), new Bench(plain, tree(4, 8)), new Bench(plain, tree(64, 1))];
+}
+
+/** Numbers in [0, 1) from a seed (mulberry32). */
+export function createRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Numbers in [-amplitude, amplitude). */
+export function randomFloats(random: () => number, count: number, amplitude = 1): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: count }, () => (random() * 2 - 1) * amplitude);
+}
+
+/** A random matrix of a weight type: its bytes in kernel layout, and what they mean. */
+export function randomWeights(
+  random: () => number,
+  type: WeightType,
+  rows: number,
+  cols: number,
+): { packed: Uint8Array<ArrayBuffer>; values: Float32Array } {
+  const format = getWeightFormat(type);
+  const count = rows * cols;
+  const file = new Uint8Array((count / format.blockWeights) * format.blockBytes);
+  const view = new DataView(file.buffer);
+  // A half in ±[2^-7, 2^-1).
+  const randomHalf = () => (random() < 0.5 ? 0x8000 : 0) | ((8 + Math.floor(random() * 6)) << 10) | (random() * 1024);
+  const float = new DataView(new ArrayBuffer(4));
+  for (let at = 0; at < file.byteLength; at += format.blockBytes) {
+    float.setFloat32(0, random() * 2 - 1);
+    if (type === 'f32') view.setFloat32(at, float.getFloat32(0), true);
+    else view.setUint16(at, type === 'bf16' ? float.getUint16(0) : randomHalf(), true);
+    if (format.blockWeights > 1) for (let i = 2; i < format.blockBytes; i++) file[at + i] = random() * 256;
+  }
+  const packed = new Uint8Array(format.getPackedBytes(rows, cols));
+  format.pack(file, rows, cols, packed, 0);
+  return { packed, values: format.dequantize(packed, rows, cols) };
+}
+
+/** Fails with the worst element when |actual - expected| exceeds the tolerance, a number or one per element. */
+export function expectClose(
+  actual: Float32Array,
+  expected: ArrayLike<number>,
+  tolerance: number | ArrayLike<number>,
+  what = '',
+): void {
+  expect(actual.length, `${what}: elements`).toBe(expected.length);
+  let worst = 0;
+  let worstAt = -1;
+  for (let i = 0; i < actual.length; i++) {
+    const allowed = typeof tolerance === 'number' ? tolerance : tolerance[i]!;
+    const error = Math.abs(actual[i]! - expected[i]!);
+    // Written so that a NaN fails.
+    if (!(error <= allowed) && !(error / allowed <= worst)) {
+      worst = error / allowed;
+      worstAt = i;
+    }
+  }
+  if (worstAt >= 0) {
+    expect.fail(
+      `${what}: element ${worstAt} is ${actual[worstAt]}, not ${expected[worstAt]}: ${worst} times the tolerance`,
+    );
+  }
+}
+
+/** Fails with the first element whose bits differ. */
+export function expectSameBits(actual: Float32Array, expected: Float32Array, what = ''): void {
+  expect(actual.length, `${what}: elements`).toBe(expected.length);
+  const a = new Uint32Array(actual.buffer, actual.byteOffset, actual.length);
+  const b = new Uint32Array(expected.buffer, expected.byteOffset, expected.length);
+  const at = a.findIndex((word, i) => word !== b[i]);
+  if (at >= 0) expect.fail(`${what}: element ${at} is ${actual[at]}, not bit for bit ${expected[at]}`);
+}

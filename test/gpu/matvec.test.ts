@@ -1,0 +1,166 @@
+import { describe, expect, it } from 'vitest';
+import { getWeightFormat } from '../../src/checkpoint/formats';
+import type { WeightType } from '../../src/checkpoint/model-config';
+import { compileMatvec, type Matvec } from '../../src/kernels/matvec';
+import { matvec } from '../reference/matvec';
+import {
+  type Bench,
+  createRandom,
+  expectClose,
+  expectSameBits,
+  NO_FAULT,
+  openBenches,
+  randomFloats,
+  randomWeights,
+  SENTINEL,
+} from './harness';
+
+const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q8_0'];
+const MATRIX_ROWS = [1, 3, 5, 33];
+const COLS = [32, 96, 160, 256];
+const TOKENS = [1, 2, 7];
+/** y has columns of others before and after. */
+const Y_OFFSET = 3;
+const Y_PADDING = 5;
+
+const benches = await openBenches();
+
+/** Bound on an f32 dot product in any order of sums, from the sum of its terms' magnitudes. */
+function getTolerance(w: Float32Array, x: Float32Array, matrixRows: number, cols: number): Float64Array {
+  return matvec(w.map(Math.abs), x.map(Math.abs), matrixRows, cols).map((sum) => (cols + 8) * 2 ** -24 * sum + 1e-37);
+}
+
+/** y of each number of tokens, in one submission. */
+async function run(
+  bench: Bench,
+  kernel: Matvec,
+  {
+    packed,
+    x,
+    matrixRows,
+    cols,
+    y,
+    tokens = TOKENS,
+    aliveFrom = 0,
+    fault = NO_FAULT,
+  }: {
+    packed: Uint8Array<ArrayBuffer>;
+    x: Float32Array;
+    matrixRows: number;
+    cols: number;
+    y: Float32Array;
+    tokens?: readonly number[];
+    aliveFrom?: number;
+    fault?: number;
+  },
+): Promise<Float32Array[]> {
+  const stride = matrixRows + Y_PADDING;
+  const buffers = await bench.place({
+    weights: packed,
+    x,
+    control: Uint32Array.of(fault, 0, 0),
+    ...Object.fromEntries(tokens.map((count) => [`y${count}`, y.slice(0, count * stride)])),
+  });
+  const ys = tokens.map((count) => (buffers as Record<string, GPUBuffer>)[`y${count}`]!);
+  const shape = bench.uniform(matrixRows, cols / 32, Y_OFFSET, stride, aliveFrom);
+  const results = await bench.run(
+    ys.map((target, i) => [
+      kernel.bind({ shape, weights: buffers.weights, x: buffers.x, y: target, control: buffers.control }, matrixRows),
+      tokens[i]!,
+    ]),
+    ys,
+  );
+  return results.map((bytes, i) => new Float32Array(bytes, 0, tokens[i]! * stride));
+}
+
+/** What y must be: the results in their columns, the rest as it was. */
+function embed(y: Float32Array, results: Float64Array, matrixRows: number, accumulate: boolean): Float64Array {
+  const stride = matrixRows + Y_PADDING;
+  const expected = Float64Array.from(y.subarray(0, (results.length / matrixRows) * stride));
+  results.forEach((value, i) => {
+    const at = Math.floor(i / matrixRows) * stride + Y_OFFSET + (i % matrixRows);
+    expected[at] = (accumulate ? expected[at]! : 0) + value;
+  });
+  return expected;
+}
+
+describe.each(benches)('matvec, $name', (bench) => {
+  describe.each(TYPES)('%s', (type) => {
+    it.each([false, true])(
+      'multiplies every shape, accumulate %s, and leaves the other columns alone',
+      async (accumulate) => {
+        const kernel = await compileMatvec(bench.device, bench.variant, { type, accumulate });
+        const random = createRandom(1);
+        for (const matrixRows of MATRIX_ROWS) {
+          for (const cols of COLS) {
+            const { packed, values } = randomWeights(random, type, matrixRows, cols);
+            const x = randomFloats(random, 7 * cols);
+            const y = randomFloats(random, 7 * (matrixRows + Y_PADDING));
+            const results = await run(bench, kernel, { packed, x, matrixRows, cols, y });
+            TOKENS.forEach((count, i) => {
+              const rows = x.subarray(0, count * cols);
+              const expected = embed(y, matvec(values, rows, matrixRows, cols), matrixRows, accumulate);
+              const zeros = new Float32Array(y.length);
+              const tolerance = embed(zeros, getTolerance(values, rows, matrixRows, cols), matrixRows, false);
+              if (accumulate)
+                for (let at = 0; at < tolerance.length; at++) if (tolerance[at]! > 0) tolerance[at]! += 2e-6;
+              expectClose(results[i]!, expected, tolerance, `${matrixRows}x${cols}, ${count} tokens`);
+            });
+          }
+        }
+      },
+    );
+
+    it('gives each of 7 rows the bits that it has alone, whatever the tiles', async () => {
+      const random = createRandom(2);
+      const [matrixRows, cols] = [33, 160];
+      const { packed } = randomWeights(random, type, matrixRows, cols);
+      const x = randomFloats(random, 7 * cols);
+      const stride = matrixRows + Y_PADDING;
+      const y = new Float32Array(7 * stride);
+      const spec = { type, accumulate: false };
+      const kernel = await compileMatvec(bench.device, bench.variant, spec);
+      const [all] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [7] });
+      for (let row = 0; row < 7; row++) {
+        const own = x.slice(row * cols, (row + 1) * cols);
+        const [alone] = await run(bench, kernel, { packed, x: own, matrixRows, cols, y, tokens: [1] });
+        expectSameBits(all!.slice(row * stride, (row + 1) * stride), alone!, `row ${row}`);
+      }
+      const otherTiles = { ...bench.variant, tiles: bench.variant.tiles === 1 ? 8 : 3 };
+      const other = await compileMatvec(bench.device, otherTiles, spec);
+      const [same] = await run(bench, other, { packed, x, matrixRows, cols, y, tokens: [7] });
+      expectSameBits(same!, all!, `tiles ${otherTiles.tiles}`);
+    });
+  });
+
+  it('runs up to the faulting layer and does nothing behind it', async () => {
+    const kernel = await compileMatvec(bench.device, bench.variant, { type: 'f32', accumulate: false });
+    const random = createRandom(3);
+    const { packed } = randomWeights(random, 'f32', 5, 32);
+    const x = randomFloats(random, 32);
+    const y = new Float32Array(10).fill(SENTINEL);
+    const shape = { packed, x, matrixRows: 5, cols: 32, y, tokens: [1], fault: 3 };
+    const [alive] = await run(bench, kernel, { ...shape, aliveFrom: 3 });
+    expect(alive!.slice(Y_OFFSET, Y_OFFSET + 5)).not.toContain(SENTINEL);
+    const [dead] = await run(bench, kernel, { ...shape, aliveFrom: 4 });
+    expect(dead).toEqual(y);
+  });
+
+  it.each(['f16', 'q4_0', 'q8_0'] as const)('reads %s halves that are subnormal, and zero', async (type) => {
+    const kernel = await compileMatvec(bench.device, bench.variant, { type, accumulate: false });
+    const format = getWeightFormat(type);
+    const file = new Uint8Array((64 / format.blockWeights) * format.blockBytes).fill(0x21);
+    const view = new DataView(file.buffer);
+    // Scales: 3 * 2^-24 and the largest subnormal. Plain halves: also the negative of the smallest, and zero.
+    const halves = [0x0003, 0x03ff, 0x8001, 0x0000];
+    for (let at = 0, i = 0; at < file.byteLength; at += format.blockBytes, i++)
+      view.setUint16(at, halves[i % 4]!, true);
+    const packed = new Uint8Array(format.getPackedBytes(2, 32));
+    format.pack(file, 2, 32, packed, 0);
+    const values = format.dequantize(packed, 2, 32);
+    const x = randomFloats(createRandom(4), 32);
+    const [y] = await run(bench, kernel, { packed, x, matrixRows: 2, cols: 32, y: new Float32Array(7), tokens: [1] });
+    const expected = matvec(values, x, 2, 32);
+    expectClose(y!.slice(Y_OFFSET, Y_OFFSET + 2), expected, getTolerance(values, x, 2, 32));
+  });
+});

@@ -1,0 +1,129 @@
+import { describe, expect, it } from 'vitest';
+import type { AttentionConfig } from '../../src/checkpoint/model-config';
+import { compileQkNormRope, type QkNormRope } from '../../src/kernels/qk-norm-rope';
+import { qkNormRope } from '../reference/qk-norm-rope';
+import {
+  type Bench,
+  createRandom,
+  expectClose,
+  expectSameBits,
+  NO_FAULT,
+  openBenches,
+  randomFloats,
+  SENTINEL,
+} from './harness';
+
+const CONTEXT = 12;
+const EPSILON = 1e-5;
+
+type Shape = Pick<AttentionConfig, 'heads' | 'kvHeads' | 'headDim' | 'qkNorm' | 'clipQkv'>;
+
+const SHAPES: readonly (Shape & { readonly position: number; readonly rows: number })[] = [
+  { heads: 4, kvHeads: 4, headDim: 32, qkNorm: 'full', clipQkv: null, position: 0, rows: 3 },
+  { heads: 4, kvHeads: 2, headDim: 20, qkNorm: 'full', clipQkv: 0.75, position: 5, rows: 7 },
+  { heads: 6, kvHeads: 2, headDim: 4, qkNorm: 'none', clipQkv: null, position: 11, rows: 1 },
+  { heads: 2, kvHeads: 1, headDim: 64, qkNorm: 'none', clipQkv: 0.5, position: 3, rows: 2 },
+  { heads: 1, kvHeads: 1, headDim: 10, qkNorm: 'full', clipQkv: null, position: 1, rows: 5 },
+];
+
+const benches = await openBenches();
+
+interface Inputs {
+  readonly qkv: Float32Array;
+  readonly norms: Float32Array;
+  readonly rope: Float32Array;
+}
+
+function createInputs({ heads, kvHeads, headDim }: Shape, rows: number): Inputs {
+  const random = createRandom(heads * headDim + kvHeads);
+  const rope = new Float32Array(CONTEXT * headDim);
+  for (let i = 0; i < rope.length / 2; i++) {
+    const angle = random() * 2 * Math.PI;
+    rope.set([Math.cos(angle), Math.sin(angle)], 2 * i);
+  }
+  return {
+    qkv: randomFloats(random, rows * (heads + 2 * kvHeads) * headDim, 1.5),
+    norms: randomFloats(random, (heads + kvHeads) * headDim, 1.5),
+    rope,
+  };
+}
+
+async function run(
+  bench: Bench,
+  kernel: QkNormRope,
+  { kvHeads, headDim }: Shape,
+  { qkv, norms, rope }: Inputs,
+  position: number,
+  rows: number,
+  [fault, aliveFrom]: [number, number] = [NO_FAULT, 0],
+): Promise<Record<'qkv' | 'k' | 'v', Float32Array>> {
+  const cache = new Float32Array(kvHeads * CONTEXT * headDim).fill(SENTINEL);
+  const b = await bench.place({ qkv, norms, rope, kCache: cache, vCache: cache, control: Uint32Array.of(fault, 0, 0) });
+  const command = kernel.bind({ ...b, aliveFrom: bench.uniform(aliveFrom), step: bench.uniform(rows, position) });
+  const bytes = await bench.run([[command, rows]], [b.qkv, b.kCache, b.vCache]);
+  return {
+    qkv: new Float32Array(bytes[0]!, 0, qkv.length),
+    k: new Float32Array(bytes[1]!, 0, cache.length),
+    v: new Float32Array(bytes[2]!, 0, cache.length),
+  };
+}
+
+describe.each(benches)('qk_norm_rope, $name', (bench) => {
+  const compile = (shape: Shape) =>
+    compileQkNormRope(bench.device, bench.variant, {
+      attention: { ...shape, scale: 1, ropeTheta: 1e4 },
+      contextLength: CONTEXT,
+      epsilon: EPSILON,
+    });
+
+  it.each(SHAPES)(
+    'norms ($qkNorm), clips ($clipQkv) and turns $heads heads of $headDim over $kvHeads, rows $rows from $position',
+    async ({ position, rows, ...shape }) => {
+      const { heads, kvHeads, headDim } = shape;
+      const inputs = createInputs(shape, rows);
+      const kernel = await compile(shape);
+      const got = await run(bench, kernel, shape, inputs, position, rows);
+
+      const reference = { ...shape, epsilon: EPSILON, useNorm: shape.qkNorm === 'full', clip: shape.clipQkv };
+      const { q, k, v } = qkNormRope(reference, inputs.qkv, inputs.norms, inputs.rope, position);
+      const [qWidth, kvWidth] = [heads * headDim, kvHeads * headDim];
+      const width = qWidth + 2 * kvWidth;
+      const qkv = Float64Array.from(inputs.qkv);
+      const kCache = new Float64Array(got.k.length).fill(SENTINEL);
+      const vCache = kCache.slice();
+      for (let row = 0; row < rows; row++) {
+        qkv.set(q.subarray(row * qWidth, (row + 1) * qWidth), row * width);
+        for (let head = 0; head < kvHeads; head++) {
+          const from = row * kvWidth + head * headDim;
+          const to = (head * CONTEXT + position + row) * headDim;
+          kCache.set(k.subarray(from, from + headDim), to);
+          vCache.set(v.subarray(from, from + headDim), to);
+        }
+      }
+      expectClose(got.qkv, qkv, 4e-6, 'q turned, the rest untouched');
+      expectClose(got.k, kCache, 4e-6, 'k at its positions, the rest untouched');
+      expectClose(got.v, vCache, 0, 'v at its positions, the rest untouched');
+
+      for (let row = 0; row < rows; row++) {
+        const own = { ...inputs, qkv: inputs.qkv.slice(row * width, (row + 1) * width) };
+        const alone = await run(bench, kernel, shape, own, position + row, 1);
+        expectSameBits(got.qkv.slice(row * width, (row + 1) * width), alone.qkv, `qkv of row ${row}`);
+        for (let head = 0; head < kvHeads; head++) {
+          const at = (head * CONTEXT + position + row) * headDim;
+          expectSameBits(got.k.slice(at, at + headDim), alone.k.slice(at, at + headDim), `k of row ${row}`);
+        }
+      }
+    },
+  );
+
+  it('does nothing behind a fault', async () => {
+    const { rows, position, ...shape } = SHAPES[0]!;
+    const inputs = createInputs(shape, rows);
+    const kernel = await compile(shape);
+    const dead = await run(bench, kernel, shape, inputs, position, rows, [2, 3]);
+    expectSameBits(dead.qkv, inputs.qkv);
+    expect(new Set([...dead.k, ...dead.v])).toEqual(new Set([SENTINEL]));
+    const alive = await run(bench, kernel, shape, inputs, position, rows, [3, 3]);
+    expect(alive.k[0]).not.toBe(SENTINEL);
+  });
+});

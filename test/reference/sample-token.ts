@@ -1,0 +1,94 @@
+/** CPU reference of shaders/sample_token.wgsl: the hash in integers as in the kernel, everything else in f64. */
+
+export interface SamplingParameters {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly seed: number;
+}
+
+export interface Sampled {
+  readonly token: number;
+  /** Ids that passed the filters, ascending. */
+  readonly kept: readonly number[];
+  /** Best score minus the second best among the kept: below the float tolerance the kernel may choose the other. */
+  readonly margin: number;
+  /** Distance of the kept probability from the top-p border, and of log p from the min-p border; the smaller. */
+  readonly filterDistance: number;
+}
+
+/** logits [vocab] of one row; `position` is that of the token to sample. */
+export function sampleToken(parameters: SamplingParameters, logits: Float32Array, position: number): Sampled {
+  const ids = [...logits.keys()];
+  const highest = logits.reduce((a, b) => Math.max(a, b));
+  const { temperature, topK, topP, minP, seed } = parameters;
+  if (temperature === 0) {
+    const token = logits.indexOf(highest);
+    return { token, kept: ids, margin: Number.POSITIVE_INFINITY, filterDistance: Number.POSITIVE_INFINITY };
+  }
+  const logP = Array.from(logits, (logit) => (logit - highest) / Math.fround(temperature));
+  let kept = ids;
+  let filterDistance = Number.POSITIVE_INFINITY;
+  if (topK < logits.length) {
+    const border = [...logits].sort((a, b) => b - a)[Math.max(1, topK) - 1]!;
+    kept = kept.filter((id) => logits[id]! >= border);
+  }
+  if (topP < 1) {
+    const total = kept.reduce((sum, id) => sum + Math.exp(logP[id]!), 0);
+    const falling = [...kept].sort((a, b) => logits[b]! - logits[a]!);
+    let mass = 0;
+    let border = highest;
+    falling.every((id, rank) => {
+      mass += Math.exp(logP[id]!);
+      border = logits[id]!;
+      // Equal logits stay or go together.
+      if (rank + 1 < falling.length && logits[falling[rank + 1]!] === border) return true;
+      filterDistance = Math.min(filterDistance, Math.abs(mass / total - topP));
+      return mass < total * topP;
+    });
+    kept = kept.filter((id) => logits[id]! >= border);
+  }
+  if (minP > 0) {
+    const border = Math.log(minP);
+    for (const id of kept) if (logP[id]! < 0) filterDistance = Math.min(filterDistance, Math.abs(logP[id]! - border));
+    kept = kept.filter((id) => logits[id] === highest || logP[id]! >= border);
+  }
+  let token = -1;
+  let best = Number.NEGATIVE_INFINITY;
+  let second = Number.NEGATIVE_INFINITY;
+  for (const id of kept) {
+    const score = logP[id]! + gumbel(seed, position, id);
+    if (score > best) {
+      second = best;
+      best = score;
+      token = id;
+    } else if (score > second) {
+      second = score;
+    }
+  }
+  return { token, kept, margin: best - second, filterDistance };
+}
+
+/** Standard Gumbel noise: a pure function of seed, position and id. */
+export function gumbel(seed: number, position: number, id: number): number {
+  const [x] = pcg3d(seed, position, id);
+  const uniform = Math.min(Math.fround(Math.fround(x) + 0.5) * 2 ** -32, 1 - 2 ** -24);
+  return -Math.log(-Math.log1p(-uniform));
+}
+
+/** Jarzynski & Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020, listing of pcg3d. */
+export function pcg3d(a: number, b: number, c: number): [number, number, number] {
+  let [x, y, z] = [a, b, c].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0) as [number, number, number];
+  const mix = () => {
+    x = (x + Math.imul(y, z)) >>> 0;
+    y = (y + Math.imul(z, x)) >>> 0;
+    z = (z + Math.imul(x, y)) >>> 0;
+  };
+  mix();
+  x ^= x >>> 16;
+  y ^= y >>> 16;
+  z ^= z >>> 16;
+  mix();
+  return [x, y, z];
+}

@@ -1,0 +1,2 @@
+/** A worker whose script throws before it serves anything. */
+throw new Error('thrown at the top level');

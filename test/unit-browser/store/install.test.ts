@@ -1,0 +1,81 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createBlobSource } from '../../../src/store/blob-source';
+import { openIndexedDbStore } from '../../../src/store/indexeddb-store';
+import { installModel } from '../../../src/store/install';
+import { createMemoryStore } from '../../../src/store/memory-store';
+import type { ModelStore } from '../../../src/store/model-store';
+import { createVerifiedReader } from '../../../src/store/verified-reader';
+import goldenUrl from '../../golden/e5k1-gqa-q4_0.gguf.gz?url';
+
+let databaseName = '';
+let stores: ModelStore[] = [];
+
+async function open(): Promise<ModelStore> {
+  const store = await openIndexedDbStore({ databaseName });
+  stores.push(store);
+  return store;
+}
+
+/** The golden model file; a server may have unpacked the gzip on the way. */
+async function readGolden(): Promise<File> {
+  const packed = await (await fetch(goldenUrl)).blob();
+  const magic = new Uint8Array(await packed.slice(0, 2).arrayBuffer());
+  const isGzip = magic[0] === 0x1f && magic[1] === 0x8b;
+  const stream = isGzip ? packed.stream().pipeThrough(new DecompressionStream('gzip')) : packed.stream();
+  return new File([await new Response(stream).blob()], 'tiny.gguf');
+}
+
+beforeEach(() => {
+  databaseName = `webmoe-test-${crypto.randomUUID()}`;
+  stores = [];
+});
+
+afterEach(async () => {
+  for (const store of stores) await store.close();
+  indexedDB.deleteDatabase(databaseName);
+});
+
+describe('installModel into IndexedDB', () => {
+  it('gives the same records as an install into memory, also in the next session', async () => {
+    const source = createBlobSource(await readGolden(), 'tiny.gguf');
+    const memory = createMemoryStore();
+    const reference = await installModel(source, memory);
+    const first = await open();
+    const { manifest, installed } = await installModel(source, first, { groupBytes: 8192 });
+    expect(installed).toBe(true);
+    expect(manifest).toEqual(reference.manifest);
+    await first.close();
+    const second = await open();
+    expect(await second.readModels()).toEqual([manifest]);
+    const reader = createVerifiedReader(second, manifest);
+    for (const key of Object.keys(manifest.digests)) {
+      expect(await reader.read(key), key).toEqual(await memory.readRecord(manifest.modelId, key));
+    }
+    expect(await installModel(source, second)).toEqual({ manifest, installed: false });
+  });
+
+  it('lets one of two tabs install, and the other find the model', async () => {
+    const source = createBlobSource(await readGolden(), 'tiny.gguf');
+    const warnings: string[] = [];
+    const install = async () =>
+      installModel(source, await open(), { groupBytes: 8192, onWarning: (message) => warnings.push(message) });
+    const results = await Promise.all([install(), install()]);
+    expect(results.map(({ installed }) => installed).sort()).toEqual([false, true]);
+    expect(results[0].manifest).toEqual(results[1].manifest);
+    expect(warnings).toEqual([expect.stringMatching(/being installed by another tab.*waiting/)]);
+  });
+
+  it('waits for another tab only until it is aborted', async () => {
+    const source = createBlobSource(await readGolden(), 'tiny.gguf');
+    const { manifest } = await installModel(source, createMemoryStore());
+    const controller = new AbortController();
+    await navigator.locks.request(`webmoe/install/indexeddb/${manifest.modelId}`, async () => {
+      const waiting = installModel(source, await open(), {
+        signal: controller.signal,
+        onWarning: () => setTimeout(() => controller.abort(), 20),
+      });
+      await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    });
+    expect(await (await open()).readModels()).toEqual([]);
+  });
+});

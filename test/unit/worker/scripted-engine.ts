@@ -1,0 +1,131 @@
+/** An engine whose every answer is written by the test: what stands on the worker's side in tests of the boundary. */
+import type {
+  Engine,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateResult,
+  LoadedModel,
+  LoadOptions,
+  LoadProgress,
+  ModelSource,
+} from '../../../src/engine/engine';
+import { EngineError } from '../../../src/errors';
+
+export const scriptedModel: LoadedModel = {
+  modelId: 'scripted',
+  name: 'Scripted model',
+  architecture: 'olmoe',
+  contextLength: 64,
+  layers: 2,
+  moeLayers: 2,
+  experts: 8,
+  expertsPerToken: 2,
+  slotsPerLayer: 4,
+  plannedGpuBytes: 1024,
+  hasChatTemplate: true,
+  adapter: 'none',
+  installed: true,
+};
+
+export const scriptedResult: GenerateResult = {
+  promptTokenIds: [1, 2],
+  tokenIds: [3, 4, 5],
+  text: 'one two three',
+  logprobs: [],
+  finishReason: 'stop',
+  stats: {
+    promptTokens: 2,
+    generatedTokens: 3,
+    prefillMs: 1,
+    decodeMs: 3,
+    slotsPerLayer: 4,
+    hitRate: 0.5,
+    faultingLayers: 3,
+    roundTrips: 6,
+    submits: 6,
+    layersExecuted: 9,
+    uploadBytes: { demand: 512, useful: 0, wasted: 0 },
+    plannedGpuBytes: 1024,
+    peakGpuBytes: 1000,
+    adapter: 'none',
+    variants: { router: 'f32' },
+  },
+};
+
+export function tokenEvent(tokenId: number, text: string): GenerateEvent {
+  return { type: 'token', tokenId, text, residentShare: 0.5, hitRate: 0.5 };
+}
+
+/** Resolves after `ms`, or rejects with ABORTED when the signal says so. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      clearTimeout(timer);
+      reject(new EngineError('ABORTED', 'scripted abort'));
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', abort);
+      resolve();
+    }, ms);
+    signal?.addEventListener('abort', abort, { once: true });
+  });
+}
+
+/** What a test may replace; what it does not, throws. */
+export type EngineScript = Partial<Engine>;
+
+export class ScriptedEngine implements Engine {
+  readonly #script: EngineScript;
+
+  constructor(script: EngineScript) {
+    this.#script = script;
+  }
+
+  async load(
+    source: ModelSource,
+    options?: LoadOptions,
+    onProgress?: (progress: LoadProgress) => void,
+    signal?: AbortSignal,
+  ): Promise<LoadedModel> {
+    return this.#get('load')(source, options, onProgress, signal);
+  }
+
+  generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent> {
+    return this.#get('generate')(request, signal);
+  }
+
+  async listModels(store: 'indexeddb' | 'memory') {
+    return this.#get('listModels')(store);
+  }
+
+  async removeModel(store: 'indexeddb' | 'memory', modelId: string): Promise<void> {
+    return this.#get('removeModel')(store, modelId);
+  }
+
+  async unload(): Promise<void> {
+    return this.#get('unload')();
+  }
+
+  #get<K extends keyof Engine>(name: K): Engine[K] {
+    const part = this.#script[name];
+    if (!part) throw new EngineError('INTERNAL', `the script has no ${name}`);
+    return part;
+  }
+}
+
+/** Yields tokens "0 ", "1 ", … every `ms` until aborted; counts what it gave and notices when it was stopped. */
+export class EndlessStream {
+  given = 0;
+  stopped = false;
+
+  async *generate(ms: number, signal?: AbortSignal): AsyncGenerator<GenerateEvent> {
+    try {
+      for (;;) {
+        await sleep(ms, signal);
+        yield tokenEvent(this.given, `${this.given++} `);
+      }
+    } finally {
+      this.stopped = true;
+    }
+  }
+}

@@ -1,0 +1,153 @@
+"""Checks of the recipe; `python -m pytest tools/train` (under a minute on two cores)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import olmoe
+from corpus import BOS, PAD, SPECIAL_TOKENS, TokenizedCorpus, fill_batch, pack_epoch, tokenize_documents
+from evaluate import has_loop, load_model
+from export import export_gguf, export_huggingface
+from weights import load_huggingface
+
+CONFIG = olmoe.Config(
+    hidden_size=64, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+    num_experts=8, num_experts_per_tok=2, vocab_size=270, max_position_embeddings=256,
+)  # fmt: skip
+DOCUMENTS = [
+    {
+        "source": "stories/one",
+        "messages": [
+            {"role": "user", "content": "Tell me."},
+            {"role": "assistant", "content": "Once\n\nupon a time — it's done."},
+        ],
+    },
+    {
+        "source": "sums",
+        "messages": [
+            {"role": "user", "content": "1 + 1?"},
+            {"role": "assistant", "content": "2"},
+            {"role": "user", "content": "Sure?"},
+            {"role": "assistant", "content": "Yes."},
+        ],
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory) -> Path:
+    """A byte-level tokenizer with a handful of merges."""
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=CONFIG.vocab_size,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the time the tale the time"] * 4, trainer)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer_file) -> Path:
+    """A random model as a Hugging Face folder; wide weights, so that routing is uneven."""
+    torch.manual_seed(0)
+    model = olmoe.Olmoe(CONFIG, torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.ndim > 1 else 1)
+    out = tmp_path_factory.mktemp("model")
+    export_huggingface(model, tokenizer_file, out)
+    return out
+
+
+def nats_by_transformers(model, ids: torch.Tensor) -> torch.Tensor:
+    logits = model(ids).logits[:, :-1].transpose(1, 2)
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:], reduction="none")
+
+
+def test_the_forward_pass_is_that_of_transformers(folder):
+    ids = torch.randint(0, CONFIG.vocab_size, (2, 200))
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ours = load_huggingface(folder, torch.float32)
+    losses = ours(ids[:, :-1], ids[:, 1:], torch.ones(2, 199))
+    torch.testing.assert_close(losses.token, nats_by_transformers(theirs, ids), atol=2e-4, rtol=1e-4)
+
+
+def test_sorted_experts_agree_with_a_loop_in_value_and_gradient():
+    torch.manual_seed(1)
+    tokens, width, inner, experts, k = 50, 16, 8, 4, 2
+    x = torch.randn(tokens, width, requires_grad=True)
+    gate_up = torch.randn(experts, width, 2 * inner, requires_grad=True)
+    down = torch.randn(experts, inner, width, requires_grad=True)
+    weights = torch.rand(tokens, k, requires_grad=True)
+    chosen = torch.rand(tokens, experts).topk(k, -1).indices
+    inputs = (x, weights, gate_up, down)
+    value = olmoe.Experts.apply(x, weights, chosen, gate_up, down)
+    expected = torch.zeros(tokens, width)
+    for rank in range(k):
+        for expert in range(experts):
+            mine = chosen[:, rank] == expert
+            gate, up = (x @ gate_up[expert]).chunk(2, -1)
+            output = (torch.nn.functional.silu(gate) * up) @ down[expert]
+            expected = expected + output * (weights[:, rank] * mine)[:, None]
+    torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-4)
+    seed = torch.randn_like(value)
+    for ours, theirs in zip(
+        torch.autograd.grad(value, inputs, seed), torch.autograd.grad(expected, inputs, seed), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_token_ids_are_those_of_the_chat_template(folder, tokenizer_file, tmp_path):
+    path = tmp_path / "documents.jsonl"
+    path.write_text("".join(json.dumps(d) + "\n" for d in DOCUMENTS))
+    corpus = tokenize_documents(path, Tokenizer.from_file(str(tokenizer_file)))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for index, document in enumerate(DOCUMENTS):
+        text = tokenizer.apply_chat_template(document["messages"], tokenize=False)
+        expected = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert corpus.tokens[corpus.starts[index] : corpus.starts[index + 1]].tolist() == expected
+    assert corpus.domain_names == ["stories", "sums"]
+
+
+def test_packing_keeps_documents_whole_and_loses_no_target():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(5, 90, 200)
+    starts = np.concatenate([[0], lengths.cumsum()])
+    tokens = rng.integers(6, 100, starts[-1]).astype(np.uint16)
+    tokens[starts[:-1]] = BOS
+    domains = np.zeros(200, np.int64)
+    corpus = TokenizedCorpus(tokens, np.zeros(len(tokens), bool), starts, domains, ["all"])
+    windows = pack_epoch(corpus, 64, seed=0, repeats={})
+    whole = {span for window in windows for span in window}
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
+        assert end - start > 65 or (start, end) in whole
+    inputs, targets, weights = fill_batch(corpus, windows, 64, user_weight=1.0)
+    assert weights.sum() == len(tokens) - 200  # all but each document's BOS
+    assert (weights[targets == PAD] == 0).all() and inputs.shape == targets.shape
+
+
+def test_the_gguf_file_scores_as_the_folder_does(folder, tmp_path):
+    export_gguf(folder, tmp_path / "model.gguf", "test")
+    ids = torch.randint(0, CONFIG.vocab_size, (1, 100))
+    with torch.no_grad():
+        exact = nats_by_transformers(load_model(folder, None), ids).mean()
+        quantized = nats_by_transformers(load_model(folder, tmp_path / "model.gguf"), ids).mean()
+    assert abs(quantized - exact) / exact < 0.05
+
+
+def test_a_phrase_said_three_times_is_a_loop():
+    assert has_loop("a little bit of a little bit of a little bit of it")
+    assert not has_loop("He went home. He went to bed. He went on.")

@@ -1,0 +1,10 @@
+/** Owns how the demo page is built and served: a static folder that works from any path and without a network. */
+import { defineConfig } from 'vite';
+
+export default defineConfig({
+  root: 'demo',
+  publicDir: '../public',
+  base: './',
+  worker: { format: 'es' },
+  build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2023' },
+});

@@ -1,0 +1,46 @@
+/**
+ * Owns how the vitest tests run: `unit` in Node, `browser` in headless Chromium with WebGPU.
+ * End-to-end and packaging tests belong to playwright.config.ts.
+ */
+import { playwright } from '@vitest/browser-playwright';
+import { defineConfig } from 'vitest/config';
+import { chromiumArgs, findChromium } from './tools/chromium.ts';
+
+const executablePath = findChromium();
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          environment: 'node',
+          include: ['test/unit/**/*.test.ts', 'test/structure.test.ts'],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        // Found ahead of time: a dependency that the optimiser meets in the middle of a run reloads the page.
+        optimizeDeps: { entries: ['src/**/*.ts', 'test/{gpu,engine,unit-browser}/**/*.ts'] },
+        publicDir: 'public',
+        test: {
+          name: 'browser',
+          include: ['test/{gpu,engine,unit-browser}/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          // Software WebGPU takes every core; pages side by side only run into timeouts.
+          fileParallelism: false,
+          browser: {
+            enabled: true,
+            headless: true,
+            screenshotFailures: false,
+            provider: playwright({
+              launchOptions: { args: [...chromiumArgs], ...(executablePath ? { executablePath } : {}) },
+            }),
+            instances: [{ browser: 'chromium' }],
+          },
+        },
+      },
+    ],
+  },
+});

@@ -21,10 +21,12 @@ export default defineConfig({
       },
       {
         // Found ahead of time: a dependency that the optimiser meets in the middle of a run reloads the page.
-        optimizeDeps: { entries: ['src/**/*.ts', 'test/{gpu,engine,unit-browser}/**/*.ts'] },
+        optimizeDeps: { entries: ['src/**/*.ts', 'demo/**/*.{ts,tsx}', 'test/{gpu,engine,unit-browser}/**/*.ts'] },
         publicDir: 'public',
         test: {
           name: 'browser',
+          // Reaches the pages as import.meta.env.
+          env: { WEBMOE_FULL: process.env.WEBMOE_FULL ?? '' },
           include: ['test/{gpu,engine,unit-browser}/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,

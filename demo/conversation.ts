@@ -157,6 +157,9 @@ export function getMessages(turns: ReadonlyArray<Question | Answer>): ChatMessag
 
 function advance(answer: Answer, event: GenerateEvent, clock: TokenClock): Answer {
   switch (event.type) {
+    case 'routes':
+    case 'warning':
+      return answer;
     case 'prefill':
       return { ...answer, prefill: { done: event.done, total: event.total } };
     case 'token': {

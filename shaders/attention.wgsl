@@ -15,7 +15,7 @@ override SCALE: f32;
 
 const LOWEST = -3.4028234e38;
 
-@group(0) @binding(0) var<uniform> alive_from: u32;
+@group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> k_cache: array<vec4<f32>>;
@@ -28,7 +28,7 @@ var<workgroup> mixed: array<vec4<f32>, HEAD_DIM / 4u>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  if (control[FAULT_LAYER] < alive_from) {
+  if (get_attention_mode(control[FAULT_LAYER], control[RUN_AHEAD], moe_layer) == DEAD) {
     return;
   }
   let quads = HEAD_DIM / 4u;

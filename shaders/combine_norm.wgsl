@@ -2,12 +2,14 @@
 // x[row] = residual[row] / rms(residual[row]) * norm: what the next layer, or the head, reads
 //
 // Bindings: outputs [rows, TOP_K, HIDDEN] f32; route_weights [MoE layers, rows, TOP_K] f32;
-// residual, x [rows, HIDDEN] f32; norm [HIDDEN] f32.
+// residual [2, CAPACITY, HIDDEN] f32: exact, shadow; x [rows, HIDDEN], norm [HIDDEN] f32.
 // Grid: (rows). One workgroup per row. Row 0 counts the layer as executed. Assumes HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override HIDDEN: u32;
 override TOP_K: u32;
 override EPSILON: f32;
+// Rows of the exact half of residual; the shadow's half follows.
+override CAPACITY: u32;
 
 @group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -18,18 +20,23 @@ override EPSILON: f32;
 @group(0) @binding(6) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> control: array<atomic<u32>>;
 
-var<workgroup> fault: u32;
+var<workgroup> fault_and_run_ahead: vec2<u32>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   if (lane == 0u) {
-    fault = atomicLoad(&control[FAULT_LAYER]);
+    fault_and_run_ahead = vec2<u32>(atomicLoad(&control[FAULT_LAYER]), atomicLoad(&control[RUN_AHEAD]));
   }
-  if (workgroupUniformLoad(&fault) <= moe_layer) {
+  let state = workgroupUniformLoad(&fault_and_run_ahead);
+  let mode = get_expert_mode(state.x, state.y, moe_layer);
+  if (mode == DEAD) {
     return;
   }
   let quads = HIDDEN / 4u;
-  let row = group.x * quads;
+  // The layer that faulted keeps its exact residual stream: the shadow starts as a copy.
+  let from_row = (select(0u, CAPACITY, state.x < moe_layer) + group.x) * quads;
+  let row = (select(0u, CAPACITY, mode == SHADOW) + group.x) * quads;
+  let x_row = group.x * quads;
   let weights = (moe_layer * step.rows + group.x) * TOP_K;
   var squares = 0.0;
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
@@ -37,15 +44,15 @@ fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     for (var rank = 0u; rank < TOP_K; rank++) {
       mixed += route_weights[weights + rank] * outputs[(group.x * TOP_K + rank) * quads + i];
     }
-    let value = residual[row + i] + mixed;
+    let value = residual[from_row + i] + mixed;
     residual[row + i] = value;
     squares += dot(value, value);
   }
   let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    x[row + i] = residual[row + i] * scale * norm[i];
+    x[x_row + i] = residual[row + i] * scale * norm[i];
   }
-  if (lane == 0u && group.x == 0u) {
+  if (mode == EXACT && lane == 0u && group.x == 0u) {
     atomicAdd(&control[LAYERS_EXECUTED], 1u);
   }
 }

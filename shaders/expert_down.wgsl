@@ -33,13 +33,17 @@ struct Pool {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  if (control[FAULT_LAYER] <= pool.moe_layer) {
+  let mode = get_expert_mode(control[FAULT_LAYER], control[RUN_AHEAD], pool.moe_layer);
+  if (mode == DEAD) {
     return;
   }
   let choice = group.z * TOP_K + group.y;
   let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
-  let slot = page_table[pool.moe_layer * EXPERTS + expert] - pool.first_slot; // ABSENT stays out of range
-  if (slot >= pool.slots) {
+  let entry = page_table[pool.moe_layer * EXPERTS + expert];
+  // In shadow an absent expert adds nothing; the dispatch for the first buffer says so for all.
+  let is_left_out = mode == SHADOW && entry == ABSENT && pool.first_slot == 0u;
+  let slot = entry - pool.first_slot; // ABSENT stays out of range
+  if (slot >= pool.slots && !is_left_out) {
     return;
   }
   let base = slot * pool.page_quads + pool.down_base;
@@ -48,6 +52,12 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let first = (group.x * TILES + tile) * 4u;
     if (first >= HIDDEN) {
       break;
+    }
+    if (is_left_out) {
+      for (var i = lane; i < min(4u, HIDDEN - first); i += WORKGROUP_SIZE) {
+        outputs[choice * HIDDEN + first + i] = 0.0;
+      }
+      continue;
     }
     let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HIDDEN - 1u)) * blocks;
     var sum = vec4<f32>(0.0);

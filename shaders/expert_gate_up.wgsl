@@ -1,7 +1,8 @@
 // act[row, rank, :] = silu(G x[row]) * (U x[row]), G and U those of the expert that the row chose at this rank
 //
-// Bindings: weights: the slots of one layer, each a page [gate | up | down] quantised in place; x [rows, hidden] f32;
-// route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS]; act [rows, TOP_K, WIDTH] f32.
+// Bindings: weights: the slots of one layer, each a page [gate | up | down] quantised in place;
+// x [2, CAPACITY, hidden] f32: exact, shadow; route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS];
+// act [rows, TOP_K, WIDTH] f32.
 // Grid: (ceil(WIDTH / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out:
 // the fault path or another dispatch makes it. Assumes hidden % 32 == 0.
 override WORKGROUP_SIZE: u32;
@@ -10,6 +11,8 @@ override EXPERTS: u32;
 override TOP_K: u32;
 override HIDDEN: u32;
 override WIDTH: u32;
+// Rows of the exact half of x; the shadow's half follows.
+override CAPACITY: u32;
 
 struct Pool {
   moe_layer: u32,
@@ -32,7 +35,8 @@ struct Pool {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  if (control[FAULT_LAYER] <= pool.moe_layer) {
+  let mode = get_expert_mode(control[FAULT_LAYER], control[RUN_AHEAD], pool.moe_layer);
+  if (mode == DEAD) {
     return;
   }
   let choice = group.z * TOP_K + group.y;
@@ -41,6 +45,8 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
   if (slot >= pool.slots) {
     return;
   }
+  // The layer that faulted has its exact input.
+  let x_row = select(0u, CAPACITY, control[FAULT_LAYER] < pool.moe_layer) + group.z;
   let page = slot * pool.page_quads;
   let blocks = HIDDEN / 32u;
   for (var tile = 0u; tile < TILES; tile++) {
@@ -54,7 +60,7 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       var xs: array<vec4<f32>, 8>;
       for (var i = 0u; i < 8u; i++) {
-        xs[i] = x[(group.z * blocks + block) * 8u + i];
+        xs[i] = x[(x_row * blocks + block) * 8u + i];
       }
       let b = r + block;
       let g = page + pool.gate_base;

@@ -9,12 +9,15 @@ override TILES: u32;
 // 1: add to y, the residual stream.
 override ACCUMULATE: u32;
 
+const NO_SHADOW = 0xffffffffu;
+
 struct Shape {
   rows: u32,
   blocks_per_row: u32,
   y_offset: u32,
   y_stride: u32,
-  alive_from: u32, // runs when no MoE layer before this one has faulted
+  moe_layer: u32, // the MoE layer at or behind this product
+  shadow_offset: u32, // added to the place of y in shadow; NO_SHADOW: dead then
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -25,9 +28,11 @@ struct Shape {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  if (control[FAULT_LAYER] < shape.alive_from) {
+  let mode = get_attention_mode(control[FAULT_LAYER], control[RUN_AHEAD], shape.moe_layer);
+  if (mode == DEAD || (mode == SHADOW && shape.shadow_offset == NO_SHADOW)) {
     return;
   }
+  let y_base = select(0u, shape.shadow_offset, mode == SHADOW);
   let blocks = shape.blocks_per_row;
   let all_blocks = shape.rows * blocks;
   for (var tile = 0u; tile < TILES; tile++) {
@@ -52,7 +57,7 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
     let total = reduce_sum(sum, lane);
     if (lane == 0u) {
-      let out = group.y * shape.y_stride + shape.y_offset + first;
+      let out = y_base + group.y * shape.y_stride + shape.y_offset + first;
       for (var i = 0u; i < min(4u, shape.rows - first); i++) {
         y[out + i] = select(0.0, y[out + i], ACCUMULATE == 1u) + total[i];
       }

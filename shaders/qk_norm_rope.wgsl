@@ -15,7 +15,7 @@ override USE_NORM: u32;
 // Clamp to [-CLIP, CLIP]; the largest f32 where the model has none.
 override CLIP: f32;
 
-@group(0) @binding(0) var<uniform> alive_from: u32;
+@group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read_write> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
@@ -30,7 +30,7 @@ fn clip(value: f32) -> f32 {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn qk_norm_rope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  if (control[FAULT_LAYER] < alive_from) {
+  if (get_attention_mode(control[FAULT_LAYER], control[RUN_AHEAD], moe_layer) == DEAD) {
     return;
   }
   let q_width = HEADS * HEAD_DIM;

@@ -1,8 +1,9 @@
 // x = residual / rms(residual) * norm;  p = softmax(W x);  the TOP_K largest p, in falling order, ties to the lower id;
-// then the page table: an expert without a slot raises the fault word.
+// then the page table: an expert without a slot raises the fault word. Behind a fault it names the experts that the residual
+// stream of the shadow would choose, and raises nothing.
 //
-// Bindings: gate [1 + EXPERTS, HIDDEN] f32: the norm's weights, then W; residual [rows, HIDDEN] f32;
-// page_table [MoE layers, EXPERTS] u32; x [rows, HIDDEN] f32; route_ids, route_weights [MoE layers, rows, TOP_K].
+// Bindings: gate [1 + EXPERTS, HIDDEN] f32: the norm's weights, then W; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
+// page_table [MoE layers, EXPERTS] u32; route_ids, route_weights [MoE layers, rows, TOP_K].
 // Grid: (rows). One workgroup per row. Assumes HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override HIDDEN: u32;
@@ -11,6 +12,8 @@ override TOP_K: u32;
 override EPSILON: f32;
 // 1: weights are divided by their sum.
 override NORMALIZE: u32;
+// Rows of the exact half of residual and x; the shadow's half follows.
+override CAPACITY: u32;
 
 @group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -22,20 +25,24 @@ override NORMALIZE: u32;
 @group(0) @binding(7) var<storage, read_write> route_ids: array<u32>;
 @group(0) @binding(8) var<storage, read_write> route_weights: array<f32>;
 
-var<workgroup> fault: u32;
+var<workgroup> fault_and_run_ahead: vec2<u32>;
 var<workgroup> logits: array<f32, EXPERTS>;
 var<workgroup> chosen: array<u32, TOP_K>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   if (lane == 0u) {
-    fault = atomicLoad(&control[FAULT_LAYER]);
+    fault_and_run_ahead = vec2<u32>(atomicLoad(&control[FAULT_LAYER]), atomicLoad(&control[RUN_AHEAD]));
   }
-  if (workgroupUniformLoad(&fault) < moe_layer) {
+  let state = workgroupUniformLoad(&fault_and_run_ahead);
+  let is_shadow = state.x < moe_layer;
+  if (is_shadow && state.y == 0u) {
     return;
   }
   let quads = HIDDEN / 4u;
-  let row = group.x * quads;
+  // With RUN_AHEAD 1 nothing but routers runs behind a fault, on the exact residual stream as the fault left it.
+  let row = (select(0u, CAPACITY, is_shadow && state.y > 1u) + group.x) * quads;
+  let x_row = (select(0u, CAPACITY, is_shadow) + group.x) * quads;
 
   var squares = 0.0;
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
@@ -43,7 +50,7 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   }
   let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    x[row + i] = residual[row + i] * scale * gate[i];
+    x[x_row + i] = residual[row + i] * scale * gate[i];
   }
 
   // Four experts at a time; a lane reads back only what it wrote itself.
@@ -51,7 +58,7 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(EXPERTS - 1u)) + 1u) * quads;
     var sum = vec4<f32>(0.0);
     for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-      let v = x[row + i];
+      let v = x[x_row + i];
       sum += vec4<f32>(dot(gate[w.x + i], v), dot(gate[w.y + i], v), dot(gate[w.z + i], v), dot(gate[w.w + i], v));
     }
     let total = reduce_sum(sum, lane);
@@ -94,7 +101,7 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let expert = chosen[rank];
     route_ids[out + rank] = expert;
     route_weights[out + rank] = exp(logits[expert] - highest) / divisor;
-    if (page_table[moe_layer * EXPERTS + expert] == ABSENT) {
+    if (!is_shadow && page_table[moe_layer * EXPERTS + expert] == ABSENT) {
       atomicMin(&control[FAULT_LAYER], moe_layer);
     }
   }

@@ -4,6 +4,7 @@ export type {
   ChatMessage,
   Engine,
   ExpertBudget,
+  ExpertBudgetChange,
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
@@ -13,8 +14,13 @@ export type {
   LoadOptions,
   LoadProgress,
   ModelSource,
+  PagingOptions,
+  PredictorName,
   SamplingOptions,
+  ScoreRequest,
+  ScoreResult,
   TokenLogprob,
+  TraceEntry,
 } from './engine/engine';
 export { EngineError, type ErrorCode } from './errors';
 export type { StoreKind } from './store/model-store';

@@ -1,5 +1,7 @@
 /** `npm run build`: the library and its declarations into dist/, as `npm pack` takes them. */
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { build } from 'vite';
 import { root, runProgram } from './program.ts';
 import { ToolError } from './tool-error.ts';
@@ -7,5 +9,25 @@ import { ToolError } from './tool-error.ts';
 export async function run(args: string[]): Promise<number> {
   if (args.length > 0) throw new ToolError('BAD_ARGUMENT', `build takes no arguments, got "${args[0]}"`);
   await build({ root, configFile: join(root, 'vite.config.ts'), logLevel: 'warn' });
-  return runProgram('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.build.json']);
+  const status = await runProgram('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.build.json']);
+  if (status === 0) await addExtensions(join(root, 'dist', 'types'));
+  return status;
+}
+
+/**
+ * Relative imports in declarations get `.js`: the sources leave it out, but under `moduleResolution: nodenext` a type
+ * imported without it silently becomes `any`.
+ */
+async function addExtensions(folder: string): Promise<void> {
+  const paths = (await readdir(folder, { recursive: true })).filter((path) => path.endsWith('.d.ts'));
+  for (const path of paths.map((name) => join(folder, name))) {
+    const text = await readFile(path, 'utf8');
+    const complete = text.replaceAll(/((?:from|import) ?\(?)'(\.[^']*)'/g, (_, before: string, specifier: string) => {
+      if (!existsSync(join(dirname(path), `${specifier}.d.ts`))) {
+        throw new ToolError('INTERNAL', `${path} imports "${specifier}", which has no declarations`);
+      }
+      return `${before}'${specifier}.js'`;
+    });
+    await writeFile(path, complete);
+  }
 }

@@ -16,6 +16,9 @@ const commands = {
   'test:full': 'test/run-full.ts',
   check: 'check.ts',
   generate: 'generate/cli.ts',
+  perplexity: 'perplexity/cli.ts',
+  replay: 'replay/cli.ts',
+  perf: 'perf/cli.ts',
   build: 'build.ts',
 };
 
@@ -53,7 +56,9 @@ function findStalePackage() {
 function ensurePackages() {
   const stale = findStalePackage();
   if (!stale) return;
-  const args = [stale === 'node_modules' ? 'ci' : 'install', '--no-audit', '--no-fund'];
+  // The lock stays as it is, and npm says why it failed also under `npm run --silent`.
+  const how = stale === 'node_modules' ? ['ci'] : ['install', '--no-save'];
+  const args = [...how, '--no-audit', '--no-fund', '--loglevel=error'];
   console.error(`webmoe: ${stale} is missing or outdated; running npm ${args.join(' ')}`);
   const npmScript = process.env.npm_execpath;
   const [program, first] = npmScript ? [process.execPath, [npmScript]] : ['npm', []];

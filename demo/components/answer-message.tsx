@@ -26,6 +26,7 @@ export function AnswerMessage(props: AnswerMessageProps) {
       <h2 class="visually-hidden">Answer</h2>
       {answer.text && <Markdown text={answer.text} />}
       {answer.phase === 'reading' && <p class="quiet waiting">{getReadingText(answer)}</p>}
+      {answer.phase === 'done' && !answer.text && <p class="quiet">The model ended without writing anything.</p>}
       {answer.phase === 'stopped' && <p class="quiet">Stopped.</p>}
       {answer.phase === 'failed' && answer.error && <Failure {...props} />}
       {answer.phase === 'done' && <LengthNote {...props} />}

@@ -3,9 +3,35 @@
 const FAULT_LAYER = 0u;
 // LAYERS_EXECUTED: layers completed since the CPU cleared it.
 const LAYERS_EXECUTED = 1u;
+// RUN_AHEAD: what runs behind a fault, in shadow, for its routes only. 0: nothing. n: n - 1 steps of (experts, absent ones
+// left out, and the next layer's attention) from the fault on; and in every layer after that the router alone, on the
+// residual stream reached by then.
+const RUN_AHEAD = 2u;
 // NEXT_TOKEN + r: the token id sampled from row r.
-const NEXT_TOKEN = 2u;
+const NEXT_TOKEN = 3u;
 const NO_FAULT = 0xffffffffu;
+
+// EXACT: the pass itself. SHADOW: behind a fault; whatever is written then is written again by the exact pass before it is
+// read, or lies in the second half of its buffer, where the exact pass never looks. DEAD: return at once.
+const EXACT = 0u;
+const SHADOW = 1u;
+const DEAD = 2u;
+
+// Mode of a layer's attention. `moe_layer` is the next MoE layer at or behind it.
+fn get_attention_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
+  if (fault >= moe_layer) {
+    return EXACT;
+  }
+  return select(DEAD, SHADOW, moe_layer - fault < run_ahead);
+}
+
+// Mode of a MoE layer's experts and of the sum behind them.
+fn get_expert_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
+  if (fault > moe_layer) {
+    return EXACT;
+  }
+  return select(DEAD, SHADOW, moe_layer - fault + 1u < run_ahead);
+}
 
 // What changes from pass to pass.
 struct Step {

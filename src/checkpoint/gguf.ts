@@ -1,7 +1,7 @@
 /**
  * Reads a GGUF v3 file's header into checked metadata and a tensor directory.
  * Owns the checks of tensors against the file; never reads tensor data but for the samples of the identity.
- * Values are decoded by @huggingface/gguf from header bytes that gguf-header.ts has bounded (docs/decisions/0002).
+ * Values are decoded by @huggingface/gguf from header bytes that gguf-header.ts has bounded (docs/decisions/0007).
  */
 import { GGMLQuantizationType, type GGUFParseOutput, gguf } from '@huggingface/gguf';
 import { EngineError } from '../errors';

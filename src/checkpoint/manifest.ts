@@ -71,7 +71,7 @@ export interface TokenizerData {
 export interface ModelManifest {
   /** Version of this format; a store with another one is reinstalled. */
   readonly format: 1;
-  /** Content identity: digest of the file's header and size. */
+  /** Content identity: digest of the file's header, its size and samples of its weights. */
   readonly modelId: string;
   /** For people: `general.name` or the file name. */
   readonly name: string;

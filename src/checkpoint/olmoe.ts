@@ -50,6 +50,10 @@ export const olmoe: Architecture = {
     const [experts, expertWidth] = firstExperts.shape as [number, number, number];
     checkRange(gguf, 'experts (blk.0.ffn_gate_exps.weight)', experts, 1, MAX_EXPERTS);
     checkRange(gguf, 'expert width (blk.0.ffn_gate_exps.weight)', expertWidth, 32, MAX_HIDDEN_SIZE);
+    const declared = metadata.getInteger('olmoe.expert_count', { default: experts });
+    if (declared !== experts) {
+      fail(gguf, `"olmoe.expert_count" is ${declared}; blk.0.ffn_gate_exps.weight has ${experts} experts`);
+    }
     const expertsPerToken = metadata.getInteger('olmoe.expert_used_count', { min: 1, max: experts });
 
     const resident: ResidentSource[] = [

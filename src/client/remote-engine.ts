@@ -6,6 +6,8 @@
 import { proxy, type Remote } from 'comlink';
 import type {
   Engine,
+  ExpertBudget,
+  ExpertBudgetChange,
   GenerateEvent,
   GenerateRequest,
   InstalledModel,
@@ -13,6 +15,8 @@ import type {
   LoadOptions,
   LoadProgress,
   ModelSource,
+  ScoreRequest,
+  ScoreResult,
 } from '../engine/engine';
 import { EngineError } from '../errors';
 import type { StoreKind } from '../store/model-store';
@@ -131,6 +135,14 @@ class WorkerEngine implements RemoteEngine {
         await reply;
       }
     }
+  }
+
+  async score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult> {
+    return this.#start(signal, (service, callId) => service.score(callId, request)).reply;
+  }
+
+  async setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange> {
+    return this.#connect().call((service) => service.setExpertBudget(budget));
   }
 
   async listModels(store: StoreKind): Promise<InstalledModel[]> {

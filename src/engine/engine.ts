@@ -23,6 +23,8 @@ export interface LoadOptions {
   readonly contextLength?: number;
   /** Ask for no optional GPU feature and no raised limit: what every WebGPU has. */
   readonly defaultLimitsOnly?: boolean;
+  /** Pages kept in host RAM between the store and the GPU, in bytes. Default 256 MiB. */
+  readonly hostCacheBytes?: number;
 }
 
 export type LoadProgress =
@@ -40,6 +42,8 @@ export interface LoadedModel {
   readonly layers: number;
   /** Layers with experts. */
   readonly moeLayers: number;
+  /** Which layers these are, ascending. */
+  readonly moeLayerIndices: readonly number[];
   readonly experts: number;
   readonly expertsPerToken: number;
   readonly slotsPerLayer: number;
@@ -69,6 +73,20 @@ export interface SamplingOptions {
   readonly seed?: number;
 }
 
+export type PredictorName = 'none' | 'recency' | 'token' | 'affinity' | 'lookahead' | 'ensemble';
+
+/** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
+export interface PagingOptions {
+  /** Who forecasts the pages of a token before it runs. Default `ensemble`. */
+  readonly predictor?: PredictorName;
+  /** Layers per submission; the layer count or more: a token in one. Default: all. */
+  readonly segmentLayers?: number;
+  /** Whether the rest of a token runs in shadow behind a fault, to name the pages it will miss. Default: when it pays. */
+  readonly runAhead?: boolean;
+  /** The naive baseline: wait for the routes of every layer before running its experts. */
+  readonly readBackEveryLayer?: boolean;
+}
+
 /** Exactly one of `messages`, `prompt` and `tokenIds`. */
 export interface GenerateRequest {
   /** Rendered by the model's chat template. */
@@ -85,6 +103,9 @@ export interface GenerateRequest {
   readonly ignoreEos?: boolean;
   /** Report log-probabilities, with this many most likely tokens each (0: only the chosen one). */
   readonly topLogprobs?: number;
+  readonly paging?: PagingOptions;
+  /** Report the routes of every token that is fed, as `routes` events. */
+  readonly trace?: boolean;
 }
 
 export interface TokenLogprob {
@@ -116,6 +137,14 @@ export interface GenerateStats {
   readonly variants: Readonly<Record<string, string>>;
 }
 
+/** The experts that one input token was routed to; see docs of the routing trace in README. */
+export interface TraceEntry {
+  readonly token: number;
+  readonly phase: 'prefill' | 'decode';
+  /** Ids by MoE layer, in router order. */
+  readonly routes: readonly (readonly number[])[];
+}
+
 export interface GenerateResult {
   readonly promptTokenIds: readonly number[];
   /** Generated ids, the end token included. */
@@ -128,8 +157,12 @@ export interface GenerateResult {
 }
 
 export type GenerateEvent =
+  /** Something the user should know and that changes no token. */
+  | { readonly type: 'warning'; readonly message: string }
   /** Prompt tokens computed so far. */
   | { readonly type: 'prefill'; readonly done: number; readonly total: number }
+  /** Only with `trace`: every input token once, in order, whatever faults there were. */
+  | { readonly type: 'routes'; readonly entries: readonly TraceEntry[] }
   /** `text` is what can be shown now: whole UTF-8 characters, held back where a stop text may begin. */
   | {
       readonly type: 'token';
@@ -139,6 +172,23 @@ export type GenerateEvent =
       readonly hitRate: number;
     }
   | { readonly type: 'done'; readonly result: GenerateResult };
+
+/** Exactly one of `messages`, `prompt` and `tokenIds`; see GenerateRequest. Messages are rendered without an answer's start. */
+export type ScoreRequest = Pick<GenerateRequest, 'messages' | 'prompt' | 'tokenIds'>;
+
+export interface ScoreResult {
+  /** Tokens that were scored: all but the first of each window of the context. */
+  readonly tokens: number;
+  /** Sum of their negative natural log-probabilities, in nats. */
+  readonly nll: number;
+}
+
+export interface ExpertBudgetChange {
+  readonly slotsPerLayer: number;
+  readonly plannedGpuBytes: number;
+  /** What the user should know, such as that the GPU had no room and the last size was kept. */
+  readonly warning: string | null;
+}
 
 export interface InstalledModel {
   readonly modelId: string;
@@ -159,6 +209,17 @@ export interface Engine {
   ): Promise<LoadedModel>;
   /** Streams one generation; breaking out of the loop or aborting stops it within one token. One at a time. */
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent>;
+  /**
+   * Teacher-forced loss of a text, in consecutive windows of the context.
+   * @throws EngineError
+   */
+  score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult>;
+  /**
+   * Changes how many experts may be on the GPU. While a generation runs, it takes effect between two of its passes and
+   * changes none of its tokens.
+   * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT`, `NOT_LOADED`
+   */
+  setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange>;
   /** Models in a store. */
   listModels(store: StoreKind): Promise<InstalledModel[]>;
   removeModel(store: StoreKind, modelId: string): Promise<void>;

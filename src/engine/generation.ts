@@ -10,6 +10,8 @@ import type { Tokenizer } from '../text/tokenizer';
 import type { GenerateEvent, GenerateStats, TokenLogprob } from './engine';
 import type { PassResult, PassRunner } from './pass-runner';
 import { type Runtime, throwIfAborted } from './runtime';
+import { checkTokenIds } from './score';
+import type { Sequence } from './sequence';
 
 export interface GenerationRequest {
   readonly promptTokenIds: readonly number[];
@@ -19,13 +21,17 @@ export interface GenerationRequest {
   readonly ignoreEos: boolean;
   /** Null: no log-probabilities. */
   readonly topLogprobs: number | null;
+  /** Report the routes of every token fed. */
+  readonly trace: boolean;
 }
 
 export async function* runGeneration(
   runtime: Runtime,
   runner: PassRunner,
+  sequence: Sequence,
   tokenizer: Tokenizer,
   request: GenerationRequest,
+  betweenPasses: () => Promise<void>,
   signal?: AbortSignal,
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   const { promptTokenIds, sampling, topLogprobs } = request;
@@ -42,7 +48,7 @@ export async function* runGeneration(
   let text = '';
 
   const runPass = (ids: readonly number[], position: number, isLast: boolean): Promise<PassResult> =>
-    runner.run(
+    sequence.run(
       {
         tokenIds: ids,
         position,
@@ -57,8 +63,10 @@ export async function* runGeneration(
   let result: PassResult | undefined;
   for (let at = 0; at < promptTokenIds.length; at += chunkRows) {
     throwIfAborted(signal);
+    await betweenPasses();
     const chunk = promptTokenIds.slice(at, at + chunkRows);
     result = await runPass(chunk, at, at + chunk.length === promptTokenIds.length);
+    if (request.trace) yield { type: 'routes', entries: sequence.getTrace(chunk, 'prefill', result) };
     yield { type: 'prefill', done: at + chunk.length, total: promptTokenIds.length };
   }
   const decodeStart = performance.now();
@@ -73,7 +81,14 @@ export async function* runGeneration(
       logprobs.push({ tokenId, ...computeLogprobs(result.logits, tokenId, topLogprobs) });
     const ended = endIds.has(tokenId);
     const decoded = ended || tokenizer.isControl(tokenId) ? '' : detokenizer.push(tokenizer.getTokenBytes(tokenId));
-    const { emit, stopped } = stopFilter.push(decoded);
+    let { emit, stopped } = stopFilter.push(decoded);
+    const isLast = ended || stopped || tokenIds.length >= maxTokens;
+    if (isLast && !stopped) {
+      // What was held back in case a stop text or the rest of a character followed.
+      const rest = stopFilter.push(detokenizer.flush());
+      stopped = rest.stopped;
+      emit += rest.emit + (rest.stopped ? '' : stopFilter.flush());
+    }
     text += emit;
     const { needed, present } = runtime.pager.counters;
     yield {
@@ -83,18 +98,15 @@ export async function* runGeneration(
       residentShare: runtime.pager.getResidentShare(),
       hitRate: needed === 0 ? 1 : present / needed,
     };
-    if (ended || stopped) {
-      finishReason = 'stop';
+    if (isLast) {
+      if (ended || stopped) finishReason = 'stop';
       break;
     }
-    if (tokenIds.length >= maxTokens) break;
     throwIfAborted(signal);
+    await betweenPasses();
     result = await runPass([tokenId], promptTokenIds.length + tokenIds.length - 1, true);
+    if (request.trace) yield { type: 'routes', entries: sequence.getTrace([tokenId], 'decode', result) };
   }
-  // What was held back in case a stop text or a whole character followed.
-  const rest = finishReason === 'stop' && !endIds.has(tokenIds.at(-1) as number) ? '' : flush();
-  text += rest;
-
   yield {
     type: 'done',
     result: {
@@ -111,11 +123,6 @@ export async function* runGeneration(
       }),
     },
   };
-
-  function flush(): string {
-    const last = stopFilter.push(detokenizer.flush());
-    return last.emit + (last.stopped ? '' : stopFilter.flush());
-  }
 }
 
 function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: number): void {
@@ -128,10 +135,7 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
       `the prompt has ${ids.length} tokens, the context holds ${contextLength} with room for at least one answer token: shorten the prompt`,
     );
   }
-  const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-  if (wrong !== undefined) {
-    throw new EngineError('BAD_ARGUMENT', `token id ${wrong} is out of range: 0 to ${vocabSize - 1} with this model`);
-  }
+  checkTokenIds(ids, vocabSize);
 }
 
 function getStats(
@@ -139,7 +143,7 @@ function getStats(
   { counters }: PassRunner,
   measured: Pick<GenerateStats, 'promptTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
-  const { needed, present, faultingLayers, demandBytes } = pager.counters;
+  const { needed, present, faultingLayers, demandBytes, aheadBytes, usefulBytes } = pager.counters;
   return {
     ...measured,
     slotsPerLayer: plan.slotsPerLayer,
@@ -148,7 +152,7 @@ function getStats(
     roundTrips: counters.roundTrips,
     submits: counters.submits,
     layersExecuted: counters.layersExecuted,
-    uploadBytes: { demand: demandBytes, useful: 0, wasted: 0 },
+    uploadBytes: { demand: demandBytes, useful: usefulBytes, wasted: aheadBytes - usefulBytes },
     plannedGpuBytes: plan.totalBytes,
     peakGpuBytes: memory.peakBytes,
     adapter: device.description,

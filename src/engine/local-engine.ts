@@ -4,6 +4,7 @@
  */
 import type { ByteSource } from '../checkpoint/byte-source';
 import { EngineError } from '../errors';
+import { requireAdapter } from '../gpu/device';
 import { resolveSampling } from '../sampling/sampling';
 import { createBlobSource } from '../store/blob-source';
 import { openHttpSource } from '../store/http-source';
@@ -13,27 +14,54 @@ import { openStore } from '../store/open-store';
 import { createVerifiedReader } from '../store/verified-reader';
 import { renderChat } from '../text/chat-template';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
-import type { Engine, GenerateRequest, LoadedModel, LoadOptions, LoadProgress, ModelSource } from './engine';
+import type {
+  Engine,
+  ExpertBudget,
+  ExpertBudgetChange,
+  GenerateRequest,
+  LoadedModel,
+  LoadOptions,
+  LoadProgress,
+  ModelSource,
+  PagingOptions,
+  ScoreRequest,
+} from './engine';
+import { ForecastShelf } from './forecast-shelf';
 import { type GenerationRequest, runGeneration } from './generation';
+import { changeExpertBudget } from './live-budget';
 import { PassRunner } from './pass-runner';
 import { createRuntime, type Runtime, throwIfAborted } from './runtime';
+import { scoreTokens } from './score';
+import { type ResolvedPaging, Sequence } from './sequence';
 
 /** What the engine takes from its surroundings; each has the browser's own as default. */
 export interface EngineEnvironment {
   readonly gpu?: GPU;
   readonly openStore?: (kind: StoreKind) => Promise<ModelStore>;
+  /** Added to every read-back from the GPU, in milliseconds: for measurements. */
+  readonly readbackDelayMs?: number;
 }
 
 interface Loaded {
   readonly runtime: Runtime;
   readonly runner: PassRunner;
   readonly tokenizer: Tokenizer;
+  readonly forecasts: ForecastShelf;
+}
+
+interface PendingBudget {
+  readonly budget: ExpertBudget;
+  readonly resolve: (change: ExpertBudgetChange) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   const stores = new Map<StoreKind, Promise<ModelStore>>();
   let loaded: Loaded | null = null;
   let busyWith: string | null = null;
+  const pendingBudgets: PendingBudget[] = [];
+  /** A budget change of an idle engine; whoever uses the model next waits for it. */
+  let settling: Promise<void> = Promise.resolve();
 
   /** Stores stay open between calls: the memory store lives as long as the engine. */
   const getStore = (kind: StoreKind): Promise<ModelStore> => {
@@ -59,6 +87,23 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     };
   };
 
+  const getLoaded = (): Loaded => {
+    if (!loaded) throw new EngineError('NOT_LOADED', 'no model is loaded: call load first');
+    return loaded;
+  };
+
+  /** Never rejects: each caller of `setExpertBudget` gets its own answer. */
+  const applyPendingBudget = async (): Promise<void> => {
+    for (let next = pendingBudgets.shift(); next; next = pendingBudgets.shift()) {
+      const { budget, resolve, reject } = next;
+      try {
+        resolve(await changeExpertBudget(getLoaded().runtime, budget));
+      } catch (error) {
+        reject(error);
+      }
+    }
+  };
+
   const unloadNow = (): void => {
     loaded?.runtime.destroy();
     loaded = null;
@@ -71,10 +116,19 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     signal: AbortSignal | undefined,
   ): Promise<LoadedModel> => {
     unloadNow();
+    // Asked first: no one should download a model to learn that there is no GPU.
+    const deviceOptions = {
+      ...(environment.gpu && { gpu: environment.gpu }),
+      defaultLimitsOnly: options.defaultLimitsOnly ?? false,
+      readbackDelayMs: environment.readbackDelayMs ?? 0,
+    };
+    await requireAdapter(deviceOptions);
     const store = await getStore(options.store ?? getDefaultStore());
     const { manifest, installed } = await installModel(await openSource(source, onProgress, signal), store, {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
       onWarning: (message) => onProgress({ phase: 'warning', message }),
+      // A model whose text cannot be read is refused before it is written.
+      onPlan: (plan) => void createTokenizer(plan.tokenizer),
       signal,
     });
     throwIfAborted(signal);
@@ -82,12 +136,12 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     const runtime = await createRuntime(
       manifest,
       createVerifiedReader(store, manifest),
-      { ...(environment.gpu && { gpu: environment.gpu }), defaultLimitsOnly: options.defaultLimitsOnly ?? false },
+      deviceOptions,
       options,
       onProgress,
       signal,
     );
-    loaded = { runtime, runner: new PassRunner(runtime), tokenizer };
+    loaded = { runtime, runner: new PassRunner(runtime), tokenizer, forecasts: new ForecastShelf(manifest, store) };
     const { config } = manifest;
     return {
       modelId: manifest.modelId,
@@ -96,6 +150,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       contextLength: runtime.plan.state.contextLength,
       layers: config.layers,
       moeLayers: config.moeLayers.length,
+      moeLayerIndices: config.moeLayers,
       experts: config.moe.experts,
       expertsPerToken: config.moe.expertsPerToken,
       slotsPerLayer: runtime.plan.slotsPerLayer,
@@ -110,6 +165,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     async load(source, options = {}, onProgress = () => {}, signal) {
       const release = occupy('load');
       try {
+        await settling;
         return await load(source, options, onProgress, signal);
       } finally {
         release();
@@ -119,12 +175,41 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     async *generate(request, signal) {
       const release = occupy('generate');
       try {
-        if (!loaded) throw new EngineError('NOT_LOADED', 'no model is loaded: call load first');
-        const { runtime, runner, tokenizer } = loaded;
-        yield* runGeneration(runtime, runner, tokenizer, resolveRequest(request, runtime, tokenizer), signal);
+        await settling;
+        const { runtime, runner, tokenizer, forecasts } = getLoaded();
+        const resolved = resolveRequest(request, runtime, tokenizer);
+        const paging = resolvePaging(request.paging, runtime.manifest.config.layers);
+        const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
+        for (const message of forecasts.takeWarnings()) yield { type: 'warning', message };
+        const sequence = new Sequence(runtime, runner, forecast, paging);
+        try {
+          yield* runGeneration(runtime, runner, sequence, tokenizer, resolved, applyPendingBudget, signal);
+        } finally {
+          await forecasts.save(forecast);
+        }
       } finally {
+        await applyPendingBudget();
         release();
       }
+    },
+
+    async score(request, signal) {
+      const release = occupy('score');
+      try {
+        await settling;
+        const { runtime, runner, tokenizer } = getLoaded();
+        return await scoreTokens(runtime, runner, resolvePrompt(request, runtime, tokenizer, false), signal);
+      } finally {
+        await applyPendingBudget();
+        release();
+      }
+    },
+
+    setExpertBudget(budget) {
+      return new Promise((resolve, reject) => {
+        pendingBudgets.push({ budget, resolve, reject });
+        if (busyWith === null) settling = settling.then(applyPendingBudget);
+      });
     },
 
     async listModels(kind) {
@@ -141,6 +226,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
 
     async unload() {
       const release = occupy('unload');
+      await settling;
       unloadNow();
       release();
     },
@@ -166,11 +252,7 @@ async function openSource(
 }
 
 function resolveRequest(request: GenerateRequest, runtime: Runtime, tokenizer: Tokenizer): GenerationRequest {
-  const { messages, prompt, tokenIds, maxTokens = 128, stop = [], topLogprobs } = request;
-  const given = [messages, prompt, tokenIds].filter((input) => input !== undefined).length;
-  if (given !== 1) {
-    throw new EngineError('BAD_ARGUMENT', `${given} of messages, prompt and tokenIds were given: give exactly 1`);
-  }
+  const { maxTokens = 128, stop = [], topLogprobs } = request;
   if (!Number.isInteger(maxTokens) || maxTokens < 1) {
     throw new EngineError('BAD_ARGUMENT', `maxTokens ${maxTokens} is out of range: an integer of at least 1`);
   }
@@ -181,18 +263,42 @@ function resolveRequest(request: GenerateRequest, runtime: Runtime, tokenizer: T
       `topLogprobs ${topLogprobs} is out of range: an integer from 0 to ${vocabSize}`,
     );
   }
-  const data = runtime.manifest.tokenizer;
-  const promptTokenIds = messages
-    ? renderChat(data, tokenizer, messages, { addGenerationPrompt: true })
-    : prompt !== undefined
-      ? tokenizer.encode(prompt, { parseSpecial: false, addBos: data.addBos })
-      : (tokenIds ?? []);
   return {
-    promptTokenIds,
+    promptTokenIds: resolvePrompt(request, runtime, tokenizer, true),
     maxTokens,
     sampling: resolveSampling(request.sampling),
     stop,
     ignoreEos: request.ignoreEos ?? false,
     topLogprobs: topLogprobs ?? null,
+    trace: request.trace ?? false,
   };
+}
+
+function resolvePaging(options: PagingOptions = {}, layers: number): ResolvedPaging {
+  const { segmentLayers = layers, runAhead, readBackEveryLayer = false } = options;
+  if (!Number.isInteger(segmentLayers) || segmentLayers < 1) {
+    throw new EngineError('BAD_ARGUMENT', `segmentLayers ${segmentLayers} is out of range: an integer of at least 1`);
+  }
+  return {
+    segmentLayers: readBackEveryLayer ? 1 : segmentLayers,
+    // When every layer is waited for, nothing lies behind a fault.
+    runAhead: readBackEveryLayer || runAhead === false ? 'off' : runAhead ? 'full' : 'auto',
+  };
+}
+
+/** @param addGenerationPrompt whether rendered messages end with the start of an answer. */
+function resolvePrompt(
+  { messages, prompt, tokenIds }: ScoreRequest,
+  runtime: Runtime,
+  tokenizer: Tokenizer,
+  addGenerationPrompt: boolean,
+): readonly number[] {
+  const given = [messages, prompt, tokenIds].filter((input) => input !== undefined).length;
+  if (given !== 1) {
+    throw new EngineError('BAD_ARGUMENT', `${given} of messages, prompt and tokenIds were given: give exactly 1`);
+  }
+  const data = runtime.manifest.tokenizer;
+  if (messages) return renderChat(data, tokenizer, messages, { addGenerationPrompt });
+  if (prompt !== undefined) return tokenizer.encode(prompt, { parseSpecial: false, addBos: data.addBos });
+  return tokenIds ?? [];
 }

@@ -5,7 +5,7 @@
 import type { ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
 import { getPageTableRequest } from '../experts/page-table';
-import { getPoolRequests } from '../experts/slot-pool';
+import { getPoolParts, getPoolRequests } from '../experts/slot-pool';
 import { type BufferRequest, roundUp } from '../gpu/memory';
 import { getForwardUniformBytes } from '../model/forward';
 import { getStateRequests, getStateShape, type StateShape } from '../model/run-state';
@@ -29,6 +29,8 @@ export interface MemoryPlan {
   readonly weights: WeightPlan;
   readonly state: StateShape;
   readonly slotsPerLayer: number;
+  /** Most buffers that a layer's slots can take. */
+  readonly poolPartsPerLayer: number;
   readonly bindingBytes: number;
   readonly requests: {
     readonly weights: readonly BufferRequest[];
@@ -59,11 +61,12 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
   const weights = planWeights(manifest, limits.bindingBytes);
   const state = getStateShape(config, contextLength);
   const poolRequests = (slots: number): BufferRequest[] => getPoolRequests(pageLayouts, slots, limits.bindingBytes);
+  const poolPartsPerLayer = getPoolParts(config.moe.experts, largestPage, limits.bindingBytes).length;
   // The constants grow with the number of pool buffers; the most there can be keeps the plan independent of the slots.
   const uniforms: BufferRequest[] = [
     {
       label: 'constants',
-      sizeBytes: getForwardUniformBytes(weights, poolRequests(config.moe.experts).length),
+      sizeBytes: getForwardUniformBytes(weights, poolPartsPerLayer),
       kind: 'uniform',
     },
     { label: 'step', sizeBytes: 16, kind: 'uniform' },
@@ -88,6 +91,7 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
     weights,
     state,
     slotsPerLayer,
+    poolPartsPerLayer,
     bindingBytes: limits.bindingBytes,
     requests: { ...fixed, slots },
     fixedBytes,

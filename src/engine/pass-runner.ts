@@ -1,8 +1,9 @@
 /**
  * Runs one pass over a few tokens to its end: submit, read the record, serve faults, resume.
- * Owns the fault loop; never knows what the tokens are for.
+ * Owns the fault loop; never knows what the tokens are for, nor how pages are forecast.
  */
 import { assert } from '../errors';
+import type { ExpectedPage } from '../experts/pager';
 import { type ReadbackPart, Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import type { EntryPoint } from '../model/forward';
@@ -22,6 +23,26 @@ export interface PassRequest {
   readonly readLogits: boolean;
 }
 
+/** How a pass is cut and what runs behind a fault. Touches speed only, never a result. */
+export interface PassPlan {
+  /** Layers per submission; the layer count or more: the whole pass in one. */
+  readonly segmentLayers: number;
+  /** 0: nothing runs behind a fault. n: see RUN_AHEAD in shaders/lib/control.wgsl. */
+  readonly runAhead: number;
+  /** Pages that the layers behind a fault may need. */
+  getExpected(fault: FaultRecord): readonly ExpectedPage[];
+}
+
+/** What is known when a pass has faulted. */
+export interface FaultRecord {
+  /** The MoE layer that misses pages. */
+  readonly moeLayer: number;
+  readonly rows: number;
+  /** [moeLayers, rows, expertsPerToken]: exact up to `moeLayer`; behind it what ran ahead chose, if anything did. */
+  readonly routes: Uint32Array;
+  readonly runAhead: number;
+}
+
 export interface PassResult {
   /** Sampled ids, one per logits row; empty without sampling. */
   readonly sampledIds: Uint32Array;
@@ -35,12 +56,23 @@ export interface PassCounters {
   /** Submissions that were waited for. */
   roundTrips: number;
   submits: number;
-  /** Counted by the GPU: layers whose experts were combined. */
+  /** Counted by the GPU: layers whose experts were combined, shadows left out. */
   layersExecuted: number;
 }
 
+/** A recorded submission that still lacks its read-back, and how far it goes. */
+interface Segment {
+  readonly submission: Submission;
+  readonly from: EntryPoint;
+}
+
+/** From this many tokens on, a chunk streams all experts through the slots instead of waiting for its routes. */
+const STREAMED_ROWS = 16;
+
 export class PassRunner {
   counters: PassCounters = createCounters();
+  /** Time of one layer of one token, measured on passes without a fault; null until there was one. */
+  layerMs: number | null = null;
 
   constructor(private readonly runtime: Runtime) {}
 
@@ -49,99 +81,156 @@ export class PassRunner {
   }
 
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
-  async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
-    const { device, manifest, plan, state, step, sampling, forward } = this.runtime;
-    const { queue } = device.handle;
+  async run(request: PassRequest, plan: PassPlan, signal?: AbortSignal): Promise<PassResult> {
+    const { device, manifest, state, pager, forward } = this.runtime;
+    const { moeLayers, layers, moe, vocabSize } = manifest.config;
     const rows = request.tokenIds.length;
-    assert(rows > 0 && rows <= plan.state.rows, `${rows} rows fit into a pass of ${plan.state.rows}`);
-    assert(request.logitRows <= Math.min(rows, plan.state.logitRows), `${request.logitRows} logit rows fit`);
+    const start = performance.now();
+    const tripsBefore = this.counters.roundTrips;
+    // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
+    const isStreamed = rows >= STREAMED_ROWS && pager.slots < moe.experts;
+    this.#writeInputs(request, isStreamed ? 0 : plan.runAhead);
 
-    queue.writeBuffer(state.tokens, 0, Uint32Array.from(request.tokenIds));
-    queue.writeBuffer(step, 0, encodeWords([rows, request.position], 16));
-    if (request.sampling) queue.writeBuffer(sampling, 0, encodeWords(request.sampling, 32));
-    queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0));
-
-    const moeLayers = manifest.config.moeLayers;
-    const routeWords = moeLayers.length * rows * manifest.config.moe.expertsPerToken;
+    const routeWords = moeLayers.length * rows * moe.expertsPerToken;
     const controlWords = CONTROL.nextToken + request.logitRows;
-    const parts: ReadbackPart[] = [
+    const logitWords = request.readLogits ? request.logitRows * vocabSize : 0;
+    const record: ReadbackPart[] = [
       { source: state.control, offsetBytes: 0, sizeBytes: controlWords * 4 },
       { source: state.routeIds, offsetBytes: 0, sizeBytes: routeWords * 4 },
     ];
-    const logitWords = request.readLogits ? request.logitRows * manifest.config.vocabSize : 0;
-    if (logitWords > 0) parts.push({ source: state.logits, offsetBytes: 0, sizeBytes: logitWords * 4 });
 
     const submission = new Submission(device);
     forward.encodeEmbed(submission, rows);
-    let next = { submission, from: { layer: 0, stage: 'attention' } as EntryPoint };
-    let observedLayers = 0;
+    let segment: Segment = isStreamed
+      ? await this.#streamLayers(submission, rows, signal)
+      : { submission, from: { layer: 0, stage: 'attention' } };
+    let observedLayers = isStreamed ? moeLayers.length : 0;
     for (;;) {
-      forward.encodeLayers(next.submission, next.from, rows);
-      if (request.logitRows > 0) {
-        forward.encodeHead(next.submission, rows - request.logitRows, request.logitRows);
-        if (request.sampling) forward.encodeSample(next.submission, request.logitRows);
+      // A segment ends behind a router, so that what the next one needs is known. At the experts of a layer its own router
+      // is done.
+      const { layer, stage } = segment.from;
+      const until = layer + plan.segmentLayers - (stage === 'attention' ? 1 : 0);
+      const isLast = until >= layers || plan.segmentLayers >= layers;
+      forward.encodeLayers(segment.submission, segment.from, isLast ? layers : until, rows);
+      const parts = [...record];
+      if (isLast && request.logitRows > 0) {
+        forward.encodeHead(segment.submission, rows - request.logitRows, request.logitRows);
+        if (request.sampling) forward.encodeSample(segment.submission, request.logitRows);
+        if (logitWords > 0) parts.push({ source: state.logits, offsetBytes: 0, sizeBytes: logitWords * 4 });
       }
-      const bytes = await next.submission.submitAndRead(parts, state.readback);
+      const bytes = await segment.submission.submitAndRead(parts, state.readback);
       this.counters.submits++;
       this.counters.roundTrips++;
       const control = new Uint32Array(bytes, 0, controlWords);
       const routes = new Uint32Array(bytes, controlWords * 4, routeWords);
       const fault = control[CONTROL.faultLayer] as number;
-      const reached = fault === NO_FAULT ? moeLayers.length - 1 : fault;
+      const routedLayers = isLast ? moeLayers.length : moeLayers.filter((layer) => layer <= until).length;
+      const reached = fault === NO_FAULT ? routedLayers - 1 : fault;
       let missing: number[] = [];
       let needed: number[] = [];
       while (observedLayers <= reached) {
         needed = this.#getNeeded(routes, observedLayers, rows);
-        missing = this.runtime.pager.observe(observedLayers, needed);
+        missing = pager.observe(observedLayers, needed);
         assert(
           missing.length === 0 || observedLayers === fault,
-          `MoE layer ${observedLayers} was resident, as the GPU found`,
+          `MoE layer ${observedLayers} is resident, as the GPU found`,
         );
         observedLayers++;
       }
-      if (fault === NO_FAULT) {
+      if (fault !== NO_FAULT) {
+        assert(!isStreamed, 'a streamed pass has no fault left');
+        throwIfAborted(signal);
+        assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
+        segment = await this.#serveFault({ moeLayer: fault, rows, routes, runAhead: plan.runAhead }, needed, plan);
+      } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
+        if (rows === 1 && this.counters.roundTrips === tripsBefore + 1) this.#noteLayerTime(performance.now() - start);
         return {
           sampledIds: control.slice(CONTROL.nextToken),
           logits: logitWords > 0 ? new Float32Array(bytes, (controlWords + routeWords) * 4, logitWords) : null,
           routes,
         };
+      } else {
+        throwIfAborted(signal);
+        segment = { submission: new Submission(device), from: { layer: until, stage: 'experts' } };
       }
-      throwIfAborted(signal);
-      assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
-      next = await this.#serveFault(fault, needed, routes, rows);
     }
   }
 
-  /** Uploads what a layer misses and says where to go on: the same kernels in the same order. */
-  async #serveFault(
-    fault: number,
-    needed: readonly number[],
-    routes: Uint32Array,
-    rows: number,
-  ): Promise<{ submission: Submission; from: EntryPoint }> {
-    const { device, manifest, state, pager, forward } = this.runtime;
-    const layer = manifest.config.moeLayers[fault] as number;
-    const clearFault = (): void => device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
-    if (needed.length <= pager.slots) {
-      pager.counters.demandBytes += await pager.ensure(fault, needed);
-      clearFault();
-      return { submission: new Submission(device), from: { layer, stage: 'experts' } };
-    }
-    // More experts than slots: wave after wave, each with only its own experts in the page table. Outputs are kept apart by
-    // (token, rank), so the order of the waves does not show in the result.
-    const lastRow = this.#getNeeded(routes, fault, rows, rows - 1);
-    for (const wave of pager.planWaves(fault, needed, lastRow)) {
-      pager.counters.demandBytes += await pager.ensure(fault, wave);
-      pager.map(fault, wave);
-      clearFault();
-      const submission = new Submission(device);
-      forward.encodeExperts(submission, layer, rows);
+  /**
+   * Runs every layer but the last combine step without a read-back: all experts of a layer pass through its slots, the
+   * resident ones first.
+   */
+  async #streamLayers(first: Submission, rows: number, signal: AbortSignal | undefined): Promise<Segment> {
+    const { device, manifest, pager, forward } = this.runtime;
+    const all = Array.from({ length: manifest.config.moe.experts }, (_, expert) => expert);
+    let submission = first;
+    for (const [moeLayer, layer] of manifest.config.moeLayers.entries()) {
+      throwIfAborted(signal);
+      forward.encodeLayers(submission, { layer, stage: 'attention' }, layer, rows);
       submission.submit();
       this.counters.submits++;
+      await this.#runWaves(moeLayer, layer, rows, pager.planWaves(moeLayer, all, []));
+      submission = new Submission(device);
+      if (layer < manifest.config.layers - 1) forward.encodeCombine(submission, layer, rows);
     }
-    pager.map(fault);
+    return { submission, from: { layer: manifest.config.layers - 1, stage: 'combine' } };
+  }
+
+  #noteLayerTime(passMs: number): void {
+    const { roundTripMs, manifest } = this.runtime;
+    const sampleMs = Math.max(0, passMs - roundTripMs) / manifest.config.layers;
+    this.layerMs = this.layerMs === null ? sampleMs : this.layerMs * 0.9 + sampleMs * 0.1;
+  }
+
+  #writeInputs({ tokenIds, position, logitRows, sampling }: PassRequest, runAhead: number): void {
+    const { device, plan, state, step, sampling: samplingBuffer } = this.runtime;
+    const { queue } = device.handle;
+    const rows = tokenIds.length;
+    assert(rows > 0 && rows <= plan.state.rows, `${rows} rows fit into a pass of ${plan.state.rows}`);
+    assert(logitRows <= Math.min(rows, plan.state.logitRows), `${logitRows} logit rows fit`);
+    queue.writeBuffer(state.tokens, 0, Uint32Array.from(tokenIds));
+    queue.writeBuffer(step, 0, encodeWords([rows, position], 16));
+    if (sampling) queue.writeBuffer(samplingBuffer, 0, encodeWords(sampling, 32));
+    queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0, runAhead));
+  }
+
+  /** Uploads what a layer misses, and what is expected behind it; says where to go on: same kernels, same order. */
+  async #serveFault(fault: FaultRecord, needed: readonly number[], plan: PassPlan): Promise<Segment> {
+    const { device, manifest, state, pager } = this.runtime;
+    const { moeLayer, rows, routes } = fault;
+    const layer = manifest.config.moeLayers[moeLayer] as number;
+    if (needed.length <= pager.slots) {
+      pager.counters.demandBytes += await pager.ensure(moeLayer, needed);
+      pager.prefetch(plan.getExpected(fault));
+      device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
+      return { submission: new Submission(device), from: { layer, stage: 'experts' } };
+    }
+    const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1);
+    await this.#runWaves(moeLayer, layer, rows, pager.planWaves(moeLayer, needed, lastRow));
     return { submission: new Submission(device), from: { layer, stage: 'combine' } };
+  }
+
+  /**
+   * More experts than slots: wave after wave, each with only its own experts in the page table. Outputs are kept apart by
+   * (token, rank), so neither the order of the waves nor their size shows in the result.
+   */
+  async #runWaves(moeLayer: number, layer: number, rows: number, waves: readonly number[][]): Promise<void> {
+    const { device, state, pager, forward } = this.runtime;
+    try {
+      for (const wave of waves) {
+        pager.counters.demandBytes += await pager.ensure(moeLayer, wave);
+        pager.map(moeLayer, wave);
+        device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
+        const submission = new Submission(device);
+        forward.encodeExperts(submission, layer, rows);
+        submission.submit();
+        this.counters.submits++;
+      }
+    } finally {
+      // Also when a read fails: the next pass has to see every resident page.
+      pager.map(moeLayer);
+    }
   }
 
   /** Experts that the rows from `firstRow` chose in a MoE layer, each once, in order of first choice. */

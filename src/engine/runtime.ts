@@ -3,9 +3,10 @@
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
+import { HostCache } from '../experts/host-cache';
 import { PageTable } from '../experts/page-table';
 import { Pager } from '../experts/pager';
-import { SlotPool } from '../experts/slot-pool';
+import { getLayerPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { chooseVariant, type Variant } from '../kernels/variant';
@@ -14,20 +15,34 @@ import { compileKernels } from '../model/kernel-set';
 import { createRunState, type RunState } from '../model/run-state';
 import { listMatrices, loadWeights } from '../model/weights';
 import type { VerifiedReader } from '../store/verified-reader';
+import { measureRoundTrip } from './calibration';
 import type { LoadProgress } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
+
+export interface RuntimeRequest extends MemoryRequest {
+  /** Pages kept in host RAM between the store and the GPU, in bytes. */
+  readonly hostCacheBytes?: number | undefined;
+}
+
+const DEFAULT_HOST_CACHE_BYTES = 256 << 20;
 
 export interface Runtime {
   readonly device: GpuDevice;
   readonly memory: GpuMemory;
   readonly manifest: ModelManifest;
-  readonly plan: MemoryPlan;
+  /** What the plan was asked for; a changed expert budget changes the plan, not this. */
+  readonly request: RuntimeRequest;
+  plan: MemoryPlan;
   readonly variant: Variant;
   readonly state: RunState;
   readonly step: DeviceBuffer;
   readonly sampling: DeviceBuffer;
+  readonly pool: SlotPool;
   readonly pager: Pager;
+  readonly host: HostCache;
   readonly forward: Forward;
+  /** Measured at load: an empty submission and its read-back. */
+  readonly roundTripMs: number;
   destroy(): void;
 }
 
@@ -36,7 +51,7 @@ export async function createRuntime(
   manifest: ModelManifest,
   reader: VerifiedReader,
   deviceOptions: DeviceOptions,
-  request: MemoryRequest,
+  request: RuntimeRequest,
   onProgress: (progress: LoadProgress) => void,
   signal?: AbortSignal,
 ): Promise<Runtime> {
@@ -53,7 +68,7 @@ async function fillDevice(
   device: GpuDevice,
   manifest: ModelManifest,
   reader: VerifiedReader,
-  request: MemoryRequest,
+  request: RuntimeRequest,
   onProgress: (progress: LoadProgress) => void,
   signal?: AbortSignal,
 ): Promise<Runtime> {
@@ -63,28 +78,33 @@ async function fillDevice(
   if (plan.warning) onProgress({ phase: 'warning', message: plan.warning });
 
   const memory = new GpuMemory(device, plan.totalBytes);
-  const [weightBuffers, stateBuffers, [pageTableBuffer], [constants, step, sampling], slotBuffers] = [
-    await memory.allocate(plan.requests.weights),
-    await memory.allocate(plan.requests.state),
-    await memory.allocate([plan.requests.pageTable]),
-    await memory.allocate(plan.requests.uniforms),
-    await memory.allocate(plan.requests.slots),
-  ] as [DeviceBuffer[], DeviceBuffer[], [DeviceBuffer], [DeviceBuffer, DeviceBuffer, DeviceBuffer], DeviceBuffer[]];
+  const weightBuffers = await memory.allocate(plan.requests.weights);
+  const stateBuffers = await memory.allocate(plan.requests.state);
+  const [pageTableBuffer] = (await memory.allocate([plan.requests.pageTable])) as [DeviceBuffer];
+  type Uniforms = [constants: DeviceBuffer, step: DeviceBuffer, sampling: DeviceBuffer];
+  const [constants, step, sampling] = (await memory.allocate(plan.requests.uniforms)) as Uniforms;
+  const pool = new SlotPool(device, pageLayouts, bindingBytes);
+  for (const moeLayer of pageLayouts.keys()) {
+    const requests = getLayerPoolRequests(pageLayouts, moeLayer, plan.slotsPerLayer, bindingBytes);
+    pool.setLayer(moeLayer, plan.slotsPerLayer, await memory.allocate(requests));
+  }
 
   const variant = chooseVariant(device.traits);
-  const kernels = await compileKernels(
-    device,
-    variant,
-    manifest,
-    plan.weights,
-    plan.state.contextLength,
-    (done, total) => onProgress({ phase: 'compile', done, total }),
+  const kernels = await compileKernels(device, variant, manifest, plan.weights, plan.state, (done, total) =>
+    onProgress({ phase: 'compile', done, total }),
   );
   throwIfAborted(signal);
 
-  const pool = new SlotPool(device, pageLayouts, plan.slotsPerLayer, bindingBytes, slotBuffers);
+  const host = new HostCache((key) => reader.read(key), request.hostCacheBytes ?? DEFAULT_HOST_CACHE_BYTES);
   const pageTable = new PageTable(device, pageTableBuffer, config.moe.experts);
-  const pager = new Pager(config.moeLayers.length, config.moe.experts, pool, pageTable, (key) => reader.read(key));
+  const pager = new Pager(
+    config.moeLayers.length,
+    config.moe.experts,
+    config.moe.expertsPerToken,
+    pool,
+    pageTable,
+    host,
+  );
 
   let doneBytes = 0;
   const totalBytes =
@@ -107,7 +127,9 @@ async function fillDevice(
     kernels,
     weights,
     state,
+    rowsCapacity: plan.state.rows,
     pool,
+    poolPartsPerLayer: plan.poolPartsPerLayer,
     pageTable: pageTable.buffer,
     constants,
     step,
@@ -117,13 +139,17 @@ async function fillDevice(
     device,
     memory,
     manifest,
+    request,
     plan,
     variant,
     state,
     step,
     sampling,
+    pool,
     pager,
+    host,
     forward,
+    roundTripMs: await measureRoundTrip(device, state),
     destroy() {
       memory.freeAll();
       device.destroy();

@@ -1,14 +1,13 @@
 /**
  * Fault -> read -> upload -> map. Owns what is resident, in book-keeping and on the GPU alike, and the paging counters.
- * Never decides when a pass runs; the engine calls it between submissions.
+ * Never decides when a pass runs, nor what is expected; the engine calls it between submissions.
  */
 import { getPageKey } from '../checkpoint/manifest';
+import { createDecayedRates } from './decayed-rates';
+import type { HostCache } from './host-cache';
 import type { PageTable } from './page-table';
 import { LayerResidency, type Placement } from './residency';
 import type { SlotPool } from './slot-pool';
-
-/** Reads a page's bytes by record key, verified. */
-export type PageReader = (key: string) => Promise<Uint8Array>;
 
 export interface PagingCounters {
   /** Pages that tokens needed, counted once per layer and pass. */
@@ -19,6 +18,18 @@ export interface PagingCounters {
   faultingLayers: number;
   /** Bytes uploaded because of a fault. */
   demandBytes: number;
+  /** Bytes uploaded because they were expected. */
+  aheadBytes: number;
+  /** Of these, bytes of pages that were used before they were evicted. */
+  usefulBytes: number;
+}
+
+/** A page that may be needed soon. */
+export interface ExpectedPage {
+  readonly moeLayer: number;
+  readonly expert: number;
+  /** Probable enough to be brought in; otherwise only kept where it is resident. */
+  readonly isWanted: boolean;
 }
 
 export class Pager {
@@ -28,22 +39,35 @@ export class Pager {
   constructor(
     moeLayers: number,
     private readonly experts: number,
+    expertsPerToken: number,
     private readonly pool: SlotPool,
     private readonly table: PageTable,
-    private readonly readPage: PageReader,
+    private readonly host: HostCache,
   ) {
-    this.#layers = Array.from({ length: moeLayers }, () => new LayerResidency(experts, pool.slots));
+    this.#layers = Array.from(
+      { length: moeLayers },
+      (_, layer) => new LayerResidency(experts, pool.getSlots(layer), createDecayedRates(experts, expertsPerToken)),
+    );
     for (let moeLayer = 0; moeLayer < moeLayers; moeLayer++) this.map(moeLayer);
   }
 
+  /** Slots of the layer that has fewest; all have the same, but for a moment while they change. */
   get slots(): number {
-    return this.pool.slots;
+    return Math.min(...this.#layers.map((layer) => layer.slots));
   }
 
   /** Resident pages as a share of all pages, 0 to 1. */
   getResidentShare(): number {
     const resident = this.#layers.reduce((sum, layer) => sum + layer.getResidents().length, 0);
     return resident / (this.#layers.length * this.experts);
+  }
+
+  getResidents(moeLayer: number): number[] {
+    return this.#layer(moeLayer).getResidents();
+  }
+
+  isResident(moeLayer: number, expert: number): boolean {
+    return this.#layer(moeLayer).isResident(expert);
   }
 
   resetCounters(): void {
@@ -57,7 +81,7 @@ export class Pager {
   observe(moeLayer: number, needed: readonly number[]): number[] {
     const layer = this.#layer(moeLayer);
     const missing = needed.filter((expert) => !layer.isResident(expert));
-    layer.use(needed);
+    this.counters.usefulBytes += layer.use(needed) * this.pool.getPageBytes(moeLayer);
     this.counters.needed += needed.length;
     this.counters.present += needed.length - missing.length;
     if (missing.length > 0) this.counters.faultingLayers++;
@@ -73,13 +97,42 @@ export class Pager {
     const missing = experts.filter((expert) => !layer.isResident(expert));
     const pages = new Map(
       await Promise.all(
-        missing.map(async (expert) => [expert, await this.readPage(getPageKey(moeLayer, expert))] as const),
+        missing.map(async (expert) => [expert, await this.host.read(getPageKey(moeLayer, expert))] as const),
       ),
     );
     let uploadedBytes = 0;
-    for (const placement of layer.place(experts)) uploadedBytes += this.#upload(moeLayer, placement, pages);
+    for (const placement of layer.place(experts)) {
+      uploadedBytes += this.#upload(moeLayer, placement, pages.get(placement.expert) as Uint8Array);
+    }
     this.map(moeLayer);
     return uploadedBytes;
+  }
+
+  /**
+   * Uploads expected pages that are in host RAM, most expected first, and starts reading the others for a later call.
+   * Expected pages do not evict each other. Never fails: a read that does will fail again, and be reported, when the page
+   * is needed.
+   */
+  prefetch(expected: readonly ExpectedPage[]): void {
+    for (const [moeLayer, layer] of this.#layers.entries()) {
+      const pages = expected.filter((page) => page.moeLayer === moeLayer);
+      const pinned = new Set(pages.map((page) => page.expert));
+      let changed = false;
+      for (const { expert, isWanted } of pages) {
+        if (!isWanted || layer.isResident(expert)) continue;
+        const key = getPageKey(moeLayer, expert);
+        const bytes = this.host.get(key);
+        if (!bytes) {
+          this.host.read(key).catch(() => {});
+          continue;
+        }
+        const placement = layer.placeAhead(expert, pinned);
+        if (!placement) break;
+        this.counters.aheadBytes += this.#upload(moeLayer, placement, bytes);
+        changed = true;
+      }
+      if (changed) this.map(moeLayer);
+    }
   }
 
   /**
@@ -104,8 +157,15 @@ export class Pager {
     this.table.writeRow(moeLayer, (expert) => (visible && !visible.has(expert) ? null : layer.getSlot(expert)));
   }
 
-  #upload(moeLayer: number, { expert, slot }: Placement, pages: ReadonlyMap<number, Uint8Array>): number {
-    const page = pages.get(expert) as Uint8Array;
+  /** Fills a layer's slots anew after the pool changed: the pages that stay, from host RAM or the store. */
+  async refill(moeLayer: number, slots: number): Promise<void> {
+    for (const placement of this.#layer(moeLayer).resize(slots)) {
+      this.#upload(moeLayer, placement, await this.host.read(getPageKey(moeLayer, placement.expert)));
+    }
+    this.map(moeLayer);
+  }
+
+  #upload(moeLayer: number, { slot }: Placement, page: Uint8Array): number {
     this.pool.write(moeLayer, slot, page);
     return page.byteLength;
   }
@@ -116,5 +176,5 @@ export class Pager {
 }
 
 function createCounters(): PagingCounters {
-  return { needed: 0, present: 0, faultingLayers: 0, demandBytes: 0 };
+  return { needed: 0, present: 0, faultingLayers: 0, demandBytes: 0, aheadBytes: 0, usefulBytes: 0 };
 }

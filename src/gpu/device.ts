@@ -9,6 +9,8 @@ export interface DeviceOptions {
   readonly gpu?: GPU;
   /** Ask for no optional feature and no raised limit: what every WebGPU has. */
   readonly defaultLimitsOnly?: boolean;
+  /** Added to every read-back, in milliseconds: for measuring what slower round trips cost. */
+  readonly readbackDelayMs?: number;
 }
 
 /** What kernels may choose their form by: a pure description of the adapter and the options. */
@@ -25,6 +27,7 @@ export interface GpuDevice {
   readonly limits: GPUSupportedLimits;
   /** For people: vendor, architecture, description. */
   readonly description: string;
+  readonly readbackDelayMs: number;
   /** Submits and read-backs since the device was opened. */
   readonly counters: { submits: number; readbacks: number };
   /** Resolves with the loss as an EngineError; never rejects. */
@@ -44,10 +47,10 @@ const RAISED_LIMITS = [
 ] as const;
 
 /**
- * Opens the most capable adapter.
+ * The most capable adapter.
  * @throws EngineError `NO_WEBGPU`
  */
-export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice> {
+export async function requireAdapter(options: DeviceOptions = {}): Promise<GPUAdapter> {
   const gpu = options.gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
   if (!gpu) {
     throw new EngineError(
@@ -62,6 +65,15 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
       'WebGPU is there but offers no adapter: enable hardware acceleration, or start Chromium with --enable-unsafe-webgpu',
     );
   }
+  return adapter;
+}
+
+/**
+ * Opens a device on the most capable adapter.
+ * @throws EngineError `NO_WEBGPU`
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice> {
+  const adapter = await requireAdapter(options);
   const plain = options.defaultLimitsOnly === true;
   const useSubgroups = !plain && adapter.features.has('subgroups');
   const handle = await adapter.requestDevice(
@@ -89,6 +101,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
     },
     limits: handle.limits,
     description: [info.vendor, info.architecture, info.description].filter((part) => part !== '').join(' '),
+    readbackDelayMs: options.readbackDelayMs ?? 0,
     counters: { submits: 0, readbacks: 0 },
     lost: handle.lost.then(
       (loss) =>

@@ -24,7 +24,7 @@ export class GpuMemory {
   /** @param plannedBytes bytes that all buffers together may take. */
   constructor(
     private readonly device: GpuDevice,
-    readonly plannedBytes: number,
+    public plannedBytes: number,
   ) {}
 
   get usedBytes(): number {

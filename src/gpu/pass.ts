@@ -66,6 +66,8 @@ export class Submission {
         new EngineError('GPU_ERROR', `reading back from the GPU failed: ${String(cause)}`, { cause })
       );
     }
+    if (this.device.readbackDelayMs > 0)
+      await new Promise((resolve) => setTimeout(resolve, this.device.readbackDelayMs));
     const bytes = target.getMappedRange(0, at).slice(0);
     target.unmap();
     const error = this.device.getError();

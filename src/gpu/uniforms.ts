@@ -27,8 +27,19 @@ export class UniformBlock {
 
   /** Writes a struct of at most 64 words into the next free place. */
   add(...words: readonly UniformWord[]): BindingResource {
-    const offset = this.#count++ * ALIGNMENT_BYTES;
-    assert(offset < this.buffer.size, `uniform struct ${this.#count} fits into ${this.buffer.size} bytes`);
+    return this.set(this.reserve(1), ...words);
+  }
+
+  /** Keeps places free for `set`. Returns the first one's index. */
+  reserve(count: number): number {
+    this.#count += count;
+    return this.#count - count;
+  }
+
+  /** Writes, or rewrites, the struct at a reserved place. */
+  set(index: number, ...words: readonly UniformWord[]): BindingResource {
+    const offset = index * ALIGNMENT_BYTES;
+    assert(offset < this.buffer.size, `uniform struct ${index} fits into ${this.buffer.size} bytes`);
     // 16 bytes at least: what a uniform binding may ask for.
     const size = Math.max(16, Math.ceil(words.length / 4) * 16);
     this.device.handle.queue.writeBuffer(this.buffer, offset, encodeWords(words, size));

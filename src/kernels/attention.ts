@@ -14,7 +14,7 @@ export interface AttentionSpec {
 }
 
 export interface AttentionBuffers {
-  readonly aliveFrom: BindingResource; // u32
+  readonly moeLayer: BindingResource; // u32: the MoE layer at or behind it
   readonly step: BindingResource; // {rows, position}
   readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32
   readonly kCache: BindingResource; // [kvHeads, contextLength, headDim] f32
@@ -44,8 +44,8 @@ export async function compileAttention(device: GpuDevice, variant: Variant, spec
     },
   });
   return {
-    bind({ aliveFrom, step, qkv, kCache, vCache, out, control }) {
-      const group = program.bind([aliveFrom, step, qkv, kCache, vCache, out, control]);
+    bind({ moeLayer, step, qkv, kCache, vCache, out, control }) {
+      const group = program.bind([moeLayer, step, qkv, kCache, vCache, out, control]);
       return (submission, rows) => submission.dispatch(program.pipeline, group, heads, rows);
     },
   };

@@ -11,6 +11,8 @@ export interface CombineNormSpec {
   readonly hiddenSize: number;
   readonly expertsPerToken: number;
   readonly epsilon: number;
+  /** Rows of one half of residual. */
+  readonly rowsCapacity: number;
 }
 
 export interface CombineNormBuffers {
@@ -18,7 +20,7 @@ export interface CombineNormBuffers {
   readonly step: BindingResource; // {rows, position}
   readonly outputs: BindingResource; // [rows, expertsPerToken, hiddenSize] f32
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
-  readonly residual: BindingResource; // [rows, hiddenSize] f32
+  readonly residual: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly norm: BindingResource; // [hiddenSize] f32
   readonly x: BindingResource; // [rows, hiddenSize] f32
   readonly control: BindingResource;
@@ -42,6 +44,7 @@ export async function compileCombineNorm(
       HIDDEN: spec.hiddenSize,
       TOP_K: spec.expertsPerToken,
       EPSILON: spec.epsilon,
+      CAPACITY: spec.rowsCapacity,
     },
   });
   return {

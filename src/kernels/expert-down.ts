@@ -4,9 +4,11 @@ import source from '../../shaders/expert_down.wgsl?raw';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
-import type { ExpertSpec } from './expert-gate-up';
+import type { ExpertGateUpSpec } from './expert-gate-up';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
+
+export type ExpertDownSpec = Omit<ExpertGateUpSpec, 'rowsCapacity'>;
 
 export interface ExpertDownBuffers {
   /** {MoE layer, first slot, slots, page quads, gate base, up base, down base}: u32 each. */
@@ -24,7 +26,11 @@ export interface ExpertDown {
   bind(buffers: ExpertDownBuffers): Command;
 }
 
-export async function compileExpertDown(device: GpuDevice, variant: Variant, spec: ExpertSpec): Promise<ExpertDown> {
+export async function compileExpertDown(
+  device: GpuDevice,
+  variant: Variant,
+  spec: ExpertDownSpec,
+): Promise<ExpertDown> {
   const { experts, expertsPerToken, expertWidth } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_down',

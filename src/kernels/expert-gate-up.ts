@@ -8,10 +8,12 @@ import type { Command } from './command';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
 
-export interface ExpertSpec {
+export interface ExpertGateUpSpec {
   readonly type: WeightType;
   readonly moe: MoeConfig;
   readonly hiddenSize: number;
+  /** Rows of one half of x. */
+  readonly rowsCapacity: number;
 }
 
 export interface ExpertGateUpBuffers {
@@ -19,7 +21,7 @@ export interface ExpertGateUpBuffers {
   readonly pool: BindingResource;
   readonly step: BindingResource; // {rows, position}
   readonly weights: BindingResource; // [slots] pages
-  readonly x: BindingResource; // [rows, hiddenSize] f32
+  readonly x: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly routeIds: BindingResource; // [moeLayers, rows, expertsPerToken] u32
   readonly pageTable: BindingResource; // [moeLayers, experts] u32
   readonly act: BindingResource; // [rows, expertsPerToken, expertWidth] f32
@@ -33,7 +35,7 @@ export interface ExpertGateUp {
 export async function compileExpertGateUp(
   device: GpuDevice,
   variant: Variant,
-  spec: ExpertSpec,
+  spec: ExpertGateUpSpec,
 ): Promise<ExpertGateUp> {
   const { experts, expertsPerToken, expertWidth } = spec.moe;
   const program = await compileProgram(device, {
@@ -47,6 +49,7 @@ export async function compileExpertGateUp(
       TOP_K: expertsPerToken,
       HIDDEN: spec.hiddenSize,
       WIDTH: expertWidth,
+      CAPACITY: spec.rowsCapacity,
     },
   });
   const tiles = Math.ceil(expertWidth / (4 * variant.tiles));

@@ -15,13 +15,16 @@ export interface MatvecSpec {
 }
 
 export interface MatvecBuffers {
-  /** {rows, blocks per row, y offset, y stride, alive from}: u32 each. */
+  /** {rows, blocks per row, y offset, y stride, MoE layer at or behind it, shadow offset}: u32 each. */
   readonly shape: BindingResource;
   readonly weights: BindingResource; // [matrixRows, cols] in kernel layout
   readonly x: BindingResource; // [rows, cols] f32
   readonly y: BindingResource; // [rows, y stride] f32
   readonly control: BindingResource;
 }
+
+/** As shadow offset: the product does not run behind a fault. */
+export const NO_SHADOW = 0xffffffff;
 
 export interface Matvec {
   /** @param matrixRows rows of the matrix, as in the shape. */

@@ -15,7 +15,7 @@ export interface QkNormRopeSpec {
 }
 
 export interface QkNormRopeBuffers {
-  readonly aliveFrom: BindingResource; // u32
+  readonly moeLayer: BindingResource; // u32: the MoE layer at or behind it
   readonly step: BindingResource; // {rows, position}
   readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32; q is rewritten in place
   readonly norms: BindingResource; // [(heads + kvHeads) * headDim] f32
@@ -51,8 +51,8 @@ export async function compileQkNormRope(
     },
   });
   return {
-    bind({ aliveFrom, step, qkv, norms, rope, kCache, vCache, control }) {
-      const group = program.bind([aliveFrom, step, qkv, norms, rope, kCache, vCache, control]);
+    bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control }) {
+      const group = program.bind([moeLayer, step, qkv, norms, rope, kCache, vCache, control]);
       return (submission, rows) => submission.dispatch(program.pipeline, group, rows);
     },
   };

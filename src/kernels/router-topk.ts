@@ -12,16 +12,18 @@ export interface RouterTopkSpec {
   readonly moe: MoeConfig;
   readonly hiddenSize: number;
   readonly epsilon: number;
+  /** Rows of one half of residual and x. */
+  readonly rowsCapacity: number;
 }
 
 export interface RouterTopkBuffers {
   readonly moeLayer: BindingResource; // u32
   readonly step: BindingResource; // {rows, position}
   readonly gate: BindingResource; // [1 + experts, hiddenSize] f32: norm weights, then the router
-  readonly residual: BindingResource; // [rows, hiddenSize] f32
+  readonly residual: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly pageTable: BindingResource; // [moeLayers, experts] u32
   readonly control: BindingResource;
-  readonly x: BindingResource; // [rows, hiddenSize] f32: the experts' input
+  readonly x: BindingResource; // [2, rowsCapacity, hiddenSize] f32: the experts' input
   readonly routeIds: BindingResource; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
 }
@@ -46,6 +48,7 @@ export async function compileRouterTopk(
       TOP_K: spec.moe.expertsPerToken,
       EPSILON: spec.epsilon,
       NORMALIZE: spec.moe.normalizeTopK ? 1 : 0,
+      CAPACITY: spec.rowsCapacity,
     },
   });
   return {

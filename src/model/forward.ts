@@ -12,6 +12,7 @@
  *   logits = W x
  */
 import type { ModelManifest } from '../checkpoint/manifest';
+import { assert } from '../errors';
 import type { SlotPool } from '../experts/slot-pool';
 import type { GpuDevice } from '../gpu/device';
 import type { DeviceBuffer } from '../gpu/memory';
@@ -19,6 +20,7 @@ import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import type { Command } from '../kernels/command';
+import { type Matvec, NO_SHADOW } from '../kernels/matvec';
 import type { KernelSet } from './kernel-set';
 import type { RunState } from './run-state';
 import type { LayerWeightPlan, MatrixPlan, WeightPlan, Weights } from './weights';
@@ -31,7 +33,10 @@ export interface EntryPoint {
 
 interface LayerCommands {
   readonly attention: readonly Command[];
-  readonly experts: readonly Command[];
+  /** Bound by `bindExperts`. */
+  experts: readonly Command[];
+  /** First of the uniform places for the pool's buffers. */
+  readonly poolUniforms: number;
   readonly combine: Command;
 }
 
@@ -41,7 +46,11 @@ export interface ForwardParts {
   readonly kernels: KernelSet;
   readonly weights: Weights;
   readonly state: RunState;
+  /** Rows of one half of the state's doubled buffers. */
+  readonly rowsCapacity: number;
   readonly pool: SlotPool;
+  /** Most buffers that a layer's slots can take. */
+  readonly poolPartsPerLayer: number;
   readonly pageTable: DeviceBuffer;
   /** Buffer of `getForwardUniformBytes` for what never changes. */
   readonly constants: DeviceBuffer;
@@ -51,13 +60,13 @@ export interface ForwardParts {
   readonly sampling: DeviceBuffer;
 }
 
-/** Bytes of the constants' buffer: a struct per matrix product, per pool part, and per layer. */
-export function getForwardUniformBytes(plan: WeightPlan, poolParts: number): number {
+/** Bytes of the constants' buffer: a struct per matrix product, per layer, and per buffer of its slots. */
+export function getForwardUniformBytes(plan: WeightPlan, poolPartsPerLayer: number): number {
   const products = plan.layers.reduce(
     (sum, layer) => sum + layer.qkv.length + 1,
     plan.embedding.length + plan.head.length,
   );
-  return getUniformBytes(products + poolParts + plan.layers.length);
+  return getUniformBytes(products + plan.layers.length * (1 + poolPartsPerLayer));
 }
 
 export class Forward {
@@ -66,10 +75,12 @@ export class Forward {
   readonly #head: readonly Command[];
   readonly #sample: Command;
   readonly #hiddenBytes: number;
+  readonly #uniforms: UniformBlock;
 
   constructor(private readonly parts: ForwardParts) {
     const { device, manifest, kernels, weights, state, constants, sampling } = parts;
     const uniforms = new UniformBlock(device, constants);
+    this.#uniforms = uniforms;
     this.#hiddenBytes = manifest.config.hiddenSize * 4;
     const firstNorm = weights.plan.layers[0]?.attnNorm as MatrixPlan;
     this.#embed = weights.plan.embedding.map((part) =>
@@ -83,10 +94,11 @@ export class Forward {
       }),
     );
     this.#layers = weights.plan.layers.map((plan, layer) => this.#bindLayer(plan, layer, uniforms));
-    // The head runs when no layer at all has faulted.
-    const aliveFrom = manifest.config.moeLayers.length;
+    for (const layer of manifest.config.moeLayers) this.bindExperts(layer);
+    // The head runs when no layer at all has faulted: it lies behind the last one.
+    const behindAll = manifest.config.moeLayers.length;
     this.#head = weights.plan.head.map((part) =>
-      this.#bindMatvec(uniforms, part, state.headInput, state.logits, manifest.config.vocabSize, aliveFrom),
+      this.#bindMatvec(uniforms, part, state.headInput, state.logits, manifest.config.vocabSize, behindAll, NO_SHADOW),
     );
     this.#sample = kernels.sampleToken.bind({ sampling, logits: state.logits, control: state.control });
   }
@@ -96,12 +108,13 @@ export class Forward {
     for (const command of this.#embed) command(submission, rows);
   }
 
-  /** From an entry point through the last layer. */
-  encodeLayers(submission: Submission, from: EntryPoint, rows: number): void {
+  /** From an entry point up to layer `until`: of that layer the attention and the router only. */
+  encodeLayers(submission: Submission, from: EntryPoint, until: number, rows: number): void {
     for (const [layer, commands] of this.#layers.entries()) {
-      if (layer < from.layer) continue;
+      if (layer < from.layer || layer > until) continue;
       const stage = layer === from.layer ? from.stage : 'attention';
       if (stage === 'attention') for (const command of commands.attention) command(submission, rows);
+      if (layer === until) break;
       if (stage !== 'combine') for (const command of commands.experts) command(submission, rows);
       commands.combine(submission, rows);
     }
@@ -110,6 +123,11 @@ export class Forward {
   /** A layer's experts alone: those that the page table shows. */
   encodeExperts(submission: Submission, layer: number, rows: number): void {
     for (const command of this.#layers[layer]?.experts ?? []) command(submission, rows);
+  }
+
+  /** A layer's sum over its experts, and the next layer's norm. */
+  encodeCombine(submission: Submission, layer: number, rows: number): void {
+    this.#layers[layer]?.combine(submission, rows);
   }
 
   /** Logits of `count` rows from `firstRow`. */
@@ -124,25 +142,57 @@ export class Forward {
     this.#sample(submission, count);
   }
 
+  /** Binds a layer's experts to the pool's buffers; again whenever these have changed. */
+  bindExperts(layer: number): void {
+    const { manifest, kernels, state, pageTable, step, pool } = this.parts;
+    const { routeIds, control, act, expertInput, expertOutputs } = state;
+    const moe = manifest.config.moeLayers.indexOf(layer);
+    const page = manifest.pageLayouts[moe];
+    const commands = this.#layers[layer];
+    assert(page && commands, `layer ${layer} has experts`);
+    commands.experts = pool.getParts(moe).flatMap((part, i) => {
+      const shared = {
+        pool: this.#uniforms.set(
+          commands.poolUniforms + i,
+          moe,
+          part.firstSlot,
+          part.slots,
+          page.pageBytes / 16,
+          page.gateProj.offsetBytes / 16,
+          page.upProj.offsetBytes / 16,
+          page.downProj.offsetBytes / 16,
+        ),
+        step,
+        weights: part.buffer,
+        routeIds,
+        pageTable,
+        act,
+        control,
+      };
+      return [
+        kernels.getExpertGateUp(page.gateProj.type).bind({ ...shared, x: expertInput }),
+        kernels.getExpertDown(page.downProj.type).bind({ ...shared, outputs: expertOutputs }),
+      ];
+    });
+  }
+
   #bindLayer(plan: LayerWeightPlan, layer: number, uniforms: UniformBlock): LayerCommands {
-    const { manifest, kernels, weights, state, pageTable, step, pool } = this.parts;
+    const { manifest, kernels, weights, state, pageTable, step } = this.parts;
     const { config } = manifest;
     const { heads, kvHeads, headDim } = config.attention;
-    const { control, x, qkv, mixed, residual, rope, routeIds, routeWeights, expertInput, act, expertOutputs } = state;
+    const { control, x, qkv, mixed, residual, rope, routeIds, routeWeights, expertInput, expertOutputs } = state;
     const kCache = state.kCache[layer] as DeviceBuffer;
     const vCache = state.vCache[layer] as DeviceBuffer;
     // Position among the MoE layers; every layer of the architectures so far is one.
     const moe = config.moeLayers.indexOf(layer);
     const moeLayer = uniforms.add(moe);
     const nextNorm = this.parts.weights.plan.layers[layer + 1]?.attnNorm ?? weights.plan.outputNorm;
-    const page = manifest.pageLayouts[moe];
-    if (!page) throw new RangeError(`layer ${layer} has no page layout`);
 
     return {
       attention: [
-        ...plan.qkv.map((part) => this.#bindMatvec(uniforms, part, x, qkv, (heads + 2 * kvHeads) * headDim, moe)),
+        ...plan.qkv.map((part) => this.#bindMatvec(uniforms, part, x, qkv, (heads + 2 * kvHeads) * headDim, moe, 0)),
         kernels.qkNormRope.bind({
-          aliveFrom: moeLayer,
+          moeLayer,
           step,
           qkv,
           norms: plan.qkNorms ? weights.getBuffer(plan.qkNorms) : state.noNorms,
@@ -151,8 +201,12 @@ export class Forward {
           vCache,
           control,
         }),
-        kernels.attention.bind({ aliveFrom: moeLayer, step, qkv, kCache, vCache, out: mixed, control }),
-        this.#bindMatvec(uniforms, plan.oProj, mixed, residual, config.hiddenSize, moe, true),
+        kernels.attention.bind({ moeLayer, step, qkv, kCache, vCache, out: mixed, control }),
+        this.#bindProduct(kernels.getMatvecAdd(plan.oProj.type), uniforms, plan.oProj, mixed, residual, [
+          config.hiddenSize,
+          moe,
+          this.parts.rowsCapacity * config.hiddenSize,
+        ]),
         kernels.routerTopk.bind({
           moeLayer,
           step,
@@ -165,29 +219,8 @@ export class Forward {
           routeWeights,
         }),
       ],
-      experts: pool.getParts(moe).flatMap((part) => {
-        const shared = {
-          pool: uniforms.add(
-            moe,
-            part.firstSlot,
-            part.slots,
-            page.pageBytes / 16,
-            page.gateProj.offsetBytes / 16,
-            page.upProj.offsetBytes / 16,
-            page.downProj.offsetBytes / 16,
-          ),
-          step,
-          weights: part.buffer,
-          routeIds,
-          pageTable,
-          act,
-          control,
-        };
-        return [
-          kernels.getExpertGateUp(page.gateProj.type).bind({ ...shared, x: expertInput }),
-          kernels.getExpertDown(page.downProj.type).bind({ ...shared, outputs: expertOutputs }),
-        ];
-      }),
+      experts: [],
+      poolUniforms: uniforms.reserve(this.parts.poolPartsPerLayer),
       combine: kernels.combineNorm.bind({
         moeLayer,
         step,
@@ -201,18 +234,33 @@ export class Forward {
     };
   }
 
+  /** y = W x; with a shadow offset also behind a fault. */
   #bindMatvec(
     uniforms: UniformBlock,
     matrix: MatrixPlan,
     x: BindingResource,
     y: BindingResource,
     yStride: number,
-    aliveFrom: number,
-    accumulate = false,
+    moeLayer: number,
+    shadowOffset: number,
   ): Command {
-    const { kernels, weights, state } = this.parts;
-    const kernel = accumulate ? kernels.getMatvecAdd(matrix.type) : kernels.getMatvec(matrix.type);
-    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, yStride, aliveFrom);
+    return this.#bindProduct(this.parts.kernels.getMatvec(matrix.type), uniforms, matrix, x, y, [
+      yStride,
+      moeLayer,
+      shadowOffset,
+    ]);
+  }
+
+  #bindProduct(
+    kernel: Matvec,
+    uniforms: UniformBlock,
+    matrix: MatrixPlan,
+    x: BindingResource,
+    y: BindingResource,
+    rest: readonly number[],
+  ): Command {
+    const { weights, state } = this.parts;
+    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...rest);
     return kernel.bind({ shape, weights: weights.getBuffer(matrix), x, y, control: state.control }, matrix.rows);
   }
 }

@@ -16,6 +16,7 @@ import { compileQkNormRope, type QkNormRope } from '../kernels/qk-norm-rope';
 import { compileRouterTopk, type RouterTopk } from '../kernels/router-topk';
 import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
 import type { Variant } from '../kernels/variant';
+import type { StateShape } from './run-state';
 import { listMatrices, type WeightPlan } from './weights';
 
 export interface KernelSet {
@@ -39,7 +40,7 @@ export async function compileKernels(
   variant: Variant,
   manifest: ModelManifest,
   weights: WeightPlan,
-  contextLength: number,
+  { contextLength, rows: rowsCapacity }: StateShape,
   onProgress: (done: number, total: number) => void,
 ): Promise<KernelSet> {
   const { hiddenSize, normEpsilon: epsilon, attention, moe, vocabSize } = manifest.config;
@@ -90,16 +91,18 @@ export async function compileKernels(
     ),
     track(compileQkNormRope(device, variant, { attention, contextLength, epsilon })),
     track(compileAttention(device, variant, { attention, contextLength })),
-    track(compileRouterTopk(device, variant, { moe, hiddenSize, epsilon })),
+    track(compileRouterTopk(device, variant, { moe, hiddenSize, epsilon, rowsCapacity })),
     byType(
       manifest.pageLayouts.map((page) => page.gateProj.type),
-      (type) => compileExpertGateUp(device, variant, { type, moe, hiddenSize }),
+      (type) => compileExpertGateUp(device, variant, { type, moe, hiddenSize, rowsCapacity }),
     ),
     byType(
       manifest.pageLayouts.map((page) => page.downProj.type),
       (type) => compileExpertDown(device, variant, { type, moe, hiddenSize }),
     ),
-    track(compileCombineNorm(device, variant, { hiddenSize, expertsPerToken: moe.expertsPerToken, epsilon })),
+    track(
+      compileCombineNorm(device, variant, { hiddenSize, expertsPerToken: moe.expertsPerToken, epsilon, rowsCapacity }),
+    ),
     track(compileSampleToken(device, variant, vocabSize)),
   ]);
   return {

@@ -14,8 +14,8 @@ export interface StateShape {
   readonly logitRows: number;
 }
 
-/** Words of the control buffer before the sampled tokens; see shaders/lib/control.wgsl. */
-export const CONTROL = { faultLayer: 0, layersExecuted: 1, nextToken: 2 } as const;
+/** Words of the control buffer; see shaders/lib/control.wgsl. */
+export const CONTROL = { faultLayer: 0, layersExecuted: 1, runAhead: 2, nextToken: 3 } as const;
 export const NO_FAULT = 0xffffffff;
 
 /** Largest logits buffer, unless one row is larger. */
@@ -42,18 +42,18 @@ export function getStateShape(config: ModelConfig, contextLength: number): State
 /** Buffers of the state, by name; the KV cache has one pair per layer. */
 export interface RunState {
   readonly tokens: DeviceBuffer; // [rows] u32
-  readonly residual: DeviceBuffer; // [rows, hidden] f32
+  readonly residual: DeviceBuffer; // [2, rows, hidden] f32: exact, shadow
   readonly x: DeviceBuffer; // [rows, hidden] f32: normed residual for qkv and the head
   readonly qkv: DeviceBuffer; // [rows, (heads + 2 kvHeads) * headDim] f32
   readonly mixed: DeviceBuffer; // [rows, heads * headDim] f32: attention's output
-  readonly expertInput: DeviceBuffer; // [rows, hidden] f32: normed residual for router and experts
+  readonly expertInput: DeviceBuffer; // [2, rows, hidden] f32: normed residual for router and experts; exact, shadow
   readonly routeIds: DeviceBuffer; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: DeviceBuffer; // [moeLayers, rows, expertsPerToken] f32
   readonly act: DeviceBuffer; // [rows, expertsPerToken, expertWidth] f32
   readonly expertOutputs: DeviceBuffer; // [rows, expertsPerToken, hidden] f32
   readonly headInput: DeviceBuffer; // [logitRows, hidden] f32
   readonly logits: DeviceBuffer; // [logitRows, vocab] f32
-  readonly control: DeviceBuffer; // [2 + logitRows] u32
+  readonly control: DeviceBuffer; // [CONTROL.nextToken + logitRows] u32
   readonly rope: DeviceBuffer; // [context, headDim / 2] of (cos, sin) f32
   readonly noNorms: DeviceBuffer; // bound where a model has no QK-norm
   readonly readback: DeviceBuffer;
@@ -68,15 +68,15 @@ function getSizes(config: ModelConfig, { rows, contextLength, logitRows }: State
   const { expertsPerToken, expertWidth } = config.moe;
   const hidden = rows * config.hiddenSize;
   const routes = config.moeLayers.length * rows * expertsPerToken;
-  const control = 2 + logitRows;
+  const control = CONTROL.nextToken + logitRows;
   const logits = logitRows * config.vocabSize;
   const words: Record<Named, number> = {
     tokens: rows,
-    residual: hidden,
+    residual: 2 * hidden,
     x: hidden,
     qkv: rows * (heads + 2 * kvHeads) * headDim,
     mixed: rows * heads * headDim,
-    expertInput: hidden,
+    expertInput: 2 * hidden,
     routeIds: routes,
     routeWeights: routes,
     act: rows * expertsPerToken * expertWidth,

@@ -69,13 +69,13 @@ export function computeLogprobs(
   for (const logit of logits) if (logit > highest) highest = logit;
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - highest);
-  const logSum = highest + Math.log(sum);
+  const logSum = Math.log(sum);
   const ids =
     count === 0
       ? []
       : [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, count);
   return {
-    logprob: (logits[tokenId] as number) - logSum,
-    top: ids.map((id) => [id, (logits[id] as number) - logSum] as const),
+    logprob: (logits[tokenId] as number) - highest - logSum,
+    top: ids.map((id) => [id, (logits[id] as number) - highest - logSum] as const),
   };
 }

@@ -25,13 +25,19 @@ interface FileVersion {
   readonly lastModified: string | null;
 }
 
+/**
+ * What the first request asks for. Two bytes: the server behind Vite's development and preview servers (sirv 3) takes
+ * the end 0 of `bytes=0-0` for no end and answers the whole file.
+ */
+const PROBE_BYTES = 2;
+
 /** Parts of a sequential download become Blobs of this size, which browsers can move to disk. */
 const BLOB_PART_BYTES = 8 * 1024 * 1024;
 
 /**
  * Opens a model file by URL with one ranged request.
  * A server that ignores ranges is warned about and its answer is downloaded whole, into a Blob.
- * @throws EngineError `NETWORK`, `BAD_ARGUMENT` (not a URL), `BAD_FILE` (an empty file), `ABORTED`.
+ * @throws EngineError `NETWORK`, `BAD_ARGUMENT` (not a URL), `BAD_FILE` (a file of 0 or 1 byte), `ABORTED`.
  */
 export async function openHttpSource(url: string, options: HttpSourceOptions = {}): Promise<ByteSource> {
   if (!URL.canParse(url, globalThis.location?.href)) {
@@ -39,25 +45,33 @@ export async function openHttpSource(url: string, options: HttpSourceOptions = {
   }
   const exchange = createExchange(url, options);
   let reportedBytes = 0;
-  const opened = await exchange.send({ headers: { Range: 'bytes=0-0' } }, options.signal, async (answer) => {
-    const { response } = answer;
-    if (response.status === 206) {
-      checkContentRange(answer, 0, 0);
-      await answer.readExactly(1);
-      return getVersion(response);
-    }
-    if (response.status === 200) {
-      options.onWarning?.(`${url}: the server has no range support, so the whole file is downloaded before it is read`);
-      return downloadWhole(url, answer, (progress) => {
-        // a retried download starts over; what the caller sees never goes back
-        if (progress.doneBytes <= reportedBytes) return;
-        reportedBytes = progress.doneBytes;
-        options.onProgress?.(progress);
-      });
-    }
-    if (response.status === 416) throw new EngineError('BAD_FILE', `${url} is empty (0 bytes); it is no model file`);
-    throw answer.refuse('status 206 or 200');
-  });
+  const opened = await exchange.send(
+    { headers: { Range: `bytes=0-${PROBE_BYTES - 1}` } },
+    options.signal,
+    async (answer) => {
+      const { response } = answer;
+      if (response.status === 206) {
+        const version = getVersion(response);
+        if (version.sizeBytes === 1) throw new EngineError('BAD_FILE', `${url} has 1 byte; it is no model file`);
+        checkContentRange(answer, 0, PROBE_BYTES - 1);
+        await answer.readExactly(PROBE_BYTES);
+        return version;
+      }
+      if (response.status === 200) {
+        options.onWarning?.(
+          `${url}: the server has no range support, so the whole file is downloaded before it is read`,
+        );
+        return downloadWhole(url, answer, (progress) => {
+          // a retried download starts over; what the caller sees never goes back
+          if (progress.doneBytes <= reportedBytes) return;
+          reportedBytes = progress.doneBytes;
+          options.onProgress?.(progress);
+        });
+      }
+      if (response.status === 416) throw new EngineError('BAD_FILE', `${url} is empty (0 bytes); it is no model file`);
+      throw answer.refuse('status 206 or 200');
+    },
+  );
   if (opened instanceof Blob) return createBlobSource(opened, url);
   const version = opened.sizeBytes >= 0 ? opened : await readVersionByHead(url, exchange, options.signal);
   return createRangeSource(url, version, exchange);

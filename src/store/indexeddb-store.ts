@@ -70,6 +70,20 @@ export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): P
         throw await toStorageError(error, `writing ${neededBytes} bytes of model ${modelId}`);
       }
     },
+    async readState(modelId, name) {
+      try {
+        return await get<unknown>([modelId, `state/${name}`], records);
+      } catch (error) {
+        throw await toStorageError(error, `reading state "${name}" of model ${modelId}`);
+      }
+    },
+    async writeState(modelId, name, value) {
+      try {
+        await set([modelId, `state/${name}`], value, records);
+      } catch (error) {
+        throw await toStorageError(error, `writing state "${name}" of model ${modelId}`);
+      }
+    },
     async removeModel(modelId) {
       try {
         await del(modelId, manifests);

@@ -18,6 +18,8 @@ export interface InstallOptions {
   /** Told what the user should know and what did not stop the install. */
   readonly onWarning?: ((message: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Sees what would be installed before anything is written; throws to refuse it. */
+  readonly onPlan?: ((plan: InstallPlan) => void) | undefined;
   /**
    * Source bytes of the records that are read, packed and written together. Default 16 MiB. One group is written while
    * the next is read, so an install holds about four times this, or four times the largest record.
@@ -47,6 +49,7 @@ export async function installModel(
   const known = await store.readManifest(gguf.modelId);
   if (known) return { manifest: known, installed: false };
   const plan = buildInstallPlan(gguf);
+  options.onPlan?.(plan);
   return withInstallLock(plan, store, options, async () => {
     const meanwhile = await store.readManifest(plan.modelId);
     if (meanwhile) return { manifest: meanwhile, installed: false };

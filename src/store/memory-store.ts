@@ -10,6 +10,7 @@ import { missingRecord } from './storage-errors';
 export function createMemoryStore(): ModelStore {
   const manifests = new Map<string, ModelManifest>();
   const recordsByModel = new Map<string, Map<string, Uint8Array>>();
+  const states = new Map<string, Map<string, unknown>>();
   let closed = false;
   const checkOpen = () => {
     if (closed) throw new EngineError('STORAGE', 'the memory store is closed; open a new one');
@@ -53,15 +54,27 @@ export function createMemoryStore(): ModelStore {
       recordsByModel.set(modelId, stored);
       for (const [key, bytes] of copies) stored.set(key, bytes);
     },
+    async readState(modelId, name) {
+      checkOpen();
+      return structuredClone(states.get(modelId)?.get(name));
+    },
+    async writeState(modelId, name, value) {
+      checkOpen();
+      const ofModel = states.get(modelId) ?? new Map<string, unknown>();
+      states.set(modelId, ofModel);
+      ofModel.set(name, structuredClone(value));
+    },
     async removeModel(modelId) {
       checkOpen();
       manifests.delete(modelId);
+      states.delete(modelId);
       recordsByModel.delete(modelId);
     },
     async close() {
       closed = true;
       manifests.clear();
       recordsByModel.clear();
+      states.clear();
     },
   };
 }

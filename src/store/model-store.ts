@@ -24,6 +24,10 @@ export interface ModelStore {
    * @throws EngineError `STORAGE_FULL` or `STORAGE`.
    */
   writeRecords(modelId: string, records: ReadonlyArray<readonly [key: string, bytes: Uint8Array]>): Promise<void>;
+  /** What was learnt about a model (predictors, calibration): plain data under a name, or undefined. */
+  readState(modelId: string, name: string): Promise<unknown>;
+  /** Keeps structured-cloneable data with a model; it goes when the model is removed. */
+  writeState(modelId: string, name: string, value: unknown): Promise<void>;
   /** Removes a model: the manifest first, then its records; also what an unfinished install left. */
   removeModel(modelId: string): Promise<void>;
   close(): Promise<void>;

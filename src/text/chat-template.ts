@@ -1,6 +1,6 @@
 /**
  * Messages to prompt tokens by the model's own Jinja template, in which only the template can write special tokens.
- * Owns the disguise that keeps message contents from doing so; @huggingface/jinja renders (docs/decisions/0003).
+ * Owns the disguise that keeps message contents from doing so; @huggingface/jinja renders (docs/decisions/0008).
  *
  * Contents reach the template almost as they are, so that it can trim and compare them: of each text that is, or could
  * together with template text become, a special token, one character is replaced by a private-use character. After

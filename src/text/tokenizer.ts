@@ -1,6 +1,6 @@
 /**
  * Text to token ids and token ids to bytes, for the tokenizer that a checkpoint carries.
- * Builds a tokenizer.json from the GGUF keys for @huggingface/tokenizers, which does the BPE (docs/decisions/0003).
+ * Builds a tokenizer.json from the GGUF keys for @huggingface/tokenizers, which does the BPE (docs/decisions/0008).
  * Owns the treatment of special tokens: text is searched for them only when the caller says so.
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';

@@ -47,6 +47,8 @@ export function exposeEngine(engine: Engine, endpoint: Endpoint): void {
         }
         return null;
       }),
+    score: (callId, request) => abortable(callId, (signal) => engine.score(request, signal)),
+    setExpertBudget: (budget) => replyWith(() => engine.setExpertBudget(budget)),
     listModels: (store) => replyWith(() => engine.listModels(store)),
     removeModel: (store, modelId) => replyWith(() => engine.removeModel(store, modelId).then(() => null)),
     unload: () => replyWith(() => engine.unload().then(() => null)),

@@ -3,6 +3,8 @@
  * Owns types only; never a class instance, an AbortSignal or an Error, which cloning drops or strips.
  */
 import type {
+  ExpertBudget,
+  ExpertBudgetChange,
   GenerateEvent,
   GenerateRequest,
   InstalledModel,
@@ -10,6 +12,8 @@ import type {
   LoadOptions,
   LoadProgress,
   ModelSource,
+  ScoreRequest,
+  ScoreResult,
 } from '../engine/engine';
 import type { ErrorCode } from '../errors';
 import type { StoreKind } from '../store/model-store';
@@ -57,6 +61,8 @@ export interface EngineService {
   ): Promise<Reply<LoadedModel>>;
   /** Replies when the stream has ended; the events go to `onEvent`, in order. */
   generate(callId: CallId, request: GenerateRequest, onEvent: RemoteCallback<GenerateEvent>): Promise<Reply<null>>;
+  score(callId: CallId, request: ScoreRequest): Promise<Reply<ScoreResult>>;
+  setExpertBudget(budget: ExpertBudget): Promise<Reply<ExpertBudgetChange>>;
   listModels(store: StoreKind): Promise<Reply<InstalledModel[]>>;
   removeModel(store: StoreKind, modelId: string): Promise<Reply<null>>;
   unload(): Promise<Reply<null>>;

@@ -54,7 +54,14 @@ const input = () => page.getByLabel('Your message');
 const sendButton = () => page.getByRole('button', { name: 'Send' });
 const stopButton = () => page.getByRole('button', { name: 'Stop' });
 const lastAnswer = () => page.locator('.answer').last();
-const ready = () => page.getByText('is ready');
+
+/** Fails at once when the load does. */
+async function waitForReady(): Promise<void> {
+  const state = page.locator('.model-state');
+  await expect(state).not.toHaveAttribute('data-status', 'loading', { timeout: 120_000 });
+  await expect(page.locator('.card .error-notice')).toHaveCount(0);
+  await expect(state).toHaveText(/is ready$/);
+}
 
 async function ask(text: string): Promise<void> {
   await input().fill(text);
@@ -67,7 +74,7 @@ async function waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void
 
 test('installs the embedded model with progress in bytes', async () => {
   await page.goto('/');
-  await expect(ready()).toBeAttached({ timeout: 120_000 });
+  await waitForReady();
   const install = await readSeen('install');
   expect(install.filter((text) => /^[\d.]+ (kB|MB) of 14\.9 MB$/.test(text)).length).toBeGreaterThan(2);
   await expect(page.getByText('Installed into this browser')).toBeVisible();
@@ -145,7 +152,7 @@ test('says when a message does not fit, and offers a new chat', async () => {
 
 test('does not install again after a reload', async () => {
   await page.reload();
-  await expect(ready()).toBeAttached();
+  await waitForReady();
   await expect(page.getByText('Already installed in this browser')).toBeVisible();
   expect((await readSeen('install')).filter((text) => text.includes(' of '))).toEqual([]);
   await ask('Hi, how are you today?');
@@ -164,7 +171,7 @@ test('loads the model again with another expert budget, and keeps the choice', a
   await waitForAnswer('done');
   await expect(lastAnswer().locator('.stats')).toContainText('experts on the GPU25 %');
   await page.reload();
-  await expect(ready()).toBeAttached();
+  await waitForReady();
   await expect(page.getByText('Only 8 of the 32')).toBeVisible();
 });
 
@@ -173,7 +180,7 @@ test('refuses a file that is no model, and finds the way back', async () => {
   await page.locator('input[type=file]').setInputFiles({ name: 'notes.gguf', mimeType: 'text/plain', buffer });
   await expect(page.getByRole('alert')).toContainText('BAD_FILE');
   await page.getByRole('button', { name: 'Use the small demonstration model' }).click();
-  await expect(ready()).toBeAttached();
+  await waitForReady();
 });
 
 test('loads a GGUF file of the user’s', async () => {
@@ -199,6 +206,6 @@ test('gets over the death of its worker', async () => {
   });
   await expect(page.getByRole('alert')).toContainText('WORKER_DEAD');
   await page.getByRole('button', { name: 'Load the model again and retry' }).click();
-  await expect(ready()).toBeAttached();
+  await waitForReady();
   await waitForAnswer('done');
 });

@@ -1,6 +1,6 @@
 /** Installs a golden model into memory and puts it on the GPU. Owns set-up only; tests say what must hold. */
 import type { ExpertBudget } from '../../src/engine/engine';
-import { PassRunner } from '../../src/engine/pass-runner';
+import { type PassPlan, PassRunner } from '../../src/engine/pass-runner';
 import { createRuntime, type Runtime } from '../../src/engine/runtime';
 import { installModel } from '../../src/store/install';
 import { createMemorySource } from '../../src/store/memory-source';
@@ -25,6 +25,15 @@ export async function openGolden(
   return { runtime, runner: new PassRunner(runtime) };
 }
 
+/** A pass in one submission that guesses nothing. */
+const WHOLE_PASS: PassPlan = { segmentLayers: Number.POSITIVE_INFINITY, runAhead: 0, getExpected: () => [] };
+
+/** Experts in router order: [moeLayers, tokens, expertsPerToken]. At most as many tokens as a pass has rows. */
+export async function readRoutes({ runner }: GoldenRuntime, tokenIds: readonly number[]): Promise<Uint32Array> {
+  const request = { tokenIds, position: 0, logitRows: 0, sampling: null, readLogits: false };
+  return (await runner.run(request, WHOLE_PASS)).routes;
+}
+
 /** Logits of every position: [positions][vocab]. Runs in chunks, as prefill does. */
 export async function computeLogits(
   { runtime, runner }: GoldenRuntime,
@@ -36,16 +45,24 @@ export async function computeLogits(
   const chunkRows = Math.min(rows, logitRows);
   for (let at = 0; at < tokenIds.length; at += chunkRows) {
     const chunk = tokenIds.slice(at, at + chunkRows);
-    const { logits } = await runner.run({
-      tokenIds: chunk,
-      position: at,
-      logitRows: chunk.length,
-      sampling: null,
-      readLogits: true,
-    });
+    const { logits } = await runner.run(
+      { tokenIds: chunk, position: at, logitRows: chunk.length, sampling: null, readLogits: true },
+      WHOLE_PASS,
+    );
     for (let row = 0; row < chunk.length; row++) {
       all.push((logits as Float32Array).slice(row * vocabSize, (row + 1) * vocabSize));
     }
   }
   return all;
+}
+
+/** Largest difference of any logit, as a share of the largest logit. */
+export function getRelativeDifference(actual: Float32Array, expected: Float32Array): number {
+  let largest = 0;
+  let difference = 0;
+  for (const [i, value] of expected.entries()) {
+    largest = Math.max(largest, Math.abs(value));
+    difference = Math.max(difference, Math.abs(value - (actual[i] as number)));
+  }
+  return difference / largest;
 }

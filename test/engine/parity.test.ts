@@ -1,7 +1,7 @@
 /** The engine against transformers on tiny random models: docs/numerics.md has the tolerances. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { goldenModels, loadGolden } from '../golden';
-import { computeLogits, type GoldenRuntime, openGolden } from './golden-runtime';
+import { computeLogits, type GoldenRuntime, getRelativeDifference, openGolden } from './golden-runtime';
 
 /** Largest difference of any logit, as a share of the largest logit. */
 const TOLERANCE = { f32: 1e-3, f16: 2e-3, bf16: 2e-3, q4_0: 2e-3, q8_0: 2e-3 } as const;
@@ -44,13 +44,3 @@ describe.each(goldenModels.map(({ name }) => name))('%s', (name) => {
     expect(runtime.memory.usedBytes).toBe(runtime.plan.totalBytes);
   });
 });
-
-function getRelativeDifference(actual: Float32Array, expected: Float32Array): number {
-  let largest = 0;
-  let difference = 0;
-  for (const [i, value] of expected.entries()) {
-    largest = Math.max(largest, Math.abs(value));
-    difference = Math.max(difference, Math.abs(value - (actual[i] as number)));
-  }
-  return difference / largest;
-}

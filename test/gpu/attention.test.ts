@@ -1,16 +1,19 @@
-import { describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import { type Attention, compileAttention } from '../../src/kernels/attention';
 import { attention } from '../reference/attention';
 import {
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
+  expectUntouched,
   openBenches,
+  type PassState,
   randomFloats,
   SENTINEL,
 } from './harness';
+import { describeCase, LAYER, MODES } from './modes';
 
 /** Of the first of four rows: around the chunk of 128 positions, and in the third chunk. */
 const POSITIONS = [0, 1, 127, 128, 129, 300];
@@ -36,7 +39,7 @@ describe.each(benches)('attention, $name', (bench) => {
     const kCache = randomFloats(random, kvHeads * CONTEXT * headDim, 2);
     const vCache = randomFloats(random, kvHeads * CONTEXT * headDim, 2);
 
-    it.each(POSITIONS)('mixes what rows from position %i on may see', async (position) => {
+    it.each(bench.thin(POSITIONS))('mixes what rows from position %i on may see', async (position) => {
       const kernel = await compile(bench, shape);
       const out = await run(bench, kernel, qkv, ROWS, position);
       const q = new Float32Array(ROWS * heads * headDim);
@@ -61,13 +64,18 @@ describe.each(benches)('attention, $name', (bench) => {
       expectSameBits(await run(bench, kernel, qkv, 1, 5, { k: poisoned }), before);
     });
 
-    it('does nothing behind a fault', async () => {
-      const kernel = await compile(bench, shape);
-      const dead = await run(bench, kernel, qkv, 1, 5, { fault: 1, aliveFrom: 2 });
-      expect(new Set(dead)).toEqual(new Set([SENTINEL]));
-      const alive = await run(bench, kernel, qkv, 1, 5, { fault: 2, aliveFrom: 2 });
-      expect(alive).not.toContain(SENTINEL);
-    });
+    // The modes know no shape: one shows them.
+    if (base === SHAPES[0]) {
+      it('runs the same in shadow, and not at all when dead', async () => {
+        const kernel = await compile(bench, shape);
+        const exact = await run(bench, kernel, qkv, 2, 5);
+        for (const state of MODES) {
+          const out = await run(bench, kernel, qkv, 2, 5, { state });
+          if (state.attention === 'dead') expectUntouched(out, describeCase(state));
+          else expectSameBits(out, exact, describeCase(state));
+        }
+      });
+    }
 
     async function run(
       where: Bench,
@@ -75,7 +83,7 @@ describe.each(benches)('attention, $name', (bench) => {
       rowsOfQkv: Float32Array,
       rows: number,
       position: number,
-      { k = kCache, fault = NO_FAULT, aliveFrom = 0 } = {},
+      { k = kCache, state = {} }: { k?: Float32Array; state?: PassState } = {},
     ): Promise<Float32Array> {
       const blank = new Float32Array(rows * heads * headDim).fill(SENTINEL);
       const b = await where.place({
@@ -83,26 +91,21 @@ describe.each(benches)('attention, $name', (bench) => {
         kCache: k,
         vCache,
         out: blank,
-        control: Uint32Array.of(fault, 0, 0),
+        control: createControl(state),
       });
-      const command = kernel.bind({ ...b, aliveFrom: where.uniform(aliveFrom), step: where.uniform(rows, position) });
+      const command = kernel.bind({ ...b, moeLayer: where.uniform(LAYER), step: where.uniform(rows, position) });
       const [bytes] = await where.run([[command, rows]], [b.out]);
       return new Float32Array(bytes!, 0, blank.length);
     }
   });
 });
 
-/** Compiles once per bench and shape. */
-const compiled = new Map<string, Promise<Attention>>();
 function compile(
   bench: Bench,
   shape: { heads: number; kvHeads: number; headDim: number; scale: number },
 ): Promise<Attention> {
-  const key = `${bench.name} ${JSON.stringify(shape)}`;
-  const known = compiled.get(key);
-  if (known) return known;
   const attentionConfig = { ...shape, qkNorm: 'none', ropeTheta: 1e4, clipQkv: null } as const;
-  const kernel = compileAttention(bench.device, bench.variant, { attention: attentionConfig, contextLength: CONTEXT });
-  compiled.set(key, kernel);
-  return kernel;
+  return bench.compileOnce(shape, () =>
+    compileAttention(bench.device, bench.variant, { attention: attentionConfig, contextLength: CONTEXT }),
+  );
 }

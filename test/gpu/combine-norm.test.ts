@@ -1,20 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import { type CombineNorm, compileCombineNorm } from '../../src/kernels/combine-norm';
+import { CONTROL } from '../../src/model/run-state';
 import { combineNorm } from '../reference/combine-norm';
 import {
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
+  expectUntouched,
   openBenches,
+  type PassState,
   randomFloats,
   SENTINEL,
 } from './harness';
+import { describeCase, LAYER, LAYERS, MODES } from './modes';
 
-const LAYERS = 3;
-const LAYER = 1;
 const ROWS = 3;
+/** Rows of a half of the residual stream: more than any pass here has. */
+const CAPACITY = 5;
 const EPSILON = 1e-5;
 
 const benches = await openBenches();
@@ -30,28 +34,36 @@ async function run(
   bench: Bench,
   kernel: CombineNorm,
   { outputs, weights, residual, norm }: Inputs,
-  { fault = NO_FAULT, times = 1 } = {},
-): Promise<{ residual: Float32Array; x: Float32Array; control: number[] }> {
+  { times = 1, shadow = new Float32Array(0), ...state }: PassState & { times?: number; shadow?: Float32Array } = {},
+): Promise<Record<'residual' | 'shadow' | 'x', Float32Array> & { control: number[] }> {
   const rows = residual.length / norm.length;
   const routeWeights = new Float32Array(LAYERS * weights.length).fill(SENTINEL);
   routeWeights.set(weights, LAYER * weights.length);
+  const half = CAPACITY * norm.length;
+  const halves = new Float32Array(2 * half).fill(SENTINEL);
+  halves.set(residual);
+  halves.set(shadow, half);
   const b = await bench.place({
     outputs,
     routeWeights,
-    residual,
+    residual: halves,
     norm,
     x: new Float32Array(residual.length).fill(SENTINEL),
-    control: Uint32Array.of(fault, 5, 6),
+    control: createControl(state),
   });
   const command = kernel.bind({ ...b, moeLayer: bench.uniform(LAYER), step: bench.uniform(rows, 0) });
   const bytes = await bench.run(
     Array.from({ length: times }, () => [command, rows] as const),
     [b.residual, b.x, b.control],
   );
+  const after = new Float32Array(bytes[0]!, 0, 2 * half);
+  expectUntouched(after.slice(residual.length, half), 'exact rows that the pass has not');
+  expectUntouched(after.slice(half + residual.length), 'shadow rows that the pass has not');
   return {
-    residual: new Float32Array(bytes[0]!, 0, residual.length),
+    residual: after.slice(0, residual.length),
+    shadow: after.slice(half, half + residual.length),
     x: new Float32Array(bytes[1]!, 0, residual.length),
-    control: [...new Uint32Array(bytes[2]!, 0, 3)],
+    control: [...new Uint32Array(bytes[2]!, 0, 4)],
   };
 }
 
@@ -67,7 +79,14 @@ function createInputs(hidden: number, topK: number): Inputs {
 
 describe.each(benches)('combine_norm, $name', (bench) => {
   const compile = (hiddenSize: number, expertsPerToken: number) =>
-    compileCombineNorm(bench.device, bench.variant, { hiddenSize, expertsPerToken, epsilon: EPSILON });
+    bench.compileOnce([hiddenSize, expertsPerToken], () =>
+      compileCombineNorm(bench.device, bench.variant, {
+        hiddenSize,
+        expertsPerToken,
+        epsilon: EPSILON,
+        rowsCapacity: CAPACITY,
+      }),
+    );
 
   it.each([
     [32, 1],
@@ -81,7 +100,8 @@ describe.each(benches)('combine_norm, $name', (bench) => {
     const expected = combineNorm(inputs.outputs, inputs.weights, inputs.residual, inputs.norm, EPSILON);
     expectClose(got.residual, expected.residual, 1e-6 * (2 + topK), 'residual');
     expectClose(got.x, expected.x, 2e-6 * (2 + topK), 'x');
-    expect(got.control).toEqual([NO_FAULT, 6, 6]);
+    expect(got.control).toEqual(getControl({}, 1));
+    expectUntouched(got.shadow, 'shadow half');
     for (let row = 0; row < ROWS; row++) {
       const alone = await run(bench, kernel, {
         outputs: inputs.outputs.slice(row * topK * hidden, (row + 1) * topK * hidden),
@@ -117,19 +137,33 @@ describe.each(benches)('combine_norm, $name', (bench) => {
 
   it('counts every layer once, whatever the rows', async () => {
     const { control } = await run(bench, await compile(32, 1), createInputs(32, 1), { times: 4 });
-    expect(control).toEqual([NO_FAULT, 9, 6]);
+    expect(control).toEqual(getControl({}, 4));
   });
 
-  it('does nothing at the faulting layer and behind it', async () => {
-    const inputs = createInputs(32, 1);
-    const kernel = await compile(32, 1);
-    for (const fault of [0, LAYER]) {
-      const dead = await run(bench, kernel, inputs, { fault });
-      expectSameBits(dead.residual, inputs.residual);
-      expect(new Set(dead.x)).toEqual(new Set([SENTINEL]));
-      expect(dead.control).toEqual([fault, 5, 6]);
+  it('goes on in the shadow half behind a fault, beginning from the exact one where the fault is', async () => {
+    const inputs = createInputs(96, 4);
+    const shadow = randomFloats(createRandom(5), inputs.residual.length, 2);
+    const kernel = await compile(96, 4);
+    const exact = await run(bench, kernel, inputs);
+    const onShadow = await run(bench, kernel, { ...inputs, residual: shadow });
+    expect(onShadow.residual).not.toEqual(exact.residual);
+    for (const state of MODES) {
+      const what = describeCase(state);
+      const got = await run(bench, kernel, inputs, { ...state, shadow });
+      const isExact = state.experts === 'exact';
+      expect(got.control, what).toEqual(getControl(state, isExact ? 1 : 0));
+      expectSameBits(got.residual, isExact ? exact.residual : inputs.residual, `exact half, ${what}`);
+      const next = state.fault === LAYER ? exact : onShadow;
+      expectSameBits(got.shadow, state.experts === 'shadow' ? next.residual : shadow, `shadow half, ${what}`);
+      if (state.experts === 'dead') expectUntouched(got.x, `x, ${what}`);
+      else expectSameBits(got.x, isExact ? exact.x : next.x, `x, ${what}`);
     }
-    const alive = await run(bench, kernel, inputs, { fault: LAYER + 1 });
-    expect(alive.control).toEqual([LAYER + 1, 6, 6]);
   });
 });
+
+/** The control buffer after so many layers more. */
+function getControl(state: PassState, layers: number): number[] {
+  const control = createControl(state);
+  control[CONTROL.layersExecuted]! += layers;
+  return [...control];
+}

@@ -42,11 +42,9 @@ describe.each(benches)('embed_norm, $name', (bench) => {
     }
 
     async function run(tokens: Uint32Array): Promise<[residual: Float32Array, x: Float32Array]> {
-      const kernel = await compileEmbedNorm(bench.device, bench.variant, {
-        type,
-        hiddenSize: hidden,
-        epsilon: EPSILON,
-      });
+      const kernel = await bench.compileOnce([type, hidden], () =>
+        compileEmbedNorm(bench.device, bench.variant, { type, hiddenSize: hidden, epsilon: EPSILON }),
+      );
       const blank = new Float32Array(tokens.length * hidden).fill(SENTINEL);
       const { low, high, ...rest } = await bench.place({
         low: getPart(0, PART_TOKENS),

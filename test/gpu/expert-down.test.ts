@@ -13,20 +13,24 @@ import {
 } from './expert-pages';
 import {
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
+  expectUntouched,
   openBenches,
+  type PassState,
   randomFloats,
   SENTINEL,
 } from './harness';
+import { describeCase, LAYER, MODES } from './modes';
 
 const benches = await openBenches();
 
 function compile(bench: Bench, variant: Bench['variant'], { type, experts, topK, hidden, width }: ExpertShape) {
   const moe = { experts, expertsPerToken: topK, expertWidth: width, normalizeTopK: false };
-  return compileExpertDown(bench.device, variant, { type, moe, hiddenSize: hidden });
+  const spec = { type, moe, hiddenSize: hidden };
+  return bench.compileOnce([variant, spec], () => compileExpertDown(bench.device, variant, spec));
 }
 
 async function run(
@@ -38,8 +42,9 @@ async function run(
     placement: Placement;
     routes: readonly number[][];
     act: Float32Array;
-    fault?: number;
-    buffers?: number;
+    state?: PassState;
+    /** Slot buffers with a dispatch, in its order. */
+    buffers?: readonly number[];
   },
 ): Promise<Float32Array> {
   const rows = input.routes.length;
@@ -48,76 +53,126 @@ async function run(
     act: input.act,
     routeIds: layOutRoutes(input.routes),
     outputs: new Float32Array(rows * shape.topK * shape.hidden).fill(SENTINEL),
-    control: Uint32Array.of(input.fault ?? NO_FAULT, 0, 0),
+    control: createControl(input.state),
   });
   const step = bench.uniform(rows, 0);
-  const pools = createPools(bench, input.pages, input.placement, low, high).slice(0, input.buffers ?? 2);
+  const pools = createPools(bench, input.pages, input.placement, low, high);
   const [bytes] = await bench.run(
-    pools.map((pool) => [kernel.bind({ ...b, ...pool, step }), rows]),
+    (input.buffers ?? [0, 1]).map((buffer) => [kernel.bind({ ...b, ...pools[buffer]!, step }), rows]),
     [b.outputs],
   );
   return new Float32Array(bytes!, 0, rows * shape.topK * shape.hidden);
 }
 
 describe.each(benches)('expert_down, $name', (bench) => {
-  it.each(EXPERT_CASES)('$type, $experts experts, top $topK, width $width', async ({ routes, placement, ...shape }) => {
-    const { topK, hidden, width } = shape;
-    const pages = createPages(shape);
-    const act = randomFloats(createRandom(9), routes.length * topK * width);
-    const input = { pages, placement, routes, act };
-    const kernel = await compile(bench, bench.variant, shape);
-    const outputs = await run(bench, kernel, shape, input);
-    const lowOnly = await run(bench, kernel, shape, { ...input, buffers: 1 });
-    routes.forEach((ids, row) => {
-      ids.forEach((id, rank) => {
-        const choice = row * topK + rank;
-        const at = choice * hidden;
-        const got = outputs.slice(at, at + hidden);
-        const what = `row ${row}, expert ${id}`;
-        const slot = placement.slots[id]!;
-        const inLow = slot !== null && slot < placement.firstBufferSlots;
-        expect(lowOnly.slice(at, at + hidden).includes(SENTINEL), `${what} left to the other buffer`).toBe(!inLow);
-        if (slot === null) {
-          expect(new Set(got), `${what} is absent`).toEqual(new Set([SENTINEL]));
-          return;
-        }
-        const own = act.subarray(choice * width, (choice + 1) * width);
-        const { down } = pages.experts[id]!;
-        const magnitude = expertDown(down.map(Math.abs), own.map(Math.abs));
-        expectClose(
-          got,
-          expertDown(down, own),
-          magnitude.map((sum) => (width + 8) * 2 ** -24 * sum + 1e-30),
-          what,
-        );
+  it.each(bench.thin(EXPERT_CASES))(
+    '$type, $experts experts, top $topK, width $width',
+    async ({ routes, placement, ...shape }) => {
+      const { topK, hidden, width } = shape;
+      const pages = createPages(shape);
+      const act = randomFloats(createRandom(9), routes.length * topK * width);
+      const input = { pages, placement, routes, act };
+      const kernel = await compile(bench, bench.variant, shape);
+      const outputs = await run(bench, kernel, shape, input);
+      const lowOnly = await run(bench, kernel, shape, { ...input, buffers: [0] });
+      routes.forEach((ids, row) => {
+        ids.forEach((id, rank) => {
+          const choice = row * topK + rank;
+          const at = choice * hidden;
+          const got = outputs.slice(at, at + hidden);
+          const what = `row ${row}, expert ${id}`;
+          const slot = placement.slots[id]!;
+          const inLow = slot !== null && slot < placement.firstBufferSlots;
+          expect(lowOnly.slice(at, at + hidden).includes(SENTINEL), `${what} left to the other buffer`).toBe(!inLow);
+          if (slot === null) {
+            expectUntouched(got, `${what}, absent`);
+            return;
+          }
+          const own = act.subarray(choice * width, (choice + 1) * width);
+          const { down } = pages.experts[id]!;
+          const magnitude = expertDown(down.map(Math.abs), own.map(Math.abs));
+          expectClose(
+            got,
+            expertDown(down, own),
+            magnitude.map((sum) => (width + 8) * 2 ** -24 * sum + 1e-30),
+            what,
+          );
+        });
       });
-    });
 
-    // Alone, in other slots, and by other tiles: bit for bit the same.
-    const everywhere = { slots: placement.slots.map((_, id) => id), firstBufferSlots: 1, allSlots: shape.experts + 1 };
-    // The tiles' loop is the same for every type: one type shows it.
-    const tiles = bench.variant.tiles === 1 ? 8 : 3;
-    const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
-    const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
-    for (const [row, ids] of routes.entries()) {
-      const own = act.slice(row * topK * width, (row + 1) * topK * width);
-      const alone = await run(bench, kernel, shape, { ...input, routes: [ids], act: own });
-      expectSameBits(outputs.slice(row * topK * hidden, (row + 1) * topK * hidden), alone, `row ${row} alone`);
-      for (const [rank, id] of ids.entries()) {
-        if (placement.slots[id] === null) continue;
-        const at = (row * topK + rank) * hidden;
-        expectSameBits(outputs.slice(at, at + hidden), moved.slice(at, at + hidden), `row ${row}, expert ${id} moved`);
+      // Alone, in other slots, and by other tiles: bit for bit the same.
+      const everywhere = {
+        slots: placement.slots.map((_, id) => id),
+        firstBufferSlots: 1,
+        allSlots: shape.experts + 1,
+      };
+      // The tiles' loop is the same for every type: one type shows it.
+      const tiles = bench.variant.tiles === 1 ? 8 : 3;
+      const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
+      const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
+      for (const [row, ids] of routes.entries()) {
+        const own = act.slice(row * topK * width, (row + 1) * topK * width);
+        const alone = await run(bench, kernel, shape, { ...input, routes: [ids], act: own });
+        expectSameBits(outputs.slice(row * topK * hidden, (row + 1) * topK * hidden), alone, `row ${row} alone`);
+        for (const [rank, id] of ids.entries()) {
+          if (placement.slots[id] === null) continue;
+          const at = (row * topK + rank) * hidden;
+          expectSameBits(
+            outputs.slice(at, at + hidden),
+            moved.slice(at, at + hidden),
+            `row ${row}, expert ${id} moved`,
+          );
+        }
       }
+    },
+  );
+
+  it('in shadow makes zeros of absent experts, once for all slot buffers, and the rest as ever', async () => {
+    const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;
+    // Of either buffer, and absent.
+    const routes = [
+      [2, 3],
+      [3, 5],
+    ];
+    const { topK, hidden } = shape;
+    const kernel = await compile(bench, bench.variant, shape);
+    const act = randomFloats(createRandom(9), routes.length * topK * shape.width);
+    const input = { pages: createPages(shape), placement, routes, act };
+    const exact = await run(bench, kernel, shape, input);
+    /** What the dispatches for these buffers leave: results, zeros for absent experts where told, the rest untouched. */
+    const expected = (buffers: readonly number[], zeros: boolean): Float32Array => {
+      const outputs = new Float32Array(exact.length).fill(SENTINEL);
+      routes.flat().forEach((id, choice) => {
+        const [from, to] = [choice * hidden, (choice + 1) * hidden];
+        const slot = placement.slots[id]!;
+        if (slot === null) outputs.fill(zeros ? 0 : SENTINEL, from, to);
+        else if (buffers.includes(slot < placement.firstBufferSlots ? 0 : 1))
+          outputs.set(exact.subarray(from, to), from);
+      });
+      return outputs;
+    };
+    expect(expected([0, 1], true)).toContain(0);
+    for (const state of MODES) {
+      const what = describeCase(state);
+      const outputs = await run(bench, kernel, shape, { ...input, state });
+      if (state.experts === 'dead') expectUntouched(outputs, what);
+      else expectSameBits(outputs, expected([0, 1], state.experts === 'shadow'), what);
+    }
+    const state = { fault: LAYER, runAhead: 2 };
+    for (const buffers of [[0], [1], [1, 0]]) {
+      const outputs = await run(bench, kernel, shape, { ...input, state, buffers });
+      expectSameBits(outputs, expected(buffers, buffers.includes(0)), `dispatches for buffers ${buffers}`);
     }
   });
 
-  it('does nothing at the faulting layer and behind it', async () => {
-    const { routes, placement, ...shape } = EXPERT_CASES.at(-1)!;
+  it('in shadow leaves nothing of what was there when no expert at all is resident', async () => {
+    const { routes, placement, ...shape } = EXPERT_CASES[5]!;
     const kernel = await compile(bench, bench.variant, shape);
-    const input = { pages: createPages(shape), placement, routes, act: randomFloats(createRandom(9), shape.width) };
-    for (const fault of [0, 1]) {
-      expect(new Set(await run(bench, kernel, shape, { ...input, fault }))).toEqual(new Set([SENTINEL]));
-    }
-    expect(await run(bench, kernel, shape, { ...input, fault: 2 })).not.toContain(SENTINEL);
+    const act = randomFloats(createRandom(9), routes.length * shape.topK * shape.width);
+    const nowhere = { ...placement, slots: placement.slots.map(() => null) };
+    const input = { pages: createPages(shape), placement: nowhere, routes, act };
+    const shadow = await run(bench, kernel, shape, { ...input, state: { fault: LAYER - 1, runAhead: 3 } });
+    expectSameBits(shadow, new Float32Array(shadow.length));
+    expectUntouched(await run(bench, kernel, shape, input), 'exact');
   });
 });

@@ -14,20 +14,27 @@ import {
 } from './expert-pages';
 import {
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
+  expectUntouched,
   openBenches,
+  type PassState,
   randomFloats,
   SENTINEL,
 } from './harness';
+import { describeCase, LAYER, MODES } from './modes';
+
+/** Rows of a half of x: more than any pass here has. */
+const CAPACITY = 5;
 
 const benches = await openBenches();
 
 function compile(bench: Bench, variant: Bench['variant'], { type, experts, topK, hidden, width }: ExpertShape) {
   const moe = { experts, expertsPerToken: topK, expertWidth: width, normalizeTopK: false };
-  return compileExpertGateUp(bench.device, variant, { type, moe, hiddenSize: hidden });
+  const spec = { type, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
+  return bench.compileOnce([variant, spec], () => compileExpertGateUp(bench.device, variant, spec));
 }
 
 async function run(
@@ -39,17 +46,23 @@ async function run(
     placement: Placement;
     routes: readonly number[][];
     x: Float32Array;
-    fault?: number;
+    /** The shadow half of x. */
+    shadow?: Float32Array;
+    state?: PassState;
+    /** Slot buffers with a dispatch. */
     buffers?: number;
   },
 ): Promise<Float32Array> {
   const rows = input.routes.length;
+  const halves = new Float32Array(2 * CAPACITY * shape.hidden).fill(Number.NaN);
+  halves.set(input.x);
+  if (input.shadow) halves.set(input.shadow, CAPACITY * shape.hidden);
   const { low, high, ...b } = await bench.place({
     ...layOut(input.pages, input.placement),
-    x: input.x,
+    x: halves,
     routeIds: layOutRoutes(input.routes),
     act: new Float32Array(rows * shape.topK * shape.width).fill(SENTINEL),
-    control: Uint32Array.of(input.fault ?? NO_FAULT, 0, 0),
+    control: createControl(input.state),
   });
   const step = bench.uniform(rows, 0);
   const pools = createPools(bench, input.pages, input.placement, low, high).slice(0, input.buffers ?? 2);
@@ -61,58 +74,79 @@ async function run(
 }
 
 describe.each(benches)('expert_gate_up, $name', (bench) => {
-  it.each(EXPERT_CASES)('$type, $experts experts, top $topK, width $width', async ({ routes, placement, ...shape }) => {
-    const { topK, hidden, width } = shape;
-    const pages = createPages(shape);
-    const x = randomFloats(createRandom(9), routes.length * hidden, 0.5);
-    const input = { pages, placement, routes, x };
-    const kernel = await compile(bench, bench.variant, shape);
-    const act = await run(bench, kernel, shape, input);
-    const lowOnly = await run(bench, kernel, shape, { ...input, buffers: 1 });
-    routes.forEach((ids, row) => {
-      const own = x.subarray(row * hidden, (row + 1) * hidden);
-      ids.forEach((id, rank) => {
-        const at = (row * topK + rank) * width;
-        const got = act.slice(at, at + width);
-        const what = `row ${row}, expert ${id}`;
-        const slot = placement.slots[id]!;
-        const inLow = slot !== null && slot < placement.firstBufferSlots;
-        expect(lowOnly.slice(at, at + width).includes(SENTINEL), `${what} left to the other buffer`).toBe(!inLow);
-        if (slot === null) {
-          expect(new Set(got), `${what} is absent`).toEqual(new Set([SENTINEL]));
-          return;
-        }
-        const { gate, up } = pages.experts[id]!;
-        expectClose(got, expertGateUp(gate, up, own), getTolerance(gate, up, own), what);
+  it.each(bench.thin(EXPERT_CASES))(
+    '$type, $experts experts, top $topK, width $width',
+    async ({ routes, placement, ...shape }) => {
+      const { topK, hidden, width } = shape;
+      const pages = createPages(shape);
+      const x = randomFloats(createRandom(9), routes.length * hidden, 0.5);
+      const input = { pages, placement, routes, x };
+      const kernel = await compile(bench, bench.variant, shape);
+      const act = await run(bench, kernel, shape, input);
+      const lowOnly = await run(bench, kernel, shape, { ...input, buffers: 1 });
+      routes.forEach((ids, row) => {
+        const own = x.subarray(row * hidden, (row + 1) * hidden);
+        ids.forEach((id, rank) => {
+          const at = (row * topK + rank) * width;
+          const got = act.slice(at, at + width);
+          const what = `row ${row}, expert ${id}`;
+          const slot = placement.slots[id]!;
+          const inLow = slot !== null && slot < placement.firstBufferSlots;
+          expect(lowOnly.slice(at, at + width).includes(SENTINEL), `${what} left to the other buffer`).toBe(!inLow);
+          if (slot === null) {
+            expectUntouched(got, `${what}, absent`);
+            return;
+          }
+          const { gate, up } = pages.experts[id]!;
+          expectClose(got, expertGateUp(gate, up, own), getTolerance(gate, up, own), what);
+        });
       });
-    });
 
-    // Alone, in other slots, and by other tiles: bit for bit the same.
-    const everywhere = { slots: placement.slots.map((_, id) => id), firstBufferSlots: 1, allSlots: shape.experts + 1 };
-    // The tiles' loop is the same for every type: one type shows it.
-    const tiles = bench.variant.tiles === 1 ? 8 : 3;
-    const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
-    const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
-    for (const [row, ids] of routes.entries()) {
-      const own = x.slice(row * hidden, (row + 1) * hidden);
-      const alone = await run(bench, kernel, shape, { ...input, routes: [ids], x: own });
-      expectSameBits(act.slice(row * topK * width, (row + 1) * topK * width), alone, `row ${row} alone`);
-      for (const [rank, id] of ids.entries()) {
-        if (placement.slots[id] === null) continue;
-        const at = (row * topK + rank) * width;
-        expectSameBits(act.slice(at, at + width), moved.slice(at, at + width), `row ${row}, expert ${id} moved`);
+      // Alone, in other slots, and by other tiles: bit for bit the same.
+      const everywhere = {
+        slots: placement.slots.map((_, id) => id),
+        firstBufferSlots: 1,
+        allSlots: shape.experts + 1,
+      };
+      // The tiles' loop is the same for every type: one type shows it.
+      const tiles = bench.variant.tiles === 1 ? 8 : 3;
+      const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
+      const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
+      for (const [row, ids] of routes.entries()) {
+        const own = x.slice(row * hidden, (row + 1) * hidden);
+        const alone = await run(bench, kernel, shape, { ...input, routes: [ids], x: own });
+        expectSameBits(act.slice(row * topK * width, (row + 1) * topK * width), alone, `row ${row} alone`);
+        for (const [rank, id] of ids.entries()) {
+          if (placement.slots[id] === null) continue;
+          const at = (row * topK + rank) * width;
+          expectSameBits(act.slice(at, at + width), moved.slice(at, at + width), `row ${row}, expert ${id} moved`);
+        }
       }
-    }
-  });
+    },
+  );
 
-  it('does nothing at the faulting layer and behind it', async () => {
-    const { routes, placement, ...shape } = EXPERT_CASES.at(-1)!;
+  it('reads its shadow input behind a fault, its exact one where the fault is', async () => {
+    const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;
+    // Of either buffer, and absent.
+    const routes = [
+      [2, 3],
+      [3, 5],
+    ];
     const kernel = await compile(bench, bench.variant, shape);
-    const input = { pages: createPages(shape), placement, routes, x: randomFloats(createRandom(9), shape.hidden) };
-    for (const fault of [0, 1]) {
-      expect(new Set(await run(bench, kernel, shape, { ...input, fault }))).toEqual(new Set([SENTINEL]));
+    const random = createRandom(9);
+    const x = randomFloats(random, routes.length * shape.hidden, 0.5);
+    const shadow = randomFloats(random, routes.length * shape.hidden, 0.5);
+    const input = { pages: createPages(shape), placement, routes, x };
+    const exact = await run(bench, kernel, shape, input);
+    const onShadow = await run(bench, kernel, shape, { ...input, x: shadow });
+    expect(onShadow).not.toEqual(exact);
+    expect(exact, 'an absent expert').toContain(SENTINEL);
+    for (const state of MODES) {
+      const act = await run(bench, kernel, shape, { ...input, shadow, state });
+      const what = describeCase(state);
+      if (state.experts === 'dead') expectUntouched(act, what);
+      else expectSameBits(act, state.fault < LAYER ? onShadow : exact, what);
     }
-    expect(await run(bench, kernel, shape, { ...input, fault: 2 })).not.toContain(SENTINEL);
   });
 });
 

@@ -3,9 +3,7 @@ import type { WeightType } from '../../src/checkpoint/model-config';
 import type { DeviceBuffer } from '../../src/gpu/memory';
 import type { BindingResource } from '../../src/gpu/program';
 import { ABSENT, type Bench, createRandom, randomWeights } from './harness';
-
-export const LAYERS = 3;
-export const LAYER = 1;
+import { LAYER, LAYERS } from './modes';
 
 export interface ExpertShape {
   readonly type: WeightType;
@@ -107,7 +105,7 @@ export function layOutRoutes(routes: readonly (readonly number[])[]): Uint32Arra
 
 /** Shapes both kernels are tested in: every type, widths that are no multiple of 64, k = experts, one expert. */
 export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placement: Placement })[] = [
-  ...(['f32', 'f16', 'bf16', 'q4_0', 'q8_0'] as const).map((type) => ({
+  ...(['q4_0', 'f32', 'q8_0', 'f16', 'bf16'] as const).map((type) => ({
     type,
     experts: 6,
     topK: 2,

@@ -12,8 +12,8 @@ import type { BindingResource } from '../../src/gpu/program';
 import { getUniformBytes, UniformBlock, type UniformWord } from '../../src/gpu/uniforms';
 import type { Command } from '../../src/kernels/command';
 import { chooseVariant, type Variant } from '../../src/kernels/variant';
+import { CONTROL, NO_FAULT } from '../../src/model/run-state';
 
-export const NO_FAULT = 0xffffffff;
 export const ABSENT = 0xffffffff;
 /** What untouched results must still hold: an exact f32. */
 export const SENTINEL = 777.25;
@@ -23,6 +23,7 @@ type Data = Float32Array | Uint32Array | Uint8Array;
 /** One device and one form of the kernels on it. */
 export class Bench {
   readonly #memory: GpuMemory;
+  readonly #compiled = new Map<string, Promise<unknown>>();
   #buffers: DeviceBuffer[] = [];
   #uniforms: UniformBlock | undefined;
 
@@ -35,6 +36,24 @@ export class Bench {
 
   get name(): string {
     return this.variant.name;
+  }
+
+  /** Whether this form is slow here: wide workgroups with barriers on a software adapter. */
+  get isSlow(): boolean {
+    return this.device.traits.isSoftware && this.variant.workgroupSize > 4;
+  }
+
+  /** All cases, or every second one where this form is slow. */
+  thin<T>(cases: readonly T[]): readonly T[] {
+    return this.isSlow ? cases.filter((_, i) => i % 2 === 0) : cases;
+  }
+
+  /** What `compile` gave for this key before: on a software adapter a pipeline costs more than its runs. */
+  compileOnce<T>(key: unknown, compile: () => Promise<T>): Promise<T> {
+    const name = JSON.stringify(key);
+    const made = this.#compiled.get(name) ?? compile();
+    this.#compiled.set(name, made);
+    return made as Promise<T>;
   }
 
   /** Replaces all buffers by these and a fresh block of 32 uniforms. */
@@ -102,6 +121,21 @@ export async function openBenches(): Promise<Bench[]> {
   return [new Bench(own, chooseVariant(own.traits)), new Bench(plain, tree(4, 8)), new Bench(plain, tree(64, 1))];
 }
 
+/** What a pass finds in the control buffer: how far it came, and how far routes are followed behind a fault. */
+export interface PassState {
+  readonly fault?: number;
+  readonly runAhead?: number;
+}
+
+/** The control buffer, with what no kernel may lose in its other words. */
+export function createControl({ fault = NO_FAULT, runAhead = 0 }: PassState = {}, tokens = 1): Uint32Array {
+  const control = new Uint32Array(CONTROL.nextToken + tokens).fill(SENTINEL);
+  control[CONTROL.faultLayer] = fault;
+  control[CONTROL.layersExecuted] = 5;
+  control[CONTROL.runAhead] = runAhead;
+  return control;
+}
+
 /** Numbers in [0, 1) from a seed (mulberry32). */
 export function createRandom(seed: number): () => number {
   let state = seed >>> 0;
@@ -167,6 +201,12 @@ export function expectClose(
       `${what}: element ${worstAt} is ${actual[worstAt]}, not ${expected[worstAt]}: ${worst} times the tolerance`,
     );
   }
+}
+
+/** Fails unless nothing was written. */
+export function expectUntouched(actual: Float32Array | Uint32Array, what = ''): void {
+  const at = actual.findIndex((value) => value !== SENTINEL && value !== Math.trunc(SENTINEL));
+  if (at >= 0) expect.fail(`${what}: element ${at} is ${actual[at]}, not untouched`);
 }
 
 /** Fails with the first element whose bits differ. */

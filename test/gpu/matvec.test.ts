@@ -1,23 +1,25 @@
 import { describe, expect, it } from 'vitest';
 import { getWeightFormat } from '../../src/checkpoint/formats';
 import type { WeightType } from '../../src/checkpoint/model-config';
-import { compileMatvec, type Matvec } from '../../src/kernels/matvec';
+import { compileMatvec, type Matvec, type MatvecSpec, NO_SHADOW } from '../../src/kernels/matvec';
 import { matvec } from '../reference/matvec';
 import {
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
   openBenches,
+  type PassState,
   randomFloats,
   randomWeights,
-  SENTINEL,
 } from './harness';
+import { describeCase, LAYER, MODES } from './modes';
 
 const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q8_0'];
-const MATRIX_ROWS = [1, 3, 5, 33];
-const COLS = [32, 96, 160, 256];
+const SHAPES = [1, 3, 5, 33].flatMap((matrixRows) => [32, 96, 160, 256].map((cols) => ({ matrixRows, cols })));
+/** One block more than the widest form has lanes. */
+const WIDE_SHAPE = { matrixRows: 3, cols: 65 * 32 };
 const TOKENS = [1, 2, 7];
 /** y has columns of others before and after. */
 const Y_OFFSET = 3;
@@ -41,8 +43,9 @@ async function run(
     cols,
     y,
     tokens = TOKENS,
-    aliveFrom = 0,
-    fault = NO_FAULT,
+    state,
+    shadowOffset = NO_SHADOW,
+    yRows,
   }: {
     packed: Uint8Array<ArrayBuffer>;
     x: Float32Array;
@@ -50,19 +53,21 @@ async function run(
     cols: number;
     y: Float32Array;
     tokens?: readonly number[];
-    aliveFrom?: number;
-    fault?: number;
+    state?: PassState;
+    shadowOffset?: number;
+    /** y's, where more than the tokens. */
+    yRows?: number;
   },
 ): Promise<Float32Array[]> {
   const stride = matrixRows + Y_PADDING;
   const buffers = await bench.place({
     weights: packed,
     x,
-    control: Uint32Array.of(fault, 0, 0),
-    ...Object.fromEntries(tokens.map((count) => [`y${count}`, y.slice(0, count * stride)])),
+    control: createControl(state),
+    ...Object.fromEntries(tokens.map((count) => [`y${count}`, y.slice(0, (yRows ?? count) * stride)])),
   });
   const ys = tokens.map((count) => (buffers as Record<string, GPUBuffer>)[`y${count}`]!);
-  const shape = bench.uniform(matrixRows, cols / 32, Y_OFFSET, stride, aliveFrom);
+  const shape = bench.uniform(matrixRows, cols / 32, Y_OFFSET, stride, LAYER, shadowOffset);
   const results = await bench.run(
     ys.map((target, i) => [
       kernel.bind({ shape, weights: buffers.weights, x: buffers.x, y: target, control: buffers.control }, matrixRows),
@@ -70,7 +75,7 @@ async function run(
     ]),
     ys,
   );
-  return results.map((bytes, i) => new Float32Array(bytes, 0, tokens[i]! * stride));
+  return results.map((bytes, i) => new Float32Array(bytes, 0, (yRows ?? tokens[i]!) * stride));
 }
 
 /** What y must be: the results in their columns, the rest as it was. */
@@ -85,28 +90,28 @@ function embed(y: Float32Array, results: Float64Array, matrixRows: number, accum
 }
 
 describe.each(benches)('matvec, $name', (bench) => {
+  const compile = (spec: MatvecSpec) => bench.compileOnce(spec, () => compileMatvec(bench.device, bench.variant, spec));
+
   describe.each(TYPES)('%s', (type) => {
     it.each([false, true])(
       'multiplies every shape, accumulate %s, and leaves the other columns alone',
       async (accumulate) => {
-        const kernel = await compileMatvec(bench.device, bench.variant, { type, accumulate });
+        const kernel = await compile({ type, accumulate });
         const random = createRandom(1);
-        for (const matrixRows of MATRIX_ROWS) {
-          for (const cols of COLS) {
-            const { packed, values } = randomWeights(random, type, matrixRows, cols);
-            const x = randomFloats(random, 7 * cols);
-            const y = randomFloats(random, 7 * (matrixRows + Y_PADDING));
-            const results = await run(bench, kernel, { packed, x, matrixRows, cols, y });
-            TOKENS.forEach((count, i) => {
-              const rows = x.subarray(0, count * cols);
-              const expected = embed(y, matvec(values, rows, matrixRows, cols), matrixRows, accumulate);
-              const zeros = new Float32Array(y.length);
-              const tolerance = embed(zeros, getTolerance(values, rows, matrixRows, cols), matrixRows, false);
-              if (accumulate)
-                for (let at = 0; at < tolerance.length; at++) if (tolerance[at]! > 0) tolerance[at]! += 2e-6;
-              expectClose(results[i]!, expected, tolerance, `${matrixRows}x${cols}, ${count} tokens`);
-            });
-          }
+        for (const { matrixRows, cols } of [...bench.thin(SHAPES), WIDE_SHAPE]) {
+          const { packed, values } = randomWeights(random, type, matrixRows, cols);
+          const x = randomFloats(random, 7 * cols);
+          const y = randomFloats(random, 7 * (matrixRows + Y_PADDING));
+          const results = await run(bench, kernel, { packed, x, matrixRows, cols, y });
+          TOKENS.forEach((count, i) => {
+            const rows = x.subarray(0, count * cols);
+            const expected = embed(y, matvec(values, rows, matrixRows, cols), matrixRows, accumulate);
+            const zeros = new Float32Array(y.length);
+            const tolerance = embed(zeros, getTolerance(values, rows, matrixRows, cols), matrixRows, false);
+            if (accumulate)
+              for (let at = 0; at < tolerance.length; at++) if (tolerance[at]! > 0) tolerance[at]! += 2e-6;
+            expectClose(results[i]!, expected, tolerance, `${matrixRows}x${cols}, ${count} tokens`);
+          });
         }
       },
     );
@@ -119,7 +124,7 @@ describe.each(benches)('matvec, $name', (bench) => {
       const stride = matrixRows + Y_PADDING;
       const y = new Float32Array(7 * stride);
       const spec = { type, accumulate: false };
-      const kernel = await compileMatvec(bench.device, bench.variant, spec);
+      const kernel = await compile(spec);
       const [all] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [7] });
       for (let row = 0; row < 7; row++) {
         const own = x.slice(row * cols, (row + 1) * cols);
@@ -133,21 +138,42 @@ describe.each(benches)('matvec, $name', (bench) => {
     });
   });
 
-  it('runs up to the faulting layer and does nothing behind it', async () => {
-    const kernel = await compileMatvec(bench.device, bench.variant, { type: 'f32', accumulate: false });
-    const random = createRandom(3);
-    const { packed } = randomWeights(random, 'f32', 5, 32);
-    const x = randomFloats(random, 32);
-    const y = new Float32Array(10).fill(SENTINEL);
-    const shape = { packed, x, matrixRows: 5, cols: 32, y, tokens: [1], fault: 3 };
-    const [alive] = await run(bench, kernel, { ...shape, aliveFrom: 3 });
-    expect(alive!.slice(Y_OFFSET, Y_OFFSET + 5)).not.toContain(SENTINEL);
-    const [dead] = await run(bench, kernel, { ...shape, aliveFrom: 4 });
-    expect(dead).toEqual(y);
-  });
+  it.each([false, true])(
+    'writes to its shadow half behind a fault, never both halves, accumulate %s',
+    async (accumulate) => {
+      const kernel = await compile({ type: 'f32', accumulate });
+      const random = createRandom(3);
+      const [matrixRows, cols, capacity] = [5, 32, 3];
+      const { packed } = randomWeights(random, 'f32', matrixRows, cols);
+      const x = randomFloats(random, 2 * cols);
+      const halfSize = capacity * (matrixRows + Y_PADDING);
+      const y = randomFloats(random, 2 * halfSize);
+      const input = { packed, x, matrixRows, cols, y, tokens: [2], yRows: 2 * capacity };
+      const [exact] = await run(bench, kernel, input);
+      expectSameBits(exact!.slice(halfSize), y.slice(halfSize), 'shadow half without a fault');
+      // The same with the halves swapped: what a shadow half must become.
+      const swapped = new Float32Array([...y.slice(halfSize), ...y.slice(0, halfSize)]);
+      const [shadow] = await run(bench, kernel, { ...input, y: swapped });
+      expect(shadow!.slice(0, halfSize)).not.toEqual(swapped.slice(0, halfSize));
+
+      for (const state of MODES) {
+        const [doubled] = await run(bench, kernel, { ...input, state, shadowOffset: halfSize });
+        const [shared] = await run(bench, kernel, { ...input, state, shadowOffset: 0 });
+        const [single] = await run(bench, kernel, { ...input, state });
+        const what = describeCase(state);
+        const isExact = state.attention === 'exact';
+        const isShadow = state.attention === 'shadow';
+        expectSameBits(doubled!.slice(0, halfSize), (isExact ? exact! : y).slice(0, halfSize), `exact half, ${what}`);
+        const second = isShadow ? shadow!.slice(0, halfSize) : y.slice(halfSize);
+        expectSameBits(doubled!.slice(halfSize), second, `shadow half, ${what}`);
+        expectSameBits(shared!, isExact || isShadow ? exact! : y, `one half for both, ${what}`);
+        expectSameBits(single!, isExact ? exact! : y, `no shadow, ${what}`);
+      }
+    },
+  );
 
   it.each(['f16', 'q4_0', 'q8_0'] as const)('reads %s halves that are subnormal, and zero', async (type) => {
-    const kernel = await compileMatvec(bench.device, bench.variant, { type, accumulate: false });
+    const kernel = await compile({ type, accumulate: false });
     const format = getWeightFormat(type);
     const file = new Uint8Array((64 / format.blockWeights) * format.blockBytes).fill(0x21);
     const view = new DataView(file.buffer);

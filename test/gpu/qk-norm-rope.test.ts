@@ -1,17 +1,20 @@
-import { describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import type { AttentionConfig } from '../../src/checkpoint/model-config';
 import { compileQkNormRope, type QkNormRope } from '../../src/kernels/qk-norm-rope';
 import { qkNormRope } from '../reference/qk-norm-rope';
 import {
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
+  expectUntouched,
   openBenches,
+  type PassState,
   randomFloats,
   SENTINEL,
 } from './harness';
+import { describeCase, LAYER, MODES } from './modes';
 
 const CONTEXT = 12;
 const EPSILON = 1e-5;
@@ -55,11 +58,11 @@ async function run(
   { qkv, norms, rope }: Inputs,
   position: number,
   rows: number,
-  [fault, aliveFrom]: [number, number] = [NO_FAULT, 0],
+  state: PassState = {},
 ): Promise<Record<'qkv' | 'k' | 'v', Float32Array>> {
   const cache = new Float32Array(kvHeads * CONTEXT * headDim).fill(SENTINEL);
-  const b = await bench.place({ qkv, norms, rope, kCache: cache, vCache: cache, control: Uint32Array.of(fault, 0, 0) });
-  const command = kernel.bind({ ...b, aliveFrom: bench.uniform(aliveFrom), step: bench.uniform(rows, position) });
+  const b = await bench.place({ qkv, norms, rope, kCache: cache, vCache: cache, control: createControl(state) });
+  const command = kernel.bind({ ...b, moeLayer: bench.uniform(LAYER), step: bench.uniform(rows, position) });
   const bytes = await bench.run([[command, rows]], [b.qkv, b.kCache, b.vCache]);
   return {
     qkv: new Float32Array(bytes[0]!, 0, qkv.length),
@@ -70,11 +73,13 @@ async function run(
 
 describe.each(benches)('qk_norm_rope, $name', (bench) => {
   const compile = (shape: Shape) =>
-    compileQkNormRope(bench.device, bench.variant, {
-      attention: { ...shape, scale: 1, ropeTheta: 1e4 },
-      contextLength: CONTEXT,
-      epsilon: EPSILON,
-    });
+    bench.compileOnce(shape, () =>
+      compileQkNormRope(bench.device, bench.variant, {
+        attention: { ...shape, scale: 1, ropeTheta: 1e4 },
+        contextLength: CONTEXT,
+        epsilon: EPSILON,
+      }),
+    );
 
   it.each(SHAPES)(
     'norms ($qkNorm), clips ($clipQkv) and turns $heads heads of $headDim over $kvHeads, rows $rows from $position',
@@ -116,14 +121,19 @@ describe.each(benches)('qk_norm_rope, $name', (bench) => {
     },
   );
 
-  it('does nothing behind a fault', async () => {
+  it('runs the same in shadow, and not at all when dead', async () => {
     const { rows, position, ...shape } = SHAPES[0]!;
     const inputs = createInputs(shape, rows);
     const kernel = await compile(shape);
-    const dead = await run(bench, kernel, shape, inputs, position, rows, [2, 3]);
-    expectSameBits(dead.qkv, inputs.qkv);
-    expect(new Set([...dead.k, ...dead.v])).toEqual(new Set([SENTINEL]));
-    const alive = await run(bench, kernel, shape, inputs, position, rows, [3, 3]);
-    expect(alive.k[0]).not.toBe(SENTINEL);
+    const exact = await run(bench, kernel, shape, inputs, position, rows);
+    for (const state of MODES) {
+      const got = await run(bench, kernel, shape, inputs, position, rows, state);
+      const isDead = state.attention === 'dead';
+      expectSameBits(got.qkv, isDead ? inputs.qkv : exact.qkv, describeCase(state));
+      for (const cache of ['k', 'v'] as const) {
+        if (isDead) expectUntouched(got[cache], `${cache}, ${describeCase(state)}`);
+        else expectSameBits(got[cache], exact[cache], `${cache}, ${describeCase(state)}`);
+      }
+    }
   });
 });

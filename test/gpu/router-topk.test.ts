@@ -4,18 +4,21 @@ import { type RouterShape, routerTopk } from '../reference/router-topk';
 import {
   ABSENT,
   type Bench,
+  createControl,
   createRandom,
   expectClose,
   expectSameBits,
-  NO_FAULT,
+  expectUntouched,
   openBenches,
+  type PassState,
   randomFloats,
   SENTINEL,
 } from './harness';
+import { describeCase, LAYER, LAYERS, MODES } from './modes';
 
-const LAYERS = 3;
-const LAYER = 1;
 const ROWS = 3;
+/** Rows of a half of the residual stream and of x: more than any pass here has. */
+const CAPACITY = 5;
 
 /** [experts, top k, hidden size, normalise] */
 const SHAPES: readonly [number, number, number, boolean][] = [
@@ -45,11 +48,14 @@ function createInputs({ hidden, experts }: RouterShape): Inputs {
 }
 
 function compile(bench: Bench, shape: RouterShape) {
-  return compileRouterTopk(bench.device, bench.variant, {
-    moe: { experts: shape.experts, expertsPerToken: shape.topK, expertWidth: 32, normalizeTopK: shape.normalize },
-    hiddenSize: shape.hidden,
-    epsilon: shape.epsilon,
-  });
+  return bench.compileOnce(shape, () =>
+    compileRouterTopk(bench.device, bench.variant, {
+      moe: { experts: shape.experts, expertsPerToken: shape.topK, expertWidth: 32, normalizeTopK: shape.normalize },
+      hiddenSize: shape.hidden,
+      epsilon: shape.epsilon,
+      rowsCapacity: CAPACITY,
+    }),
+  );
 }
 
 async function run(
@@ -57,9 +63,17 @@ async function run(
   kernel: Awaited<ReturnType<typeof compile>>,
   { hidden, experts, topK }: RouterShape,
   { gate, residual }: Inputs,
-  { absent = [] as readonly number[], fault = NO_FAULT } = {},
+  {
+    absent = [],
+    shadow = new Float32Array(0),
+    ...state
+  }: PassState & { absent?: readonly number[]; shadow?: Float32Array } = {},
 ) {
   const rows = residual.length / hidden;
+  const half = CAPACITY * hidden;
+  const halves = new Float32Array(2 * half).fill(SENTINEL);
+  halves.set(residual);
+  halves.set(shadow, half);
   // Only this layer's part of the page table says where pages are.
   const pageTable = new Uint32Array(LAYERS * experts).fill(ABSENT);
   for (let expert = 0; expert < experts; expert++) {
@@ -68,18 +82,22 @@ async function run(
   const routes = LAYERS * rows * topK;
   const b = await bench.place({
     gate,
-    residual,
+    residual: halves,
     pageTable,
-    control: Uint32Array.of(fault, 5, 6),
-    x: new Float32Array(rows * hidden).fill(SENTINEL),
+    control: createControl(state),
+    x: new Float32Array(2 * half).fill(SENTINEL),
     routeIds: new Uint32Array(routes).fill(777),
     routeWeights: new Float32Array(routes).fill(SENTINEL),
   });
   const command = kernel.bind({ ...b, moeLayer: bench.uniform(LAYER), step: bench.uniform(rows, 0) });
   const bytes = await bench.run([[command, rows]], [b.control, b.x, b.routeIds, b.routeWeights]);
+  const x = new Float32Array(bytes[1]!, 0, 2 * half);
+  expectUntouched(x.slice(rows * hidden, half), 'rows of x that the pass has not');
+  expectUntouched(x.slice(half + rows * hidden), 'rows of the shadow x that the pass has not');
   return {
-    control: [...new Uint32Array(bytes[0]!, 0, 3)],
-    x: new Float32Array(bytes[1]!, 0, rows * hidden),
+    control: [...new Uint32Array(bytes[0]!, 0, 4)],
+    x: x.slice(0, rows * hidden),
+    shadowX: x.slice(half, half + rows * hidden),
     ids: [...new Uint32Array(bytes[2]!, 0, routes)],
     weights: new Float32Array(bytes[3]!, 0, routes),
   };
@@ -98,50 +116,54 @@ function ofLayer(values: readonly number[], sentinel: number): number[] {
 }
 
 describe.each(benches)('router_topk, $name', (bench) => {
-  it.each(SHAPES)('%i experts, top %i, hidden size %i, normalise %s: routes, weights and no fault', async (...of) => {
-    const [experts, topK, hidden, normalize] = of;
-    const shape: RouterShape = { experts, topK, hidden, normalize, epsilon: 1e-5 };
-    const inputs = createInputs(shape);
-    const reference = routerTopk(shape, inputs.gate, inputs.residual);
-    // Else the order of f32 sums, not the kernel, would decide: choose another seed.
-    expect(Math.min(...reference.margins)).toBeGreaterThan(2e-5);
-    const chosen = new Set(reference.ids.flat());
-    const absent = Array.from({ length: experts }, (_, expert) => expert).filter((expert) => !chosen.has(expert));
+  it.each(bench.thin(SHAPES))(
+    '%i experts, top %i, hidden size %i, normalise %s: routes, weights and no fault',
+    async (...of) => {
+      const [experts, topK, hidden, normalize] = of;
+      const shape: RouterShape = { experts, topK, hidden, normalize, epsilon: 1e-5 };
+      const inputs = createInputs(shape);
+      const reference = routerTopk(shape, inputs.gate, inputs.residual);
+      // Else the order of f32 sums, not the kernel, would decide: choose another seed.
+      expect(Math.min(...reference.margins)).toBeGreaterThan(2e-5);
+      const chosen = new Set(reference.ids.flat());
+      const absent = Array.from({ length: experts }, (_, expert) => expert).filter((expert) => !chosen.has(expert));
 
-    const kernel = await compile(bench, shape);
-    const got = await run(bench, kernel, shape, inputs, { absent });
-    expect(ofLayer(got.ids, 777)).toEqual(reference.ids.flat());
-    expectClose(
-      got.x,
-      reference.x,
-      reference.x.map((value) => Math.abs(value) * 2e-6),
-      'x',
-    );
-    const weights = reference.weights.flat();
-    const own = Float32Array.from(ofLayer([...got.weights], SENTINEL));
-    expectClose(
-      own,
-      weights,
-      weights.map((value) => value * 2e-5),
-      'weights',
-    );
-    expect(got.control, 'a page that no row needs may be absent').toEqual([NO_FAULT, 5, 6]);
+      const kernel = await compile(bench, shape);
+      const got = await run(bench, kernel, shape, inputs, { absent });
+      expect(ofLayer(got.ids, 777)).toEqual(reference.ids.flat());
+      expectClose(
+        got.x,
+        reference.x,
+        reference.x.map((value) => Math.abs(value) * 2e-6),
+        'x',
+      );
+      const weights = reference.weights.flat();
+      const own = Float32Array.from(ofLayer([...got.weights], SENTINEL));
+      expectClose(
+        own,
+        weights,
+        weights.map((value) => value * 2e-5),
+        'weights',
+      );
+      expect(got.control, 'a page that no row needs may be absent').toEqual([...createControl()]);
+      expectUntouched(got.shadowX, 'shadow half of x');
 
-    for (let row = 0; row < ROWS; row++) {
-      const residual = inputs.residual.slice(row * hidden, (row + 1) * hidden);
-      const alone = await run(bench, kernel, shape, { ...inputs, residual });
-      expectSameBits(got.x.slice(row * hidden, (row + 1) * hidden), alone.x, `x of row ${row}`);
-      const aloneWeights = Float32Array.from(ofLayer([...alone.weights], SENTINEL));
-      expectSameBits(own.slice(row * topK, (row + 1) * topK), aloneWeights, `weights of row ${row}`);
-    }
+      for (let row = 0; row < ROWS; row++) {
+        const residual = inputs.residual.slice(row * hidden, (row + 1) * hidden);
+        const alone = await run(bench, kernel, shape, { ...inputs, residual });
+        expectSameBits(got.x.slice(row * hidden, (row + 1) * hidden), alone.x, `x of row ${row}`);
+        const aloneWeights = Float32Array.from(ofLayer([...alone.weights], SENTINEL));
+        expectSameBits(own.slice(row * topK, (row + 1) * topK), aloneWeights, `weights of row ${row}`);
+      }
 
-    // One row's last choice is missing: the fault names the layer, and the routes are there all the same.
-    const missing = reference.ids[ROWS - 1]![topK - 1]!;
-    const faulted = await run(bench, kernel, shape, inputs, { absent: [missing] });
-    expect(faulted.control).toEqual([LAYER, 5, 6]);
-    expect(faulted.ids).toEqual(got.ids);
-    expectSameBits(faulted.weights, got.weights, 'weights despite the fault');
-  });
+      // One row's last choice is missing: the fault names the layer, and the routes are there all the same.
+      const missing = reference.ids[ROWS - 1]![topK - 1]!;
+      const faulted = await run(bench, kernel, shape, inputs, { absent: [missing] });
+      expect(faulted.control).toEqual([...createControl({ fault: LAYER })]);
+      expect(faulted.ids).toEqual(got.ids);
+      expectSameBits(faulted.weights, got.weights, 'weights despite the fault');
+    },
+  );
 
   it('gives equal logits to the lower id', async () => {
     // Router rows that pick one element of x: their logits are exact, so equal ones are equal on every adapter.
@@ -160,16 +182,34 @@ describe.each(benches)('router_topk, $name', (bench) => {
     expectClose(Float32Array.from(own.slice(8)), new Array(8).fill(1 / 60), 1e-7);
   });
 
-  it('does nothing behind a fault, and works on at the faulting layer', async () => {
-    const shape: RouterShape = { experts: 5, topK: 3, hidden: 32, normalize: true, epsilon: 1e-5 };
+  it('behind a fault routes the shadow, from the exact residual stream at depth 1, and raises nothing', async () => {
+    const shape: RouterShape = { experts: 60, topK: 4, hidden: 96, normalize: false, epsilon: 1e-5 };
     const inputs = createInputs(shape);
+    const shadow = randomFloats(createRandom(5), inputs.residual.length, 3);
     const kernel = await compile(bench, shape);
-    const dead = await run(bench, kernel, shape, inputs, { absent: [0, 1, 2, 3, 4], fault: LAYER - 1 });
-    expect(dead.control).toEqual([LAYER - 1, 5, 6]);
-    expect(new Set([...dead.x, ...dead.weights])).toEqual(new Set([SENTINEL]));
-    expect(new Set(dead.ids)).toEqual(new Set([777]));
-    const resumed = await run(bench, kernel, shape, inputs, { fault: LAYER });
-    expect(resumed.control[0]).toBe(LAYER);
-    expect(ofLayer(resumed.ids, 777)).toEqual(routerTopk(shape, inputs.gate, inputs.residual).ids.flat());
+    const exact = await run(bench, kernel, shape, inputs);
+    const onShadow = await run(bench, kernel, shape, { ...inputs, residual: shadow });
+    expect(onShadow.ids).not.toEqual(exact.ids);
+    const everyPage = Array.from({ length: shape.experts }, (_, expert) => expert);
+    for (const state of MODES) {
+      const what = describeCase(state);
+      const got = await run(bench, kernel, shape, inputs, { ...state, absent: everyPage, shadow });
+      // An exact router finds pages missing; it lowers a fault behind it, and no other.
+      const fault = state.router === 'exact' ? Math.min(state.fault, LAYER) : state.fault;
+      expect(got.control, what).toEqual([...createControl({ ...state, fault })]);
+      if (state.router === 'exact') expectSameBits(got.x, exact.x, `x, ${what}`);
+      else expectUntouched(got.x, `exact half of x, ${what}`);
+      const next = state.runAhead === 1 ? exact : onShadow;
+      if (state.router === 'shadow') expectSameBits(got.shadowX, next.x, `shadow half of x, ${what}`);
+      else expectUntouched(got.shadowX, `shadow half of x, ${what}`);
+      if (state.router === 'dead') {
+        expectUntouched(got.weights, `weights, ${what}`);
+        expectUntouched(Uint32Array.from(got.ids), `ids, ${what}`);
+      } else {
+        const routed = state.router === 'exact' ? exact : next;
+        expect(got.ids, what).toEqual(routed.ids);
+        expectSameBits(got.weights, routed.weights, `weights, ${what}`);
+      }
+    }
   });
 });

@@ -22,12 +22,14 @@ rng = np.random.default_rng(7)
 
 
 def finite16(kind: Type, count: int) -> np.ndarray:
+    """Random 16-bit patterns; those that would be infinite or no number become the smallest ones."""
     exponent_mask = 0x7C00 if kind == Type.F16 else 0x7F80
     bits = rng.integers(0, 1 << 16, count, dtype=np.uint16)
     return np.where((bits & exponent_mask) == exponent_mask, bits & 0x8001, bits).astype(np.uint16)
 
 
 def make_blocks(kind: Type) -> np.ndarray:
+    """ROWS x COLS weights as the bytes of a GGUF tensor."""
     weights = ROWS * COLS
     if kind == Type.F32:
         return rng.standard_normal(weights).astype(np.float32).view(np.uint8)

@@ -2,103 +2,69 @@
  * `npm run generate`: one generation in headless Chromium, by the flags that README.md lists.
  * Owns stdout: the text, or with `--json` one object; everything else goes to stderr.
  */
-import { readFile, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
-import type { ChatMessage } from '../../src/engine/engine.ts';
-import { root } from '../program.ts';
+import { readFile } from 'node:fs/promises';
+import type { ChatMessage, GenerateRequest, TraceEntry } from '../../src/engine/engine.ts';
+import { isChatMessage } from '../chat-message.ts';
+import { type PageOutput, runEngine } from '../engine-page/run-engine.ts';
 import { ToolError } from '../tool-error.ts';
-import { runInBrowser } from './browser-page.ts';
 import { type GenerateFlags, type PromptFlag, parseGenerateFlags } from './flags.ts';
-import { getModelRoute, servePage } from './page-server.ts';
-import type { PagePrompt, PageReport, PageRequest } from './protocol.ts';
+import { checkTracePath, writeTrace } from './trace-file.ts';
 
 export async function run(args: string[]): Promise<number> {
   const flags = parseGenerateFlags(args);
-  const interrupt = watchSignals();
-  const model = await findModel(flags.model);
-  const request = getPageRequest(flags, model.url, await readPrompt(flags.prompt));
-  const server = await servePage(model.file);
   // On a terminal the text appears as it is made; elsewhere at the end, so that an error leaves stdout empty.
   const streams = process.stdout.isTTY && !flags.json;
-  try {
-    const outcome = await runInBrowser(request, {
-      port: server.port,
-      ...(flags.profile === undefined ? {} : { profile: resolve(flags.profile) }),
-      chromeArgs: flags.chromeArgs,
-      onReport: (report) => showReport(report, streams),
-      signal: interrupt,
-    });
-    if (!outcome.ok) throw new ToolError(outcome.code, outcome.message);
-    const { result } = outcome;
-    if (flags.json) process.stdout.write(`${JSON.stringify(result)}\n`);
-    else process.stdout.write(streams ? '\n' : `${result.text}\n`);
-    return 0;
-  } finally {
-    await server.close();
-  }
+  const routes: TraceEntry[] = [];
+  const onOutput = (output: PageOutput) => {
+    if (output.kind === 'routes') routes.push(...output.entries);
+    else if (streams) process.stdout.write(output.text);
+  };
+  const readInput = async () => {
+    if (flags.trace !== undefined) await checkTracePath(flags.trace);
+    return readPrompt(flags.prompt);
+  };
+  const { model, result } = await runEngine(
+    flags,
+    readInput,
+    async (page, model, prompt) => ({
+      model,
+      result: await page.generate(getRequest(flags, prompt, model.hasChatTemplate)),
+    }),
+    onOutput,
+  );
+  if (flags.trace !== undefined) await writeTrace(flags.trace, model, routes);
+  if (flags.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+  else process.stdout.write(streams ? '\n' : `${result.text}\n`);
+  return 0;
 }
 
-function getPageRequest(flags: GenerateFlags, modelUrl: string, prompt: PagePrompt): PageRequest {
-  const { expertBudget, store, contextLength, maxTokens, sampling, stop, ignoreEos, topLogprobs } = flags;
+type Prompt =
+  | Exclude<PromptFlag, { kind: 'messagesFile' }>
+  | { readonly kind: 'messages'; readonly messages: readonly ChatMessage[] };
+
+function getRequest(flags: GenerateFlags, prompt: Prompt, hasChatTemplate: boolean): GenerateRequest {
+  const { maxTokens, sampling, stop, ignoreEos, paging, topLogprobs, trace } = flags;
   return {
-    modelUrl,
-    expertBudget,
-    prompt,
+    ...getPrompt(prompt, hasChatTemplate),
     maxTokens,
     sampling,
     stop,
     ignoreEos,
-    ...(store === undefined ? {} : { store }),
-    ...(contextLength === undefined ? {} : { contextLength }),
+    paging,
+    trace: trace !== undefined,
     ...(topLogprobs === undefined ? {} : { topLogprobs }),
   };
 }
 
-function showReport(report: PageReport, streams: boolean): void {
-  if (report.kind !== 'text') console.error(`${report.kind === 'warning' ? 'warning: ' : ''}${report.message}`);
-  else if (streams) process.stdout.write(report.text);
+/** A text becomes one user message where the model has a chat template, unless `raw`. */
+function getPrompt(prompt: Prompt, hasChatTemplate: boolean): GenerateRequest {
+  if (prompt.kind === 'tokenIds') return { tokenIds: prompt.tokenIds };
+  if (prompt.kind === 'messages') return { messages: prompt.messages };
+  if (prompt.raw || !hasChatTemplate) return { prompt: prompt.text };
+  return { messages: [{ role: 'user', content: prompt.text }] };
 }
 
-function watchSignals(): AbortSignal {
-  const controller = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(signal, () => controller.abort(new ToolError('ABORTED', `stopped by ${signal}`)));
-  }
-  return controller.signal;
-}
-
-interface FoundModel {
-  /** As the page asks for it: absolute, or a path on the page's own server. */
-  readonly url: string;
-  readonly file?: { readonly route: string; readonly path: string };
-}
-
-async function findModel(model: string | undefined): Promise<FoundModel> {
-  if (model !== undefined && /^https?:\/\//i.test(model)) {
-    if (!URL.canParse(model)) throw new ToolError('BAD_ARGUMENT', `--model is "${model}", which is no URL; correct it`);
-    return { url: model };
-  }
-  const path = model === undefined ? await findEmbeddedModel() : resolve(model);
-  const found = await stat(path).catch(() => undefined);
-  if (!found)
-    throw new ToolError('BAD_ARGUMENT', `--model is "${path}", which does not exist; give a GGUF file or a URL`);
-  if (found.isDirectory()) {
-    throw new ToolError(
-      'UNSUPPORTED',
-      `--model is the folder "${path}"; this version reads GGUF files, so name one in it`,
-    );
-  }
-  const route = getModelRoute(basename(path));
-  return { url: route, file: { route, path } };
-}
-
-async function findEmbeddedModel(): Promise<string> {
-  const folder = join(root, 'public');
-  const { url } = JSON.parse(await readFile(join(folder, 'models', 'default.json'), 'utf8'));
-  return join(folder, url);
-}
-
-async function readPrompt(flag: PromptFlag): Promise<PagePrompt> {
+async function readPrompt(flag: PromptFlag): Promise<Prompt> {
   if (flag.kind !== 'messagesFile') return flag;
   const refuse = (why: string, cause?: unknown) =>
     new ToolError(
@@ -113,13 +79,7 @@ async function readPrompt(flag: PromptFlag): Promise<PagePrompt> {
     throw refuse((cause as Error).message, cause);
   }
   if (!Array.isArray(value) || value.length === 0) throw refuse('it is not a list with at least one message');
-  const wrong = value.findIndex((message) => !isMessage(message));
+  const wrong = value.findIndex((message) => !isChatMessage(message));
   if (wrong >= 0) throw refuse(`message ${wrong} needs a role (system, user or assistant) and a content that is text`);
   return { kind: 'messages', messages: value.map(({ role, content }: ChatMessage) => ({ role, content })) };
-}
-
-function isMessage(value: unknown): value is ChatMessage {
-  if (typeof value !== 'object' || value === null) return false;
-  const { role, content } = value as Partial<Record<keyof ChatMessage, unknown>>;
-  return (role === 'system' || role === 'user' || role === 'assistant') && typeof content === 'string';
 }

@@ -1,10 +1,10 @@
 /**
  * The flags of `npm run generate`: from arguments to checked values, with an error that names flag, value and what is
- * allowed. Pure: never opens a file, so what needs one (`--messages`, `--model`) is checked by its reader.
+ * allowed. Pure: never opens a file, so what needs one (`--messages`, `--model`, `--trace`) is checked by its user.
  */
-import { parseArgs } from 'node:util';
-import type { ExpertBudget, SamplingOptions } from '../../src/engine/engine.ts';
-import type { StoreKind } from '../../src/store/model-store.ts';
+import type { PagingOptions, PredictorName, SamplingOptions } from '../../src/engine/engine.ts';
+import { type EngineFlags, engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
+import { parseFlags, parseNumber, parseOneOf, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
 
 export type PromptFlag =
@@ -12,26 +12,22 @@ export type PromptFlag =
   | { readonly kind: 'messagesFile'; readonly path: string }
   | { readonly kind: 'tokenIds'; readonly tokenIds: readonly number[] };
 
-export interface GenerateFlags {
-  /** Path or URL; absent: the embedded model. */
-  readonly model?: string;
+export interface GenerateFlags extends EngineFlags {
   readonly prompt: PromptFlag;
   readonly maxTokens: number;
   readonly sampling: SamplingOptions;
   readonly stop: readonly string[];
   readonly ignoreEos: boolean;
-  readonly contextLength?: number;
-  readonly expertBudget: ExpertBudget;
-  readonly store?: StoreKind;
+  /** Only what was given; the engine has the defaults. */
+  readonly paging: PagingOptions;
   readonly topLogprobs?: number;
   readonly json: boolean;
-  readonly profile?: string;
-  readonly chromeArgs: readonly string[];
+  /** File for the routing trace. */
+  readonly trace?: string;
 }
 
 const options = {
-  model: { type: 'string' },
-  quantize: { type: 'string' },
+  ...engineOptions,
   prompt: { type: 'string' },
   raw: { type: 'boolean' },
   messages: { type: 'string' },
@@ -44,97 +40,46 @@ const options = {
   seed: { type: 'string' },
   stop: { type: 'string', multiple: true },
   'ignore-eos': { type: 'boolean' },
-  context: { type: 'string' },
-  'expert-budget': { type: 'string' },
-  store: { type: 'string' },
+  predictor: { type: 'string' },
+  'segment-layers': { type: 'string' },
+  'run-ahead': { type: 'string' },
+  'read-back-every-layer': { type: 'boolean' },
   'top-logprobs': { type: 'string' },
   json: { type: 'boolean' },
-  profile: { type: 'string' },
-  adapter: { type: 'string' },
-  'chrome-arg': { type: 'string', multiple: true },
+  trace: { type: 'string' },
 } as const;
 
-const repeatable = Object.entries(options).flatMap(([name, option]) => ('multiple' in option ? [name] : []));
+const predictorNames = [
+  'none',
+  'recency',
+  'token',
+  'affinity',
+  'lookahead',
+  'ensemble',
+] as const satisfies readonly PredictorName[];
 
 /** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a value that a later version will take. */
 export function parseGenerateFlags(args: string[]): GenerateFlags {
   const values = parse(args);
-  if (values.quantize !== undefined) {
-    assertOneOf('quantize', values.quantize, ['q4_0', 'q8_0']);
-    throw new ToolError('UNSUPPORTED', `--quantize is for safetensors folders, which this version does not read yet`);
-  }
   const topLogprobs = parseNumber('top-logprobs', values['top-logprobs'], { integer: true, min: 0 });
-  const contextLength = parseNumber('context', values.context, { integer: true, min: 1 });
-  const store = parseStore(values.store);
   const json = values.json ?? false;
   return {
-    ...(values.model === undefined ? {} : { model: parseText('model', values.model) }),
+    ...getEngineFlags(values),
     prompt: parsePrompt(values),
     maxTokens: parseNumber('max-tokens', values['max-tokens'], { integer: true, min: 1 }) ?? 128,
     sampling: parseSampling(values),
     stop: (values.stop ?? []).map((text) => parseText('stop', text)),
     ignoreEos: values['ignore-eos'] ?? false,
-    ...(contextLength === undefined ? {} : { contextLength }),
-    expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
-    ...(store === undefined ? {} : { store }),
+    paging: parsePaging(values),
     // The JSON object always lists the chosen tokens' log-probabilities.
     ...(topLogprobs !== undefined || json ? { topLogprobs: topLogprobs ?? 0 } : {}),
     json,
-    ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
-    chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
+    ...(values.trace === undefined ? {} : { trace: parseText('trace', values.trace) }),
   };
 }
 
+const parse = (args: string[]) => parseFlags(args, options);
 type Values = ReturnType<typeof parse>;
-
-/**
- * `--seed -1` as `--seed=-1`: parseArgs refuses values that begin with a dash, before they can be checked by name.
- * What is a flag of ours stays a flag, except behind --chrome-arg.
- */
-function joinDashedValues(args: readonly string[]): string[] {
-  const joined: string[] = [];
-  for (let at = 0; at < args.length; at++) {
-    const [arg = '', next = ''] = [args[at], args[at + 1]];
-    const takesValue = getFlag(arg)?.type === 'string' && !arg.includes('=');
-    if (takesValue && next.startsWith('-') && (arg === '--chrome-arg' || !getFlag(next))) {
-      joined.push(`${arg}=${next}`);
-      at++;
-    } else {
-      joined.push(arg);
-    }
-  }
-  return joined;
-}
-
-function getFlag(arg: string): { readonly type: 'string' | 'boolean' } | undefined {
-  const name = /^--([a-z-]+)(=|$)/.exec(arg)?.[1] ?? '';
-  return Object.hasOwn(options, name) ? options[name as keyof typeof options] : undefined;
-}
-
-function parse(args: string[]) {
-  try {
-    const { values, tokens } = parseArgs({
-      args: joinDashedValues(args),
-      options,
-      allowPositionals: false,
-      tokens: true,
-    });
-    const seen = new Set<string>();
-    for (const token of tokens) {
-      if (token.kind !== 'option') continue;
-      if (seen.has(token.name) && !repeatable.includes(token.name)) {
-        throw new Error(
-          `--${token.name} is given twice; only ${repeatable.map((name) => `--${name}`).join(' and ')} may be`,
-        );
-      }
-      seen.add(token.name);
-    }
-    return values;
-  } catch (error) {
-    const allowed = Object.keys(options).map((name) => `--${name}`);
-    throw new ToolError('BAD_ARGUMENT', `${(error as Error).message}. Allowed flags: ${allowed.join(' ')}`);
-  }
-}
 
 function parsePrompt(values: Values): PromptFlag {
   const { prompt, messages, raw = false } = values;
@@ -172,68 +117,22 @@ function parseSampling(values: Values): SamplingOptions {
   };
 }
 
-function parseExpertBudget(text: string): ExpertBudget {
-  const percent = /^(\d+(?:\.\d+)?)%$/.exec(text)?.[1];
-  if (percent !== undefined && Number(percent) > 0 && Number(percent) <= 100) return { percent: Number(percent) };
-  if (/^\d+$/.test(text) && Number(text) > 0 && Number.isSafeInteger(Number(text))) return { bytes: Number(text) };
+function parsePaging(values: Values): PagingOptions {
+  const segmentLayers = parseNumber('segment-layers', values['segment-layers'], { integer: true, min: 1 });
+  const runAhead = values['run-ahead'];
+  return {
+    ...(values.predictor === undefined ? {} : { predictor: parsePredictor(values.predictor) }),
+    ...(segmentLayers === undefined ? {} : { segmentLayers }),
+    ...(runAhead === undefined ? {} : { runAhead: parseOneOf('run-ahead', runAhead, ['on', 'off']) === 'on' }),
+    ...(values['read-back-every-layer'] ? { readBackEveryLayer: true } : {}),
+  };
+}
+
+function parsePredictor(text: string): PredictorName {
+  const name = parseOneOf('predictor', text, [...predictorNames, 'learned']);
+  if (name !== 'learned') return name;
   throw new ToolError(
-    'BAD_ARGUMENT',
-    `--expert-budget is "${text}"; allowed: above 0% to 100%, or a whole number of bytes`,
-  );
-}
-
-function parseStore(text: string | undefined): StoreKind | undefined {
-  if (text === undefined) return undefined;
-  assertOneOf('store', text, ['indexeddb', 'opfs', 'memory', 'auto']);
-  if (text === 'opfs') {
-    throw new ToolError('UNSUPPORTED', '--store opfs is not in this version; use indexeddb, memory or auto');
-  }
-  return text === 'indexeddb' || text === 'memory' ? text : undefined;
-}
-
-/** `--adapter` picks what Chromium's WebGPU runs on; further names may be given by --chrome-arg. */
-function parseChromeArgs(adapter: string | undefined, chromeArgs: readonly string[]): string[] {
-  for (const arg of chromeArgs) {
-    if (!/^--[a-z]/.test(arg)) {
-      throw new ToolError(
-        'BAD_ARGUMENT',
-        `--chrome-arg is "${arg}"; allowed: one switch of Chromium, as --chrome-arg=--switch=value`,
-      );
-    }
-  }
-  if (adapter === undefined) return [...chromeArgs];
-  assertOneOf('adapter', adapter, ['default', 'swiftshader']);
-  return [`--use-webgpu-adapter=${adapter}`, ...chromeArgs];
-}
-
-function parseText(flag: string, text: string): string {
-  if (text === '') throw new ToolError('BAD_ARGUMENT', `--${flag} is empty; give at least one character`);
-  return text;
-}
-
-function assertOneOf(flag: string, value: string, allowed: readonly string[]): void {
-  if (!allowed.includes(value)) {
-    throw new ToolError('BAD_ARGUMENT', `--${flag} is "${value}"; allowed: ${allowed.join(', ')}`);
-  }
-}
-
-interface NumberRange {
-  readonly integer?: boolean;
-  readonly min?: number;
-  readonly above?: number;
-  readonly max?: number;
-}
-
-function parseNumber(flag: string, text: string | undefined, range: NumberRange): number | undefined {
-  if (text === undefined) return undefined;
-  const { integer = false, min = -Infinity, above = -Infinity, max = Infinity } = range;
-  const value = /^-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
-  const inRange = Number.isFinite(value) && value >= min && value > above && value <= max;
-  if (inRange && (!integer || Number.isSafeInteger(value))) return value;
-  const low = above > -Infinity ? `above ${above}` : `${min} or more`;
-  const high = max < Infinity ? `, at most ${max}` : '';
-  throw new ToolError(
-    'BAD_ARGUMENT',
-    `--${flag} is "${text}"; allowed: a ${integer ? 'whole ' : ''}number, ${low}${high}`,
+    'UNSUPPORTED',
+    `--predictor learned is not in this version; use one of ${predictorNames.join(', ')}`,
   );
 }

@@ -79,7 +79,11 @@ def tokenize_documents(path: Path, tokenizer: Tokenizer, batch: int = 2000) -> T
             pending = []
     flush(pending)
     return TokenizedCorpus(
-        np.concatenate(tokens), np.concatenate(from_user), np.array(starts), np.array(domains), names
+        np.concatenate(tokens),
+        np.concatenate(from_user),
+        np.array(starts),
+        np.array(domains),
+        names,
     )
 
 

@@ -83,9 +83,10 @@ class Window:
     nll: np.ndarray = field(default_factory=lambda: np.zeros(0))  # [len(ids) - 1] f32
 
 
-def make_windows(documents: list[dict], tokenizer, context: int) -> list[Window]:
+def make_windows(documents: dict[int, dict], tokenizer, context: int) -> list[Window]:
+    """Documents by their index in the file."""
     windows = []
-    for index, document in enumerate(documents):
+    for index, document in documents.items():
         text = tokenizer.apply_chat_template(document["messages"], tokenize=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         for start in range(0, len(ids), context):
@@ -117,7 +118,9 @@ def score_windows(model, windows: list[Window]) -> torch.Tensor:
             window.nll = loss[row, : len(window.ids) - 1].numpy()
         real = (ids != PAD).flatten()
         for layer, router in enumerate(outputs.router_logits):
-            chosen = router.view(-1, config.num_experts)[real].topk(config.num_experts_per_tok).indices
+            chosen = (
+                router.view(-1, config.num_experts)[real].topk(config.num_experts_per_tok).indices
+            )
             load[layer] += torch.bincount(chosen.flatten(), minlength=config.num_experts)
     return load
 
@@ -164,7 +167,11 @@ def balance(load: torch.Tensor) -> list[dict]:
     """Per layer: most and least used expert as multiples of the even share."""
     shares = load / load.sum(1, keepdim=True) * load.shape[1]
     return [
-        {"layer": layer, "largest": round(float(row.max()), 2), "smallest": round(float(row.min()), 2)}
+        {
+            "layer": layer,
+            "largest": round(float(row.max()), 2),
+            "smallest": round(float(row.min()), 2),
+        }
         for layer, row in enumerate(shares)
     ]
 
@@ -233,23 +240,25 @@ def main() -> None:
     model = load_model(arguments.model, arguments.gguf)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     context = model.config.max_position_embeddings
-    documents = list(read_documents(arguments.file))
-    report: dict = {}
-    steps = arguments.every or [1]
-    # The sparsest selections are parts of the fullest where the steps divide; score each anyway.
-    for every in steps:
-        chosen = documents[::every]
-        windows = make_windows(chosen, tokenizer, context)
-        load = score_windows(model, windows)
-        report[f"every{every}"] = {**summarize(chosen, windows), "balance": balance(load)}
-        if arguments.positions and every == min(steps):
-            long = [window for window in windows if len(window.ids) > 768]
-            packed = pack_stream(windows, context)
-            score_windows(model, packed)
-            report["positions"] = {
-                "packed": loss_by_position(packed, context),
-                "longDocuments": {"count": len(long), "buckets": loss_by_position(long, context)},
-            }
+    selections = arguments.every or [1]
+    stride = math.gcd(*selections)
+    documents = dict(list(enumerate(read_documents(arguments.file)))[::stride])
+    windows = make_windows(documents, tokenizer, context)
+    load = score_windows(model, windows)
+    report: dict = {"balance": balance(load)}
+    for every in selections:
+        report[f"every{every}"] = summarize(
+            [document for index, document in documents.items() if index % every == 0],
+            [window for window in windows if window.document % every == 0],
+        )
+    if arguments.positions:
+        long = [window for window in windows if len(window.ids) > 768]
+        packed = pack_stream(windows, context)
+        score_windows(model, packed)
+        report["positions"] = {
+            "packed": loss_by_position(packed, context),
+            "longDocuments": {"count": len(long), "buckets": loss_by_position(long, context)},
+        }
     if arguments.chats:
         prompts = json.loads(arguments.chats.read_text())
         report["chats"] = sample_chats(

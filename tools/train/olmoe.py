@@ -72,27 +72,43 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-right, left), -1) * sin
 
 
-def causal_softmax(scores: Tensor, first_query: int, scale: float) -> Tensor:
-    """scores [batch * heads, queries, keys]; query i may see keys up to first_query + i."""
-    query = torch.arange(scores.shape[1], device=scores.device)[:, None] + first_query
-    future = torch.arange(scores.shape[2], device=scores.device)[None] > query
-    shares = torch.softmax((scores.float() * scale).masked_fill(future, -math.inf), -1)
-    return shares.to(scores.dtype)
+class CausalAttention(torch.autograd.Function):
+    """Attention as plain products by blocks of queries, each over the keys up to its own end.
 
-
-def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q, k, v [batch * heads, time, head] -> the same.
-
-    Plain products by blocks of queries: on CPU the backward pass of
-    `scaled_dot_product_attention` takes twice as long at these sizes.
+    On CPU the backward pass of `scaled_dot_product_attention` takes twice as long at these sizes,
+    and a compiled softmax over growing key counts four times as long as PyTorch's own.
     """
-    time, scale = q.shape[1], q.shape[2] ** -0.5
-    outputs = []
-    for start in range(0, time, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, time)
-        scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))
-        outputs.append(torch.bmm(kernels.softmax(scores, start, scale), v[:, :end]))
-    return torch.cat(outputs, 1)
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        """q (scaled), k, v [batch * heads, time, head] -> the same shape."""
+        time = q.shape[1]
+        out = torch.empty_like(v)
+        future = torch.full((QUERY_BLOCK, QUERY_BLOCK), -math.inf, dtype=q.dtype, device=q.device)
+        future.triu_(1)
+        shares = []
+        for start in range(0, time, QUERY_BLOCK):
+            end = min(start + QUERY_BLOCK, time)
+            scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))
+            scores[:, :, start:] += future[: end - start, : end - start]
+            shares.append(torch.softmax(scores, -1))
+            out[:, start:end] = torch.bmm(shares[-1], v[:, :end])
+        ctx.save_for_backward(q, k, v, *shares)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, k, v, *shares = ctx.saved_tensors
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for index, share in enumerate(shares):
+            start, end = index * QUERY_BLOCK, share.shape[2]
+            grad_out = grad[:, start:end]
+            grad_v[:, :end].baddbmm_(share.transpose(1, 2), grad_out)
+            grad_share = torch.bmm(grad_out, v[:, :end].transpose(1, 2))
+            grad_scores = torch._softmax_backward_data(grad_share, share, -1, share.dtype)
+            grad_q[:, start:end] = torch.bmm(grad_scores, k[:, :end])
+            grad_k[:, :end].baddbmm_(grad_scores.transpose(1, 2), q[:, start:end])
+        return grad_q, grad_k, grad_v
 
 
 def before_attention(
@@ -106,16 +122,19 @@ def before_attention(
     heads: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [batch, time, width] f32 -> q, k, v [batch * heads, time, head], positions applied."""
+    """x [batch, time, width] f32 -> q, k, v [batch * heads, time, head].
+
+    Positions are applied, and q is scaled by 1 / sqrt(head).
+    """
     batch, time, width = x.shape
     q, k, v = F.linear(rms_norm(x, norm, eps).to(qkv.dtype), qkv).chunk(3, -1)
 
     def split(t: Tensor) -> Tensor:
         return t.view(batch, time, heads, width // heads).transpose(1, 2)
 
-    q = rotate(split(rms_norm(q, q_norm, eps)), cos, sin).to(qkv.dtype)
-    k = rotate(split(rms_norm(k, k_norm, eps)), cos, sin).to(qkv.dtype)
-    return q.flatten(0, 1), k.flatten(0, 1), split(v).flatten(0, 1)
+    q = rotate(split(rms_norm(q, q_norm, eps)), cos, sin) * (width // heads) ** -0.5
+    k = rotate(split(rms_norm(k, k_norm, eps)), cos, sin)
+    return tuple(t.to(qkv.dtype).flatten(0, 1).contiguous() for t in (q, k, split(v)))
 
 
 def after_attention(
@@ -251,7 +270,6 @@ class Kernels:
 
         self.before_attention = build(before_attention, dynamic=False)
         self.after_attention = build(after_attention, dynamic=False)
-        self.softmax = build(causal_softmax, dynamic=True)
         self.routing = build(routing_half, dynamic=False)
         self.cross_entropy = build(cross_entropy, dynamic=False)
         self.swiglu = build(weighted_swiglu, dynamic=True)
@@ -343,7 +361,7 @@ class Olmoe(nn.Module):
             )
             x, normed, logits = kernels.after_attention(
                 x,
-                causal_attention(q, k, v),
+                CausalAttention.apply(q, k, v),
                 layer.out.to(dtype),
                 layer.moe_norm,
                 layer.router,

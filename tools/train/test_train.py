@@ -1,5 +1,6 @@
 """Checks of the recipe; `python -m pytest tools/train` (under a minute on two cores)."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import olmoe
-from corpus import BOS, PAD, SPECIAL_TOKENS, TokenizedCorpus, fill_batch, pack_epoch, tokenize_documents
+import train
+from corpus import (
+    BOS,
+    PAD,
+    SPECIAL_TOKENS,
+    TokenizedCorpus,
+    fill_batch,
+    pack_epoch,
+    tokenize_documents,
+)
 from evaluate import has_loop, load_model
 from export import export_gguf, export_huggingface
 from weights import load_huggingface
@@ -82,7 +92,24 @@ def test_the_forward_pass_is_that_of_transformers(folder):
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ours = load_huggingface(folder, torch.float32)
     losses = ours(ids[:, :-1], ids[:, 1:], torch.ones(2, 199))
-    torch.testing.assert_close(losses.token, nats_by_transformers(theirs, ids), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        losses.token, nats_by_transformers(theirs, ids), atol=2e-4, rtol=1e-4
+    )
+
+
+def test_blocked_attention_agrees_with_pytorchs_in_value_and_gradient():
+    torch.manual_seed(2)
+    q, k, v = (torch.randn(3, 300, 8, requires_grad=True) for _ in range(3))
+    value = olmoe.CausalAttention.apply(q, k, v)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+    torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
+    seed = torch.randn_like(value)
+    for ours, theirs in zip(
+        torch.autograd.grad(value, (q, k, v), seed),
+        torch.autograd.grad(expected, (q, k, v), seed),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
 def test_sorted_experts_agree_with_a_loop_in_value_and_gradient():
@@ -105,7 +132,9 @@ def test_sorted_experts_agree_with_a_loop_in_value_and_gradient():
     torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-4)
     seed = torch.randn_like(value)
     for ours, theirs in zip(
-        torch.autograd.grad(value, inputs, seed), torch.autograd.grad(expected, inputs, seed), strict=True
+        torch.autograd.grad(value, inputs, seed),
+        torch.autograd.grad(expected, inputs, seed),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
@@ -146,6 +175,36 @@ def test_the_gguf_file_scores_as_the_folder_does(folder, tmp_path):
         exact = nats_by_transformers(load_model(folder, None), ids).mean()
         quantized = nats_by_transformers(load_model(folder, tmp_path / "model.gguf"), ids).mean()
     assert abs(quantized - exact) / exact < 0.05
+
+
+def trainer_in(out: Path, corpus: Path, folder: Path) -> train.Trainer:
+    out.mkdir(exist_ok=True)
+    flags = {
+        "corpus": corpus, "tokenizer": folder / "tokenizer.json", "out": out, "init": folder,
+        "steps": 6, "batch-tokens": 256, "window": 64, "long-window": 128, "long-from": 0.5,
+        "warmup-steps": 2, "valid-every": 100, "device": "cpu", "repeat": "sums=1.5",
+    }  # fmt: skip
+    argv = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    return train.Trainer(train.parse_arguments(argv))
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(folder, tmp_path):
+    lines = [json.dumps(DOCUMENTS[index % 2]) + "\n" for index in range(80)]
+    for name in ("train", "valid"):
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as file:
+            file.writelines(lines)
+    whole = trainer_in(tmp_path / "whole", tmp_path, folder)
+    whole.run()
+    before = trainer_in(tmp_path / "cut", tmp_path, folder)
+    for _ in range(4):
+        before.train_step()
+    before.save()
+    before.train_step()  # lost: after the checkpoint
+    after = trainer_in(tmp_path / "cut", tmp_path, folder)
+    after.run()
+    assert after.tokens == whole.tokens
+    for ours, theirs in zip(after.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
 def test_a_phrase_said_three_times_is_a_loop():

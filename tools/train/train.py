@@ -9,9 +9,11 @@ import argparse
 import csv
 import math
 import os
+import signal
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -22,13 +24,24 @@ from corpus import PAD, TokenizedCorpus, fill_batch, load_corpus, pack_epoch
 from export import export_huggingface
 from weights import load_huggingface
 
-COLUMNS = (
-    "step seconds tokens window lr loss balance z largest_share smallest_share "
-    "grad_norm tokens_per_second valid_bits_per_byte"
-).split()
+COLUMNS = [
+    "step",
+    "seconds",
+    "tokens",
+    "window",
+    "lr",
+    "loss",
+    "balance",
+    "z",
+    "largest_share",
+    "smallest_share",
+    "grad_norm",
+    "tokens_per_second",
+    "valid_bits_per_byte",
+]
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--corpus", type=Path, required=True, help="folder with train.jsonl.gz and valid.jsonl.gz")
@@ -55,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--threads", type=int, default=os.cpu_count())
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--no-compile", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if (arguments.minutes is None) == (arguments.steps is None):
         parser.error("give either --minutes or --steps")
     if not 0 <= arguments.user_weight <= 1:
@@ -107,28 +120,6 @@ def token_byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
     return lengths
 
 
-def validation_batches(
-    corpus: TokenizedCorpus, arguments: argparse.Namespace, window: int, batches: int = 4
-) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The same few packed windows each time: a curve, not the final score (evaluate.py)."""
-    windows = pack_epoch(corpus, window, 0, {})
-    count = arguments.batch_tokens // window
-    for start in range(0, min(batches, len(windows) // count) * count, count):
-        batch = fill_batch(corpus, windows[start : start + count], window, 1.0)
-        yield tuple(torch.from_numpy(array).to(arguments.device) for array in batch)
-
-
-@torch.no_grad()
-def validate(model: olmoe.Olmoe, corpus, arguments, window: int, byte_lengths) -> float:
-    """Bits per byte on packed validation windows."""
-    nats, size = 0.0, 0
-    for inputs, targets, weights in validation_batches(corpus, arguments, window):
-        losses = model(inputs, targets, (inputs != PAD).float())
-        nats += float((losses.token * weights).sum())
-        size += int((byte_lengths[targets.cpu().numpy()] * (weights > 0).cpu().numpy()).sum())
-    return nats / math.log(2) / size
-
-
 def learning_rate(step: int, progress: float, arguments: argparse.Namespace) -> float:
     """Cosine to zero at progress 1, times a linear warm-up in steps.
 
@@ -159,11 +150,151 @@ def build_optimizer(model: olmoe.Olmoe, arguments: argparse.Namespace) -> torch.
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=1e-9, fused=True)
 
 
-def save_checkpoint(path: Path, **state) -> None:
-    """Writes beside and renames: a run cut off while writing keeps the previous checkpoint."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+def open_metrics(path: Path, step: int) -> TextIO:
+    """The CSV, ready to append: rows after `step`, from a run cut off later, are dropped."""
+    rows = list(csv.reader(path.open(newline=""))) if step and path.exists() else [COLUMNS]
+    file = path.open("w", newline="")
+    csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if int(row[0]) <= step)])
+    return file
+
+
+class Trainer:
+    """Everything a checkpoint holds, and the clock."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.arguments = arguments
+        tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
+        self.train, self.valid = (
+            load_corpus(
+                arguments.corpus / f"{name}.jsonl.gz", tokenizer, arguments.out / f"{name}.npz"
+            )
+            for name in ("train", "valid")
+        )
+        self.byte_lengths = token_byte_lengths(tokenizer)
+        self.model = build_model(arguments, tokenizer).to(arguments.device)
+        self.optimizer = build_optimizer(self.model, arguments)
+        self.batches = Batches(self.train, arguments)
+        self.step, self.tokens = 0, 0
+        self.seconds_before = 0.0  # spent by earlier processes of this run
+        self.began = time.monotonic()
+        self.checkpoint = arguments.out / "checkpoint.pt"
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done; it ends at 1."""
+        if self.arguments.steps:
+            return self.step / self.arguments.steps
+        return min(1.0, self.seconds / (60 * self.arguments.minutes))
+
+    def restore(self) -> None:
+        """Goes on from the checkpoint when there is one."""
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location=self.arguments.device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.restore(state["batches"])
+        self.step, self.tokens = state["step"], state["tokens"]
+        self.seconds_before = state["seconds"]
+        print(f"resumed at step {self.step}, {self.seconds / 60:.1f} minutes", flush=True)
+
+    def save(self) -> None:
+        """Writes beside and renames: a run cut off while writing keeps the previous checkpoint."""
+        partial = self.checkpoint.with_suffix(".partial")
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state(),
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+        }
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+
+    def train_step(self) -> dict:
+        """One batch; returns the row of metrics."""
+        arguments, progress, began = self.arguments, self.progress, time.monotonic()
+        long = progress >= arguments.long_from
+        window = arguments.long_window if long else arguments.window
+        inputs, targets, weights = self.batches.next(window)
+        rate = learning_rate(self.step, progress, arguments)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses = self.model(inputs, targets, (inputs != PAD).float())
+        loss = (losses.token * weights).sum() / weights.sum()
+        routing = arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
+        self.optimizer.zero_grad()
+        (loss + routing).backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"gradient norm {norm} at step {self.step + 1}")
+        self.optimizer.step()
+        self.step += 1
+        self.tokens += int((weights > 0).sum())
+        shares = losses.load * self.model.config.num_experts
+        values = (
+            self.step,
+            round(self.seconds, 1),
+            self.tokens,
+            window,
+            f"{rate:.3g}",
+            round(float(loss.detach()), 4),
+            round(float(losses.balance.detach()), 4),
+            round(float(losses.z.detach()), 4),
+            round(float(shares.max()), 2),
+            round(float(shares.min()), 2),
+            round(norm, 3),
+            round(inputs.numel() / (time.monotonic() - began)),
+            "",
+        )
+        return dict(zip(COLUMNS, values, strict=True))
+
+    @torch.no_grad()
+    def validate(self, window: int, batches: int = 4) -> float:
+        """Bits per byte on the same few packed windows: a curve, not the score of evaluate.py."""
+        nats, size = 0.0, 0
+        windows = pack_epoch(self.valid, window, 0, {})
+        rows = self.arguments.batch_tokens // window
+        for start in range(0, min(batches, len(windows) // rows) * rows, rows):
+            batch = fill_batch(self.valid, windows[start : start + rows], window, 1.0)
+            inputs, targets, weights = (
+                torch.from_numpy(array).to(self.arguments.device) for array in batch
+            )
+            losses = self.model(inputs, targets, (inputs != PAD).float())
+            nats += float((losses.token * weights).sum())
+            size += int((self.byte_lengths[batch[1]] * (batch[2] > 0)).sum())
+        return nats / math.log(2) / size
+
+    def run(self) -> None:
+        """Trains to the end, or until SIGTERM, which saves first."""
+        arguments = self.arguments
+        stop_requested = []
+        signal.signal(signal.SIGTERM, lambda *_: stop_requested.append(True))
+        self.restore()
+        metrics = open_metrics(arguments.out / "metrics.csv", self.step)
+        writer = csv.DictWriter(metrics, COLUMNS)
+        saved = time.monotonic()
+        while self.progress < 1:
+            row = self.train_step()
+            if self.step % arguments.valid_every == 0:
+                row["valid_bits_per_byte"] = round(self.validate(row["window"]), 4)
+            writer.writerow(row)
+            metrics.flush()
+            if self.step % 10 == 0:
+                print(row, flush=True)
+            if stop_requested or time.monotonic() - saved > 60 * arguments.checkpoint_minutes:
+                self.save()
+                saved = time.monotonic()
+            if stop_requested:
+                sys.exit(f"stopped at step {self.step}; the same command continues")
+        self.save()
+        minutes = self.seconds / 60
+        print(f"done: {self.step} steps, {self.tokens} tokens, {minutes:.1f} minutes", flush=True)
 
 
 def main() -> None:
@@ -174,102 +305,9 @@ def main() -> None:
     if not arguments.no_compile:
         olmoe.compile_kernels()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
-    train, valid = (
-        load_corpus(
-            arguments.corpus / f"{name}.jsonl.gz", tokenizer, arguments.out / f"{name}.npz"
-        )
-        for name in ("train", "valid")
-    )
-    byte_lengths = token_byte_lengths(tokenizer)
-    model = build_model(arguments, tokenizer).to(arguments.device)
-    optimizer = build_optimizer(model, arguments)
-    batches = Batches(train, arguments)
-    checkpoint = arguments.out / "checkpoint.pt"
-    step, tokens, spent_before = 0, 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=arguments.device)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        batches.restore(state["batches"])
-        step, tokens, spent_before = state["step"], state["tokens"], state["seconds"]
-        print(f"resumed at step {step}, {spent_before / 60:.1f} minutes", flush=True)
-    else:
-        with open(arguments.out / "metrics.csv", "w", newline="") as file:
-            csv.writer(file).writerow(COLUMNS)
-    metrics = open(arguments.out / "metrics.csv", "a", newline="")
-    writer = csv.writer(metrics)
-    began = time.monotonic()
-    saved, step_began = began, began
-
-    def spent() -> float:
-        return spent_before + time.monotonic() - began
-
-    def save() -> None:
-        save_checkpoint(
-            checkpoint,
-            model=model.state_dict(),
-            optimizer=optimizer.state_dict(),
-            batches=batches.state(),
-            step=step,
-            tokens=tokens,
-            seconds=spent(),
-        )
-
-    while True:
-        if arguments.steps:
-            progress = step / arguments.steps
-        else:
-            progress = spent() / (60 * arguments.minutes)
-        if progress >= 1:
-            break
-        window = arguments.long_window if progress >= arguments.long_from else arguments.window
-        inputs, targets, weights = batches.next(window)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, progress, arguments)
-        losses = model(inputs, targets, (inputs != PAD).float())
-        loss = (losses.token * weights).sum() / weights.sum()
-        total = (
-            loss + arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
-        )
-        optimizer.zero_grad()
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"gradient norm {float(norm)} at step {step + 1}")
-        optimizer.step()
-        step, tokens = step + 1, tokens + int((weights > 0).sum())
-        now = time.monotonic()
-        score = ""
-        if step % arguments.valid_every == 0:
-            score = round(validate(model, valid, arguments, window, byte_lengths), 4)
-        shares = losses.load * model.config.num_experts
-        row = [
-            step,
-            round(spent(), 1),
-            tokens,
-            window,
-            f"{optimizer.param_groups[0]['lr']:.3g}",
-            round(float(loss.detach()), 4),
-            round(float(losses.balance.detach()), 4),
-            round(float(losses.z.detach()), 4),
-            round(float(shares.max()), 2),
-            round(float(shares.min()), 2),
-            round(float(norm), 3),
-            round(inputs.numel() / (now - step_began)),
-            score,
-        ]
-        writer.writerow(row)
-        metrics.flush()
-        if step % 10 == 0 or score:
-            print(dict(zip(COLUMNS, row, strict=True)), flush=True)
-        if now - saved > 60 * arguments.checkpoint_minutes:
-            save()
-            saved = now
-        step_began = time.monotonic()
-    save()
-    export_huggingface(model, arguments.tokenizer, arguments.out / "model")
-    print(f"done: {step} steps, {tokens} tokens, {spent() / 60:.1f} minutes", flush=True)
+    trainer = Trainer(arguments)
+    trainer.run()
+    export_huggingface(trainer.model, arguments.tokenizer, arguments.out / "model")
 
 
 if __name__ == "__main__":

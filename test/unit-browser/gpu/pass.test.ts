@@ -59,7 +59,7 @@ describe('a submission', () => {
 
       new Submission(device).submit();
       expect(device.counters).toEqual({ submits: 2, readbacks: 1 });
-      expect(() => block.add(9)).toThrow(/uniform struct 3 fits into 512 bytes/);
+      expect(() => block.add(9)).toThrow(/uniform struct 2 fits into 512 bytes/);
     });
   });
 

@@ -25,11 +25,11 @@ describe('openHttpSource', () => {
     const server = await start();
     const source = await openHttpSource(server.url, FAST);
     expect(source).toMatchObject({ name: server.url, sizeBytes: SIZE_BYTES });
-    expect(server.requests).toEqual(['GET bytes=0-0']);
+    expect(server.requests).toEqual(['GET bytes=0-1']);
     expect(await source.read(0, 10)).toEqual(getBytesAt(0, 10));
     expect(await source.read(SIZE_BYTES - 5, 5)).toEqual(getBytesAt(SIZE_BYTES - 5, 5));
     expect(await source.read(SIZE_BYTES, 0)).toEqual(new Uint8Array(0));
-    expect(server.requests).toEqual(['GET bytes=0-0', 'GET bytes=0-9', 'GET bytes=99995-99999']);
+    expect(server.requests).toEqual(['GET bytes=0-1', 'GET bytes=0-9', 'GET bytes=99995-99999']);
   });
 
   it('reads beyond 4 GiB', async () => {
@@ -62,6 +62,8 @@ describe('openHttpSource', () => {
     await expect(openHttpSource('no url', FAST)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
     const empty = await start(0);
     await expect(openHttpSource(empty.url, FAST)).rejects.toMatchObject({ code: 'BAD_FILE' });
+    const tiny = await start(1);
+    await expect(openHttpSource(tiny.url, FAST)).rejects.toMatchObject({ code: 'BAD_FILE' });
     const server = await start();
     server.script.push(status(404));
     await expect(openHttpSource(server.url, FAST)).rejects.toEqual(network(/127\.0\.0\.1.*status 404; check the URL/));
@@ -70,10 +72,10 @@ describe('openHttpSource', () => {
 
   it('asks by HEAD for a size that Content-Range leaves open', async () => {
     const server = await start();
-    server.script.push(partial({ 'Content-Range': 'bytes 0-0/*' }, getBytesAt(0, 1)));
+    server.script.push(partial({ 'Content-Range': 'bytes 0-1/*' }, getBytesAt(0, 2)));
     const source = await openHttpSource(server.url, FAST);
     expect(source.sizeBytes).toBe(SIZE_BYTES);
-    expect(server.requests).toEqual(['GET bytes=0-0', 'HEAD']);
+    expect(server.requests).toEqual(['GET bytes=0-1', 'HEAD']);
   });
 
   it('works on another origin that exposes neither Content-Range nor ETag, and still checks lengths', async () => {

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createFileRoute, parseRange } from '../../../tools/generate/file-route.ts';
+import { createFileRoute, parseRange } from '../../../tools/engine-page/file-route.ts';
 
 let server: Server;
 let folder: string;

@@ -8,6 +8,7 @@ test('the defaults are those of the contract', () => {
     sampling: { temperature: 0, seed: 0 },
     stop: [],
     ignoreEos: false,
+    paging: {},
     expertBudget: { percent: 100 },
     json: false,
     chromeArgs: [],
@@ -17,8 +18,9 @@ test('the defaults are those of the contract', () => {
 test('every flag arrives at its place', () => {
   const args = '--model m.gguf --token-ids 1,2,3 --max-tokens 5 --temperature 0.7 --top-k 40 --top-p 0.9 --min-p 0.05';
   const more = '--seed 4294967295 --stop a --stop b --ignore-eos --context 64 --expert-budget 4096 --store memory';
+  const paging = '--predictor affinity --segment-layers 4 --run-ahead off --read-back-every-layer --trace t.jsonl';
   const last = '--top-logprobs 3 --json --profile p --adapter swiftshader --chrome-arg --a=b --chrome-arg=--c';
-  expect(parseGenerateFlags(`${args} ${more} ${last}`.split(' '))).toEqual({
+  expect(parseGenerateFlags(`${args} ${more} ${paging} ${last}`.split(' '))).toEqual({
     model: 'm.gguf',
     prompt: { kind: 'tokenIds', tokenIds: [1, 2, 3] },
     maxTokens: 5,
@@ -28,6 +30,8 @@ test('every flag arrives at its place', () => {
     contextLength: 64,
     expertBudget: { bytes: 4096 },
     store: 'memory',
+    paging: { predictor: 'affinity', segmentLayers: 4, runAhead: false, readBackEveryLayer: true },
+    trace: 't.jsonl',
     topLogprobs: 3,
     json: true,
     profile: 'p',
@@ -41,6 +45,12 @@ test('JSON always asks for the log-probabilities of the chosen tokens', () => {
 
 test('a text may begin with a dash', () => {
   expect(parseGenerateFlags(['--prompt', '- one']).prompt).toMatchObject({ text: '- one' });
+});
+
+test('a predictor of a later version is refused as that', () => {
+  expect(() => parseGenerateFlags(['--prompt', 'a', '--predictor', 'learned'])).toThrow(
+    expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('--predictor learned') }),
+  );
 });
 
 test.each([
@@ -60,6 +70,12 @@ test.each([
   ['--prompt a --expert-budget 1.5', '--expert-budget is "1.5"'],
   ['--prompt a --store disk', '--store is "disk"; allowed: indexeddb, opfs, memory, auto'],
   ['--prompt a --adapter gpu', '--adapter is "gpu"; allowed: default, swiftshader'],
+  ['--prompt a --predictor best', '--predictor is "best"; allowed: none, recency, token, affinity, lookahead'],
+  ['--prompt a --segment-layers 0', '--segment-layers is "0"; allowed: a whole number, 1 or more'],
+  ['--prompt a --run-ahead yes', '--run-ahead is "yes"; allowed: on, off'],
+  ['--prompt a --run-ahead --json', '--run-ahead'],
+  ['--prompt a --read-back-every-layer=off', '--read-back-every-layer'],
+  ['--prompt a --trace=', '--trace is empty'],
   ['--token-ids 1,,2', '--token-ids is "1,,2"'],
   ['--token-ids 1 --raw', '--raw goes with --prompt only'],
 ])('refuses "%s" naming flag, value and what is allowed', (line, message) => {

@@ -1,6 +1,8 @@
 /** An engine whose every answer is written by the test: what stands on the worker's side in tests of the boundary. */
 import type {
   Engine,
+  ExpertBudget,
+  ExpertBudgetChange,
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
@@ -8,6 +10,8 @@ import type {
   LoadOptions,
   LoadProgress,
   ModelSource,
+  ScoreRequest,
+  ScoreResult,
 } from '../../../src/engine/engine';
 import { EngineError } from '../../../src/errors';
 
@@ -18,6 +22,7 @@ export const scriptedModel: LoadedModel = {
   contextLength: 64,
   layers: 2,
   moeLayers: 2,
+  moeLayerIndices: [0, 1],
   experts: 8,
   expertsPerToken: 2,
   slotsPerLayer: 4,
@@ -92,6 +97,14 @@ export class ScriptedEngine implements Engine {
 
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent> {
     return this.#get('generate')(request, signal);
+  }
+
+  async score(request: ScoreRequest, signal?: AbortSignal): Promise<ScoreResult> {
+    return this.#get('score')(request, signal);
+  }
+
+  async setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange> {
+    return this.#get('setExpertBudget')(budget);
   }
 
   async listModels(store: 'indexeddb' | 'memory') {

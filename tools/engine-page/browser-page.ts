@@ -1,11 +1,20 @@
 /**
- * Opens the page in headless Chromium and runs one request there; ends promptly when the page or browser dies.
+ * Opens the engine's page in headless Chromium for a command; ends promptly when the page or the browser dies.
  * Owns the browser's life. Never prints: what the page reports goes to a callback.
  */
+
 import { type BrowserContext, chromium, type Page } from 'playwright';
+import type {
+  GenerateRequest,
+  GenerateResult,
+  LoadedModel,
+  LoadOptions,
+  ScoreRequest,
+  ScoreResult,
+} from '../../src/engine/engine.ts';
 import { chromiumArgs, ensureChromium } from '../chromium.ts';
 import { ToolError } from '../tool-error.ts';
-import type { PageOutcome, PageReport, PageRequest } from './protocol.ts';
+import type { PageOutcome, PageReport } from './protocol.ts';
 
 /**
  * The page's origin, whatever the port: browser storage belongs to an origin, and a kept profile has to find its
@@ -13,7 +22,9 @@ import type { PageOutcome, PageReport, PageRequest } from './protocol.ts';
  */
 const pageHost = 'webmoe.localhost';
 
-/** Loading a small page from this machine; not the generation, which may take as long as it needs. */
+export const pageUrl = `http://${pageHost}/page.html`;
+
+/** Loading a small page from this machine; not the engine's calls, which may take as long as they need. */
 const openLimitMs = 60_000;
 
 export interface BrowserOptions {
@@ -21,17 +32,39 @@ export interface BrowserOptions {
   /** Folder of a browser profile that is kept; absent: a fresh one, removed at the end. */
   readonly profile?: string;
   readonly chromeArgs: readonly string[];
-  readonly onReport: (report: PageReport) => void;
   readonly signal: AbortSignal;
 }
 
-/** @throws ToolError `NO_BROWSER`, `BROWSER_CRASHED`, `ABORTED`. */
-export async function runInBrowser(request: PageRequest, options: BrowserOptions): Promise<PageOutcome> {
+export interface EnginePageOptions extends BrowserOptions {
+  readonly onReport: (report: PageReport) => void;
+}
+
+/** The engine in the page. Its errors arrive as ToolErrors with the engine's code. */
+export interface EnginePage {
+  load(modelUrl: string, options: LoadOptions): Promise<LoadedModel>;
+  generate(request: GenerateRequest): Promise<GenerateResult>;
+  score(request: ScoreRequest): Promise<ScoreResult>;
+}
+
+/**
+ * Runs `use` on a fresh page and closes the browser.
+ * @throws ToolError `NO_BROWSER`, `BROWSER_CRASHED`, `ABORTED`, and what `use` throws.
+ */
+export async function withEnginePage<T>(options: EnginePageOptions, use: (page: EnginePage) => Promise<T>): Promise<T> {
+  return withPage(options, async (page) => use(await openEnginePage(page, options)));
+}
+
+/**
+ * Runs `use` on the empty page of a fresh browser and closes it.
+ * @throws ToolError `NO_BROWSER`, `BROWSER_CRASHED`, `ABORTED`, and what `use` throws.
+ */
+export async function withPage<T>(options: BrowserOptions, use: (page: Page) => Promise<T>): Promise<T> {
   options.signal.throwIfAborted();
   const context = await launch(options);
   try {
     const page = context.pages()[0] ?? (await context.newPage());
-    return await Promise.race([runInPage(page, request, options), watch(context, page, options.signal)]);
+    const run = async () => use(page);
+    return await Promise.race([run(), watch(context, page, options.signal)]);
   } finally {
     // A crashed browser may not answer; it is not waited for.
     await Promise.race([context.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 3000))]);
@@ -60,14 +93,22 @@ async function launch({ port, profile, chromeArgs }: BrowserOptions): Promise<Br
   }
 }
 
-async function runInPage(page: Page, request: PageRequest, { onReport }: BrowserOptions): Promise<PageOutcome> {
+async function openEnginePage(page: Page, { onReport }: EnginePageOptions): Promise<EnginePage> {
   await page.exposeFunction('webmoeReport', onReport);
-  await page.goto(`http://${pageHost}/page.html`, { timeout: openLimitMs });
-  await page.waitForFunction(() => window.webmoeGenerate !== undefined, undefined, { timeout: openLimitMs });
-  return page.evaluate(async (value) => {
-    if (!window.webmoeGenerate) throw new Error('the page lost its script');
-    return window.webmoeGenerate(value);
-  }, request);
+  await page.goto(pageUrl, { timeout: openLimitMs });
+  await page.waitForFunction(() => window.webmoeCalls !== undefined, undefined, { timeout: openLimitMs });
+  return {
+    load: async (modelUrl, options) =>
+      unwrap(await page.evaluate(([url, value]) => window.webmoeCalls?.load(url, value), [modelUrl, options] as const)),
+    generate: async (request) => unwrap(await page.evaluate((value) => window.webmoeCalls?.generate(value), request)),
+    score: async (request) => unwrap(await page.evaluate((value) => window.webmoeCalls?.score(value), request)),
+  };
+}
+
+function unwrap<T>(outcome: PageOutcome<T> | undefined): T {
+  if (!outcome) throw new ToolError('INTERNAL', 'the page lost its script');
+  if (!outcome.ok) throw new ToolError(outcome.code, outcome.message);
+  return outcome.result;
 }
 
 /** Rejects when nothing can come from the page any more. */

@@ -1,5 +1,5 @@
 /**
- * Builds the page behind `generate` and serves it, with the model file beside it, on a free loopback port.
+ * Builds the page that runs the engine and serves it, with the model file beside it, on a free loopback port.
  * Never serves the repository or the model's folder.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -20,9 +20,15 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-/** `modelFile`: the local file to serve at `route`, or undefined when the page reads a URL. */
-export async function servePage(modelFile: { route: string; path: string } | undefined): Promise<PageServer> {
-  const pageRoot = join(root, 'tools', 'generate');
+/**
+ * `modelFile`: the local file to serve at `route`, or undefined when the page reads a URL. `folder`: where under tools/
+ * the page.html is.
+ */
+export async function servePage(
+  modelFile: { route: string; path: string } | undefined,
+  folder = 'engine-page',
+): Promise<PageServer> {
+  const pageRoot = join(root, 'tools', folder);
   const outDir = await mkdtemp(join(tmpdir(), 'webmoe-page-'));
   const removeOutDir = () => rm(outDir, { recursive: true, force: true });
   try {

@@ -1,0 +1,83 @@
+/**
+ * Feeds tokens of one sequence through passes, with the forecast that belongs to it: pages before a token, pages behind a
+ * fault, what is learnt afterwards. Owns how a pass is cut; never samples nor knows text.
+ */
+import type { TokenContext } from '../routing/predictor';
+import type { TraceEntry } from './engine';
+import { type Forecast, splitLayers } from './forecast';
+import type { PassPlan, PassRequest, PassResult, PassRunner } from './pass-runner';
+import type { Runtime } from './runtime';
+
+/** Paging options with their defaults. */
+export interface ResolvedPaging {
+  readonly segmentLayers: number;
+  /** `auto`: what the measured costs make cheaper. */
+  readonly runAhead: 'full' | 'off' | 'auto';
+}
+
+/** From this many layers' time per round trip on, running the whole rest of a token in shadow pays (docs/log.md, "paging policy"). */
+const FULL_RUN_AHEAD_LAYERS = 6;
+
+export class Sequence {
+  constructor(
+    private readonly runtime: Runtime,
+    private readonly runner: PassRunner,
+    private readonly forecast: Forecast,
+    private readonly paging: ResolvedPaging,
+  ) {}
+
+  /** Runs a chunk of the prompt, or one token. */
+  async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
+    const { tokenIds, position } = request;
+    const context: TokenContext = { tokenId: tokenIds[0] as number, startsSequence: position === 0 };
+    const isPaged = this.runtime.pager.slots < this.runtime.manifest.config.moe.experts;
+    if (isPaged && tokenIds.length === 1) this.runtime.pager.prefetch(this.forecast.getExpected(context));
+    const result = await this.runner.run(request, this.#getPlan(context, tokenIds.length, isPaged), signal);
+    for (const [row, layers] of splitRows(result.routes, this.#layers, tokenIds.length).entries()) {
+      this.forecast.observe({ tokenId: tokenIds[row] as number, startsSequence: position + row === 0 }, layers);
+    }
+    return result;
+  }
+
+  /** What a routing trace notes of a pass. */
+  getTrace(tokenIds: readonly number[], phase: TraceEntry['phase'], { routes }: PassResult): TraceEntry[] {
+    return splitRows(routes, this.#layers, tokenIds.length).map((layers, row) => ({
+      token: tokenIds[row] as number,
+      phase,
+      routes: layers.map((experts) => [...experts]),
+    }));
+  }
+
+  get #layers(): number {
+    return this.runtime.manifest.config.moeLayers.length;
+  }
+
+  #getPlan(context: TokenContext, rows: number, isPaged: boolean): PassPlan {
+    const { layers } = this.runtime.manifest.config;
+    // Several tokens together miss pages in nearly every layer: waiting for each layer's routes wastes no work behind a fault.
+    if (isPaged && rows > 1) return { segmentLayers: 1, runAhead: 0, getExpected: () => [] };
+    return {
+      segmentLayers: this.paging.segmentLayers,
+      runAhead: this.#getRunAhead(layers),
+      getExpected: (fault) => this.forecast.getExpectedBehind(context, fault),
+    };
+  }
+
+  /** RUN_AHEAD of shaders/lib/control.wgsl: layers + 1 is the whole rest, 1 the routers alone. */
+  #getRunAhead(layers: number): number {
+    const { runAhead } = this.paging;
+    const { layerMs } = this.runner;
+    const isFull =
+      runAhead === 'full' ||
+      (runAhead === 'auto' && layerMs !== null && this.runtime.roundTripMs > FULL_RUN_AHEAD_LAYERS * layerMs);
+    if (isFull) return layers + 1;
+    return this.forecast.looksAhead ? 1 : 0;
+  }
+}
+
+/** [layers, rows, k] -> per row, per layer the chosen experts. */
+function splitRows(routes: Uint32Array, layers: number, rows: number): Uint32Array[][] {
+  const byLayer = splitLayers(routes, layers);
+  const k = routes.length / layers / rows;
+  return Array.from({ length: rows }, (_, row) => byLayer.map((ids) => ids.subarray(row * k, (row + 1) * k)));
+}

@@ -1,0 +1,188 @@
+/**
+ * What a token costs, counted from outside the engine: submits, read-backs and live bytes at the WebGPU interface, paging
+ * against an LRU that is written here and fed with the routes of an engine where everything is resident.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { GenerateStats } from '../../src/engine/engine';
+import { createLocalEngine } from '../../src/engine/local-engine';
+import { loadGolden } from '../golden';
+import { catchError, generate, loadModel, openSession, type Session } from './engine-session';
+import { type GoldenRuntime, openGolden, readRoutes } from './golden-runtime';
+import { watchGpu } from './watched-gpu';
+
+/** Demand paging alone: prediction and run-ahead have counters and tests of their own. */
+const DEMAND_ONLY = { predictor: 'none', runAhead: false } as const;
+
+let session: Session | undefined;
+let oracle: GoldenRuntime | undefined;
+afterEach(async () => {
+  await session?.engine.unload();
+  session = undefined;
+  oracle?.runtime.destroy();
+  oracle = undefined;
+});
+
+describe('with everything resident', () => {
+  it('a decoded token is one submit, one read-back and every layer once', async () => {
+    const watched = watchGpu();
+    session = await openSession('e16k4-q4_0', {}, { gpu: watched.gpu });
+    const { engine, loaded } = session;
+    const counts: { submits: number; readbacks: number }[] = [];
+    let stats: GenerateStats | undefined;
+    for await (const event of engine.generate({ tokenIds: [5, 9, 30], maxTokens: 12, ignoreEos: true })) {
+      if (event.type === 'token') counts.push({ submits: watched.submits, readbacks: watched.readbacks });
+      if (event.type === 'done') stats = event.result.stats;
+    }
+    const steps = counts.slice(1).map((count, i) => ({
+      submits: count.submits - (counts[i]?.submits as number),
+      readbacks: count.readbacks - (counts[i]?.readbacks as number),
+    }));
+    expect(steps).toHaveLength(11);
+    for (const step of steps) expect(step).toEqual({ submits: 1, readbacks: 1 });
+    expect(stats).toMatchObject({
+      generatedTokens: 12,
+      submits: 11,
+      roundTrips: 11,
+      layersExecuted: 11 * loaded.layers,
+      faultingLayers: 0,
+      hitRate: 1,
+      uploadBytes: { demand: 0, useful: 0, wasted: 0 },
+    });
+  });
+
+  it('the last token is not waited for twice: one token needs no decode pass', async () => {
+    session = await openSession('e1k1-f32');
+    const { result } = await generate(session.engine, { tokenIds: [1], maxTokens: 1, ignoreEos: true });
+    expect(result.stats).toMatchObject({ submits: 0, roundTrips: 0, layersExecuted: 0, hitRate: 1 });
+  });
+});
+
+describe('per decoded token', () => {
+  it('no more layers run than there are, plus one per fault', async () => {
+    const { prompts } = await loadGolden('e16k4-q8_0');
+    session = await openSession('e16k4-q8_0', { expertBudget: { percent: 25 } });
+    const { engine, loaded } = session;
+    const prompt = prompts[2]?.tokenIds ?? [];
+    let faults = 0;
+    // Of two tokens one is decoded: the stats are those of that one.
+    for (let length = 1; length <= 24; length++) {
+      const { result } = await generate(engine, {
+        tokenIds: prompt.slice(0, length),
+        maxTokens: 2,
+        ignoreEos: true,
+        paging: DEMAND_ONLY,
+      });
+      const { layersExecuted, faultingLayers, roundTrips, submits } = result.stats;
+      expect(layersExecuted).toBeGreaterThanOrEqual(loaded.layers);
+      expect(layersExecuted).toBeLessThanOrEqual(loaded.layers + faultingLayers);
+      expect(roundTrips).toBe(1 + faultingLayers);
+      expect(submits).toBe(1 + faultingLayers);
+      faults += faultingLayers;
+    }
+    expect(faults).toBeGreaterThan(0);
+  });
+});
+
+describe.each([
+  ['e5k1-gqa-q4_0', 1],
+  ['e5k1-gqa-q4_0', 3],
+  ['e16k4-f32', 4],
+  ['e16k4-f32', 9],
+])('%s with %d slots per layer', (name, slots) => {
+  it('faults, hits and uploads as an LRU over the same routes does', async () => {
+    oracle = await openGolden(name);
+    const { config, pageLayouts } = oracle.runtime.manifest;
+    const { experts, expertsPerToken } = config.moe;
+    session = await openSession(name, { expertBudget: { percent: (slots / experts) * 100 } });
+    const { engine, loaded } = session;
+    expect(loaded.slotsPerLayer).toBe(slots);
+
+    const { result, tokens } = await generate(engine, {
+      // One token: no prefill wave can change the order of use.
+      tokenIds: [42],
+      maxTokens: 40,
+      ignoreEos: true,
+      paging: DEMAND_ONLY,
+    });
+    // The last token is never run.
+    const run = [42, ...result.tokenIds.slice(0, -1)];
+    const routes = await readRoutes(oracle, run);
+
+    let needed = 0;
+    let present = 0;
+    let faultingLayers = 0;
+    let demandBytes = 0;
+    const hitRates: number[] = [];
+    // Slots are filled with the first experts at load; the head of the list goes first.
+    const recency = pageLayouts.map(() => Array.from({ length: slots }, (_, expert) => expert));
+    for (const row of run.keys()) {
+      for (const [layer, list] of recency.entries()) {
+        const start = (layer * run.length + row) * expertsPerToken;
+        const chosen = [...routes.subarray(start, start + expertsPerToken)];
+        const missing = chosen.filter((expert) => !list.includes(expert));
+        const kept = list.filter((expert) => !chosen.includes(expert)).slice(missing.length);
+        const free = slots - kept.length - chosen.length;
+        expect(free).toBe(0);
+        recency[layer] = [...kept, ...chosen];
+        // The first row is prefill.
+        if (row === 0) continue;
+        needed += chosen.length;
+        present += chosen.length - missing.length;
+        if (missing.length > 0) faultingLayers++;
+        demandBytes += missing.length * (pageLayouts[layer]?.pageBytes as number);
+      }
+      if (row > 0) hitRates.push(present / needed);
+    }
+    expect(faultingLayers).toBeGreaterThan(0);
+    expect(result.stats.faultingLayers).toBe(faultingLayers);
+    expect(result.stats.hitRate).toBe(present / needed);
+    expect(result.stats.uploadBytes).toMatchObject({ demand: demandBytes });
+    expect(tokens.slice(1).map(({ hitRate }) => hitRate)).toEqual(hitRates);
+    expect(tokens.at(-1)?.residentShare).toBeCloseTo(slots / experts, 12);
+  });
+});
+
+describe('GPU memory', () => {
+  it('in use is what was planned, and nothing is left after unload', async () => {
+    const watched = watchGpu();
+    session = await openSession('e60k8-q4_0', { expertBudget: { percent: 20 } }, { gpu: watched.gpu });
+    const { engine, loaded } = session;
+    expect(watched.liveBytes).toBe(loaded.plannedGpuBytes);
+    const { prompts } = await loadGolden('e60k8-q4_0');
+    const { result } = await generate(engine, { tokenIds: prompts[2]?.tokenIds ?? [], maxTokens: 3, ignoreEos: true });
+    expect(result.stats).toMatchObject({
+      plannedGpuBytes: loaded.plannedGpuBytes,
+      peakGpuBytes: loaded.plannedGpuBytes,
+      slotsPerLayer: 12,
+    });
+    expect(watched.peakBytes).toBe(loaded.plannedGpuBytes);
+    await engine.unload();
+    expect(watched.liveBytes).toBe(0);
+  });
+
+  it('stays within a total budget, and one below the floor is refused with the floor, which then works', async () => {
+    const watched = watchGpu();
+    const engine = createLocalEngine({ gpu: watched.gpu });
+    const { error } = await catchError(loadModel(engine, 'e5k1-gqa-q8_0', { gpuBudgetBytes: 1000 }));
+    expect(error).toMatchObject({ name: 'EngineError', code: 'BUDGET_TOO_SMALL' });
+    expect(watched.liveBytes).toBe(0);
+    const floorBytes = Number(/floor is (\d+) bytes/.exec((error as Error).message)?.[1]);
+    const below = await catchError(loadModel(engine, 'e5k1-gqa-q8_0', { gpuBudgetBytes: floorBytes - 1 }));
+    expect(below.error).toMatchObject({ code: 'BUDGET_TOO_SMALL' });
+    const loaded = await loadModel(engine, 'e5k1-gqa-q8_0', { gpuBudgetBytes: floorBytes });
+    session = { engine, loaded };
+    expect(loaded.slotsPerLayer).toBe(loaded.expertsPerToken);
+    expect(loaded.plannedGpuBytes).toBeLessThanOrEqual(floorBytes);
+    expect(watched.peakBytes).toBeLessThanOrEqual(floorBytes);
+    const { result } = await generate(engine, { tokenIds: [1, 2, 3], maxTokens: 4, ignoreEos: true });
+    expect(result.tokenIds).toHaveLength(4);
+  });
+
+  it('is all free again after a load that replaces a model', async () => {
+    const watched = watchGpu();
+    session = await openSession('e1k1-f32', {}, { gpu: watched.gpu });
+    const loaded = await loadModel(session.engine, 'e5k1-gqa-q4_0');
+    expect(watched.liveBytes).toBe(loaded.plannedGpuBytes);
+    expect(watched.devices).toHaveLength(2);
+  });
+});

@@ -1,0 +1,273 @@
+/** What stops a generation from outside, and that the engine is whole afterwards: the same request gives the same tokens. */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Engine, GenerateRequest, LoadProgress } from '../../src/engine/engine';
+import { createLocalEngine } from '../../src/engine/local-engine';
+import { EngineError } from '../../src/errors';
+import { createMemoryStore } from '../../src/store/memory-store';
+import type { ModelStore } from '../../src/store/model-store';
+import { goldenModels, readGoldenModel } from '../golden';
+import { catchError, generate, loadModel, openSession } from './engine-session';
+import { watchGpu } from './watched-gpu';
+
+const NAME = 'e16k4-q4_0';
+/** Every fault is served by waves in prefill: fewer slots than a chunk's experts. */
+const SMALLEST = { expertBudget: { percent: 25 } } as const;
+const isFull = Boolean(import.meta.env.WEBMOE_FULL);
+
+const model = goldenModels.find(({ name }) => name === NAME);
+const longPrompt = (model?.prompts ?? []).flatMap(({ tokenIds }) => tokenIds); // 73 tokens: two chunks
+const request: GenerateRequest = { tokenIds: longPrompt, maxTokens: 5, ignoreEos: true };
+/** A request whose answer transformers gave. */
+const goldenRequest: GenerateRequest = {
+  tokenIds: model?.prompts[model.decode.prompt]?.tokenIds ?? [],
+  maxTokens: model?.decode.tokenIds.length ?? 0,
+  ignoreEos: true,
+};
+
+let engine: Engine | undefined;
+afterEach(async () => {
+  await engine?.unload();
+  engine = undefined;
+});
+
+async function open(...args: Parameters<typeof openSession>): Promise<Engine> {
+  engine = (await openSession(...args)).engine;
+  return engine;
+}
+
+async function expectWhole(whole: Engine): Promise<void> {
+  expect((await generate(whole, goldenRequest)).result.tokenIds).toEqual(model?.decode.tokenIds);
+}
+
+describe('abort', () => {
+  it('before the first token, in prefill and in decode ends with ABORTED within one token', async () => {
+    const engine = await open(NAME, SMALLEST);
+    const right = (await generate(engine, request)).result.tokenIds;
+
+    for (const stopAt of ['call', 'prefill', 'token'] as const) {
+      const controller = new AbortController();
+      if (stopAt === 'call') controller.abort('enough');
+      let after = 0;
+      const run = async (): Promise<void> => {
+        for await (const { type } of engine.generate({ ...request, maxTokens: 30 }, controller.signal)) {
+          if (controller.signal.aborted) after++;
+          if (type === stopAt) controller.abort('enough');
+        }
+      };
+      const { error } = await catchError(run());
+      expect(error).toMatchObject({ name: 'EngineError', code: 'ABORTED', cause: 'enough' });
+      expect(after, stopAt).toBeLessThanOrEqual(1);
+      await expectWhole(engine);
+    }
+    expect((await generate(engine, request)).result.tokenIds).toEqual(right);
+  });
+
+  it('while a pass runs ends with ABORTED before another pass', async () => {
+    const engine = await open(NAME, SMALLEST);
+    const controller = new AbortController();
+    const iterator = engine.generate({ ...request, maxTokens: 30 }, controller.signal)[Symbol.asyncIterator]();
+    const first = iterator.next();
+    controller.abort();
+    const rest = async (): Promise<number> => {
+      let events = 0;
+      for (let next = await first; !next.done; next = await iterator.next()) events++;
+      return events;
+    };
+    await expect(rest()).rejects.toMatchObject({ code: 'ABORTED' });
+    await expectWhole(engine);
+  });
+
+  it('of a load leaves no model loaded, no GPU memory, and nothing half installed', async () => {
+    const file = new Blob([await readGoldenModel('e5k1-gqa-q4_0')]);
+    for (const phase of ['install', 'compile', 'weights'] as const) {
+      const watched = watchGpu();
+      const engine = createLocalEngine({ gpu: watched.gpu });
+      const controller = new AbortController();
+      const stop = (progress: LoadProgress): void => {
+        if (progress.phase === phase) controller.abort();
+      };
+      const load = engine.load({ kind: 'file', file, name: 'm' }, { store: 'memory' }, stop, controller.signal);
+      await expect(load, phase).rejects.toMatchObject({ code: 'ABORTED' });
+      expect(await engine.listModels('memory')).toHaveLength(phase === 'install' ? 0 : 1);
+      await expect(generate(engine, request)).rejects.toMatchObject({ code: 'NOT_LOADED' });
+      for (const device of watched.devices) expect((await device.lost).reason).toBe('destroyed');
+    }
+  });
+});
+
+describe('leaving the loop', () => {
+  it('releases the engine at once', async () => {
+    const engine = await open(NAME, SMALLEST);
+    for (const leaveAt of ['prefill', 'token'] as const) {
+      for await (const { type } of engine.generate(request)) if (type === leaveAt) break;
+      await expectWhole(engine);
+    }
+  });
+
+  it('by an error of the caller releases the engine too', async () => {
+    const engine = await open('e5k1-gqa-q4_0');
+    const run = async (): Promise<void> => {
+      for await (const { type } of engine.generate({ tokenIds: [1, 2] })) if (type === 'token') throw new Error('mine');
+    };
+    await expect(run()).rejects.toThrow('mine');
+    expect((await generate(engine, { tokenIds: [1], maxTokens: 1 })).result.tokenIds).toHaveLength(1);
+  });
+});
+
+describe('while a generation runs', () => {
+  it('another call is refused as BUSY and the first goes on', async () => {
+    const engine = await open(NAME, SMALLEST);
+    const tokenIds: number[] = [];
+    for await (const event of engine.generate(goldenRequest)) {
+      if (event.type !== 'token') continue;
+      tokenIds.push(event.tokenId);
+      if (tokenIds.length !== 2) continue;
+      await expect(generate(engine, request)).rejects.toMatchObject({ code: 'BUSY' });
+      await expect(loadModel(engine, 'e1k1-f32')).rejects.toMatchObject({ code: 'BUSY' });
+      await expect(engine.unload()).rejects.toMatchObject({ code: 'BUSY' });
+      expect(await engine.listModels('memory')).toHaveLength(1);
+    }
+    expect(tokenIds).toEqual(model?.decode.tokenIds);
+  });
+});
+
+describe('a store', () => {
+  it('that fails to read a page gives its error, and the same request works when it has recovered', async () => {
+    const store = createMemoryStore();
+    let reads = 0;
+    let failAt = Number.POSITIVE_INFINITY;
+    const failing: ModelStore = {
+      ...store,
+      async readRecord(modelId, key) {
+        if (++reads >= failAt) throw new EngineError('STORAGE', `reading record "${key}" failed: the disk is gone`);
+        return store.readRecord(modelId, key);
+      },
+    };
+    const engine = await open(NAME, SMALLEST, { openStore: async () => failing });
+    reads = 0;
+    // From `failAt` on all reads fail: a guessed page may fail unnoticed and be read again when it is needed.
+    const demandOnly: GenerateRequest = { ...request, paging: { predictor: 'none', runAhead: false } };
+    const right = (await generate(engine, demandOnly)).result.tokenIds;
+    const most = reads;
+    expect(most).toBeGreaterThan(20);
+
+    // In the first wave of a layer, in later ones, in later layers.
+    const points = isFull ? Array.from({ length: most }, (_, i) => i + 1) : [7, 20];
+    for (const point of points) {
+      for (const asked of [demandOnly, request]) {
+        // Nothing in host memory.
+        await loadModel(engine, NAME, SMALLEST);
+        reads = 0;
+        failAt = point;
+        await expect(generate(engine, asked), `read ${point}`).rejects.toMatchObject({ code: 'STORAGE' });
+        failAt = Number.POSITIVE_INFINITY;
+        expect((await generate(engine, asked)).result.tokenIds, `after read ${point}`).toEqual(right);
+      }
+    }
+    await expectWhole(engine);
+  });
+
+  it('that fails between two waves of a layer leaves what is resident in use', async () => {
+    const store = createMemoryStore();
+    let failing = false;
+    const flaky: ModelStore = {
+      ...store,
+      async readRecord(modelId, key) {
+        if (failing) throw new EngineError('STORAGE', `reading record "${key}" failed: the disk is gone`);
+        return store.readRecord(modelId, key);
+      },
+    };
+    // 5 experts, 2 slots: the first wave of a layer has one expert and shows only that one.
+    const engine = await open('e5k1-gqa-q4_0', { expertBudget: { percent: 40 } }, { openStore: async () => flaky });
+    const prompt = goldenModels.find(({ name }) => name === 'e5k1-gqa-q4_0')?.prompts[2]?.tokenIds ?? [];
+    failing = true;
+    await expect(generate(engine, { tokenIds: prompt })).rejects.toMatchObject({ code: 'STORAGE' });
+    failing = false;
+    const answer = async (tokenId: number) =>
+      (await generate(engine, { tokenIds: [tokenId], maxTokens: 1, ignoreEos: true })).result.tokenIds;
+    const after: (readonly number[])[] = [];
+    for (let tokenId = 0; tokenId < 12; tokenId++) after.push(await answer(tokenId));
+    for (let tokenId = 0; tokenId < 12; tokenId++) expect(await answer(tokenId)).toEqual(after[tokenId]);
+  });
+
+  it('with a changed page gives CORRUPT every time, and the engine answers other calls', async () => {
+    const store = createMemoryStore();
+    const { engine: opened, loaded } = await openSession(NAME, SMALLEST, { openStore: async () => store });
+    engine = opened;
+    // A page that no slot took at load.
+    const key = `page/1/${loaded.experts - 1}`;
+    const page = await store.readRecord(loaded.modelId, key);
+    const changed = page.slice();
+    changed[100] = (changed[100] as number) ^ 1;
+    await store.writeRecords(loaded.modelId, [[key, changed]]);
+
+    for (let i = 0; i < 2; i++) {
+      const { error } = await catchError(generate(engine, request));
+      expect(error).toMatchObject({ name: 'EngineError', code: 'CORRUPT', message: expect.stringContaining(key) });
+    }
+    expect(await engine.listModels('memory')).toHaveLength(1);
+    await store.writeRecords(loaded.modelId, [[key, page]]);
+    await expectWhole(engine);
+
+    await store.writeRecords(loaded.modelId, [[key, changed]]);
+    await expect(loadModel(engine, NAME)).rejects.toMatchObject({ code: 'CORRUPT' });
+    await engine.removeModel('memory', loaded.modelId);
+    await loadModel(engine, NAME);
+    await expectWhole(engine);
+  });
+});
+
+describe('a lost device', () => {
+  it('ends a running generation and every later one promptly with DEVICE_LOST, until a load', async () => {
+    const watched = watchGpu();
+    const engine = await open(NAME, SMALLEST, { gpu: watched.gpu });
+    let lostAt = 0;
+    const run = async (): Promise<void> => {
+      for await (const { type } of engine.generate({ ...request, maxTokens: 30 })) {
+        if (type !== 'token' || lostAt > 0) continue;
+        watched.devices[0]?.destroy();
+        lostAt = performance.now();
+      }
+    };
+    await expect(run()).rejects.toMatchObject({ name: 'EngineError', code: 'DEVICE_LOST' });
+    expect(performance.now() - lostAt).toBeLessThan(2000);
+    const { error, ms } = await catchError(generate(engine, request));
+    expect(error).toMatchObject({ code: 'DEVICE_LOST' });
+    expect(ms).toBeLessThan(2000);
+
+    await loadModel(engine, NAME, SMALLEST);
+    expect(watched.devices).toHaveLength(2);
+    await expectWhole(engine);
+  });
+
+  it('while a pass runs ends it with DEVICE_LOST', async () => {
+    const watched = watchGpu();
+    const engine = await open('e5k1-gqa-q4_0', {}, { gpu: watched.gpu });
+    const iterator = engine.generate({ tokenIds: [1, 2], ignoreEos: true })[Symbol.asyncIterator]();
+    const first = iterator.next();
+    watched.devices[0]?.destroy();
+    await expect(
+      first.then(async () => {
+        while (!(await iterator.next()).done);
+      }),
+    ).rejects.toMatchObject({ code: 'DEVICE_LOST' });
+  });
+
+  it('during a load shows at the load or at the first generation, and never hangs', async () => {
+    const file = new Blob([await readGoldenModel('e5k1-gqa-q4_0')]);
+    for (const phase of ['compile', 'weights'] as const) {
+      const watched = watchGpu();
+      const engine = createLocalEngine({ gpu: watched.gpu });
+      const lose = (progress: LoadProgress): void => {
+        if (progress.phase === phase) watched.devices[0]?.destroy();
+      };
+      const { error, ms } = await catchError(
+        engine
+          .load({ kind: 'file', file, name: 'm' }, { store: 'memory' }, lose)
+          .then(() => generate(engine, { tokenIds: [1] })),
+      );
+      expect(error, phase).toMatchObject({ name: 'EngineError', code: 'DEVICE_LOST' });
+      expect(ms).toBeLessThan(20_000);
+    }
+  });
+});

@@ -1,0 +1,42 @@
+/**
+ * The engine's favourite token against llama.cpp's on the same files, wherever the lead is larger than both may be off.
+ * llama.cpp rounds activations to the weights' precision: ../oracle/README.md has how far that takes it from transformers.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import { goldenModels, llamaCppGoldens } from '../golden';
+import { computeLogits, type GoldenRuntime, openGolden } from './golden-runtime';
+
+/** Share of the largest logit that the engine may be off: docs/numerics.md. */
+const OWN_TOLERANCE = 2e-3;
+/** Share of the positions that must be decided; 8-bit and bf16 activations leave few, or none. */
+const DECIDED = { f32: 0.9, f16: 0.9, bf16: 0, q4_0: 0.01, q8_0: 0.01 } as const;
+
+let open: GoldenRuntime | undefined;
+afterEach(() => {
+  open?.runtime.destroy();
+  open = undefined;
+});
+
+describe.each(llamaCppGoldens.map((golden) => [golden.name, golden] as const))('%s', (name, golden) => {
+  it('has the same most likely token as llama.cpp wherever its lead decides', async () => {
+    const model = goldenModels.find((candidate) => candidate.name === name);
+    if (!model) throw new Error(`${name} is in llama-cpp.json and not in catalogue.json`);
+    open = await openGolden(name);
+    let positions = 0;
+    let decided = 0;
+    for (const [i, { top1, margin }] of golden.prompts.entries()) {
+      const logits = await computeLogits(open, model.prompts[i]?.tokenIds ?? []);
+      expect(logits).toHaveLength(top1.length);
+      for (const [position, row] of logits.entries()) {
+        positions++;
+        const largest = row.reduce((most, logit) => Math.max(most, Math.abs(logit)), 0);
+        // Both candidates may be off, one up and one down.
+        const tolerance = 2 * (golden.maxLogprobDifference + OWN_TOLERANCE * largest);
+        if ((margin[position] as number) <= tolerance) continue;
+        decided++;
+        expect(row.indexOf(Math.max(...row)), `position ${position} of ${top1.length}`).toBe(top1[position]);
+      }
+    }
+    expect(decided).toBeGreaterThanOrEqual(positions * DECIDED[model.format]);
+  });
+});

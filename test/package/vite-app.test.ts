@@ -1,0 +1,157 @@
+/**
+ * The packed library in a fresh Vite app: served by the development server, and built for production.
+ * Both stream the same answer, and the one `npm run generate` gives.
+ */
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { expect, type Page, test } from '@playwright/test';
+import type { GenerateResult } from '../../src/engine/engine';
+import { loadGoldenChats } from '../golden/index';
+import { type Finished, repositoryRoot, runToEnd, startServer } from './command';
+import { type AppState, createFreshApp, packLibrary } from './fresh-app';
+
+test.describe.configure({ mode: 'serial' });
+
+const question = 'What kind of music do you like?';
+const request = { messages: [{ role: 'user', content: question }], maxTokens: 24, ignoreEos: true } as const;
+const vite = 'node_modules/vite/bin/vite.js';
+
+let folder: string;
+let app: string;
+let modelPath: string;
+let expected: GenerateResult;
+
+test.beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'webmoe-fresh-'));
+  app = join(folder, 'app');
+  const { url } = JSON.parse(await readFile(join(repositoryRoot, 'public/models/default.json'), 'utf8'));
+  modelPath = join(repositoryRoot, 'public', url);
+  expectSuccess(await runToEnd('node', ['tools/run.mjs', 'build'], { limitMs: 120_000 }));
+  await createFreshApp(app, { tarball: await packLibrary(folder), modelPath, request });
+});
+
+test.afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+function expectSuccess({ status, stdout, stderr }: Finished): void {
+  expect(status, `${stdout}\n${stderr}`).toBe(0);
+}
+
+const installed = (...path: string[]) => join(app, 'node_modules/webmoe', ...path);
+
+/** Serves the app, lets the page run to its end and checks that it streamed. */
+async function chatInApp(page: Page, command: readonly string[]): Promise<GenerateResult> {
+  const problems: string[] = [];
+  let navigations = 0;
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') problems.push(message.text());
+  });
+  page.on('framenavigated', () => navigations++);
+  const server = await startServer('node', [vite, ...command, '--host', '127.0.0.1'], { cwd: app });
+  try {
+    await page.goto(server.url);
+    const ended = await page.waitForFunction(() => {
+      const { app } = globalThis as unknown as { app?: AppState };
+      return app?.result !== undefined || app?.error !== undefined ? app : undefined;
+    });
+    const state = (await ended.jsonValue()) as AppState;
+    expect(state.error).toBeUndefined();
+    expect(problems).toEqual([]);
+    // A development server that meets a package late reloads the page, and the answer with it.
+    expect(navigations).toBe(1);
+    expect(page.workers()).toHaveLength(1);
+    expect(state.model).toMatchObject({ installed: true });
+    expect(state.model?.slotsPerLayer).toBe(Math.ceil((state.model?.experts ?? 0) / 2));
+    const result = state.result as GenerateResult;
+    expect(result.tokenIds).toHaveLength(request.maxTokens);
+    expect(state.tokens).toHaveLength(result.tokenIds.length);
+    expect(state.tokens.map(({ text }) => text).join('')).toBe(result.text);
+    expect(await page.locator('output').textContent()).toBe(result.text);
+    const gapsMs = state.tokens.slice(1).map(({ atMs }, index) => atMs - (state.tokens[index]?.atMs ?? 0));
+    expect(gapsMs.filter((gapMs) => gapMs > 0.5).length).toBeGreaterThan(gapsMs.length * 0.8);
+    return result;
+  } finally {
+    server.stop();
+  }
+}
+
+test('the package holds the library only, without a path of this machine', async () => {
+  const top = await readdir(installed());
+  expect(top.sort()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json']);
+  const paths = (await readdir(installed('dist'), { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+  for (const path of paths) {
+    const text = await readFile(path, 'utf8');
+    expect(text.includes(repositoryRoot) || text.includes('file://'), `${path} names a folder`).toBe(false);
+  }
+  const modules = paths.filter((path) => path.endsWith('.js')).map((path) => path.slice(installed('dist/').length));
+  expect(modules).toEqual(expect.arrayContaining(['index.js', 'worker.js']));
+});
+
+test('the entry is small; the worker is a file of its own with the shaders in it', async () => {
+  expect((await stat(installed('dist/index.js'))).size).toBeLessThan(20_000);
+  const entry = await readFile(installed('dist/index.js'), 'utf8');
+  expect(entry).toMatch(/new Worker\(new URL\(["']\.\/worker\.js["'], import\.meta\.url\)/);
+  expect(entry).not.toContain('@compute');
+  const worker = await readFile(installed('dist/worker.js'), 'utf8');
+  expect(worker).toContain('@compute');
+  expect(worker).not.toMatch(/from ["'][^"']*\.wgsl/);
+});
+
+for (const [moduleResolution, module] of [
+  ['bundler', 'ESNext'],
+  ['nodenext', 'NodeNext'],
+] as const) {
+  test(`its declarations are complete under moduleResolution ${moduleResolution}`, async () => {
+    const tsc = join(repositoryRoot, 'node_modules/typescript/bin/tsc');
+    const args = ['-p', '.', '--moduleResolution', moduleResolution, '--module', module];
+    expectSuccess(await runToEnd('node', [tsc, ...args], { cwd: app }));
+  });
+}
+
+test('it can be imported where there is no Worker, as on a server', async () => {
+  const script = `import('webmoe').then(({ createEngine }) => process.stdout.write(typeof createEngine))`;
+  const imported = await runToEnd('node', ['--input-type=module', '-e', script], { cwd: app });
+  expectSuccess(imported);
+  expect(imported.stdout).toBe('function');
+});
+
+test('npm run generate answers the same request', async () => {
+  const flags = ['--max-tokens', String(request.maxTokens), '--ignore-eos', '--expert-budget', '50%', '--json'];
+  const finished = await runToEnd('node', ['tools/run.mjs', 'generate', '--prompt', question, ...flags]);
+  expectSuccess(finished);
+  expected = JSON.parse(finished.stdout);
+  expect(expected.text.trim()).not.toBe('');
+  const golden = await findGoldenChat();
+  if (golden) expect(expected.tokenIds).toEqual(golden.tokenIds.slice(0, request.maxTokens));
+});
+
+/** The oracle's answer, where it was made from this very model file. */
+async function findGoldenChat() {
+  const golden = await loadGoldenChats(basename(modelPath, '-Q4_0.gguf')).catch(() => undefined);
+  const digest = createHash('sha256').update(await readFile(modelPath));
+  if (golden === undefined || digest.digest('hex') !== golden.sha256) return undefined;
+  return golden.chats.find((chat) => chat.question === question);
+}
+
+test('the development server streams that answer', async ({ page }) => {
+  const result = await chatInApp(page, []);
+  expect(result.tokenIds).toEqual(expected.tokenIds);
+  expect(result.text).toBe(expected.text);
+});
+
+test('the production build streams that answer', async ({ page }) => {
+  const built = await runToEnd('node', [vite, 'build'], { cwd: app });
+  expectSuccess(built);
+  expect(built.stderr).toBe('');
+  const assets = await readdir(join(app, 'dist/assets'));
+  expect(assets.some((name) => /^worker-.*\.js$/.test(name))).toBe(true);
+  const result = await chatInApp(page, ['preview']);
+  expect(result.tokenIds).toEqual(expected.tokenIds);
+  expect(result.text).toBe(expected.text);
+});

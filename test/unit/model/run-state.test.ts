@@ -1,0 +1,54 @@
+import { describe, expect, it } from 'vitest';
+import type { ModelConfig } from '../../../src/checkpoint/model-config';
+import { computeRope, getChunkRows, getStateRequests, getStateShape } from '../../../src/model/run-state';
+import { goldenModels } from '../../golden';
+
+const config = goldenModels[0]?.config as ModelConfig;
+
+describe('computeRope', () => {
+  it.each([
+    [10_000, 32, 16],
+    [500_000, 64, 40],
+    [50_000, 96, 5],
+  ])('is cos and sin of position · θ^(-2d/D) for θ %d and %d dimensions', (ropeTheta, headDim, contextLength) => {
+    const table = computeRope({ ...config, attention: { ...config.attention, ropeTheta, headDim } }, contextLength);
+    expect(table).toHaveLength(contextLength * headDim);
+    for (let position = 0; position < contextLength; position++) {
+      for (let d = 0; d < headDim / 2; d++) {
+        const angle = position / Math.exp(((2 * d) / headDim) * Math.log(ropeTheta));
+        const at = (position * (headDim / 2) + d) * 2;
+        expect(table[at]).toBeCloseTo(Math.cos(angle), 6);
+        expect(table[at + 1]).toBeCloseTo(Math.sin(angle), 6);
+      }
+    }
+  });
+});
+
+describe('getStateShape', () => {
+  it('has a chunk of at most 64 tokens, at most the context, and at least one logits row', () => {
+    for (const model of goldenModels) {
+      expect(getStateShape(model.config, 128).rows).toBe(64);
+      expect(getStateShape(model.config, 5)).toMatchObject({ rows: 5, contextLength: 5, logitRows: 5 });
+    }
+    expect(getStateShape({ ...config, vocabSize: 10 << 20 }, 128).logitRows).toBe(1);
+  });
+
+  it('has smaller chunks for wide models, never fewer than 8', () => {
+    expect(getChunkRows({ ...config, hiddenSize: 1 << 22 })).toBe(8);
+    const middle = getChunkRows({ ...config, hiddenSize: 16384, moe: { ...config.moe, expertsPerToken: 8 } });
+    expect(middle).toBe(32);
+  });
+
+  it('depends on the model and the context alone', () => {
+    expect(getStateShape(config, 100)).toEqual(getStateShape(structuredClone(config), 100));
+  });
+});
+
+describe('getStateRequests', () => {
+  it('asks for keys and values of every layer: heads, context and dimensions in f32', () => {
+    const { kvHeads, headDim } = config.attention;
+    const caches = getStateRequests(config, getStateShape(config, 77)).filter(({ label }) => label.includes('cache'));
+    expect(caches).toHaveLength(2 * config.layers);
+    for (const { sizeBytes } of caches) expect(sizeBytes).toBe(kvHeads * 77 * headDim * 4);
+  });
+});

@@ -1,0 +1,81 @@
+/** The flags of every command that runs the engine: which model, how much of the GPU, in which browser. Pure. */
+import type { ExpertBudget } from '../../src/engine/engine.ts';
+import type { StoreKind } from '../../src/store/model-store.ts';
+import { parseNumber, parseOneOf, parseText } from '../flags.ts';
+import { ToolError } from '../tool-error.ts';
+
+export interface EngineFlags {
+  /** Path or URL; absent: the embedded model. */
+  readonly model?: string;
+  readonly contextLength?: number;
+  readonly expertBudget: ExpertBudget;
+  readonly store?: StoreKind;
+  readonly profile?: string;
+  readonly chromeArgs: readonly string[];
+}
+
+export const engineOptions = {
+  model: { type: 'string' },
+  quantize: { type: 'string' },
+  context: { type: 'string' },
+  'expert-budget': { type: 'string' },
+  store: { type: 'string' },
+  profile: { type: 'string' },
+  adapter: { type: 'string' },
+  'chrome-arg': { type: 'string', multiple: true },
+} as const;
+
+type EngineValues = {
+  readonly [N in keyof typeof engineOptions]?: (N extends 'chrome-arg' ? string[] : string) | undefined;
+};
+
+/** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a value that a later version will take. */
+export function getEngineFlags(values: EngineValues): EngineFlags {
+  if (values.quantize !== undefined) {
+    parseOneOf('quantize', values.quantize, ['q4_0', 'q8_0']);
+    throw new ToolError('UNSUPPORTED', `--quantize is for safetensors folders, which this version does not read yet`);
+  }
+  const contextLength = parseNumber('context', values.context, { integer: true, min: 1 });
+  const store = parseStore(values.store);
+  return {
+    ...(values.model === undefined ? {} : { model: parseText('model', values.model) }),
+    ...(contextLength === undefined ? {} : { contextLength }),
+    expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
+    ...(store === undefined ? {} : { store }),
+    ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
+    chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
+  };
+}
+
+function parseExpertBudget(text: string): ExpertBudget {
+  const percent = /^(\d+(?:\.\d+)?)%$/.exec(text)?.[1];
+  if (percent !== undefined && Number(percent) > 0 && Number(percent) <= 100) return { percent: Number(percent) };
+  if (/^\d+$/.test(text) && Number(text) > 0 && Number.isSafeInteger(Number(text))) return { bytes: Number(text) };
+  throw new ToolError(
+    'BAD_ARGUMENT',
+    `--expert-budget is "${text}"; allowed: above 0% to 100%, or a whole number of bytes`,
+  );
+}
+
+function parseStore(text: string | undefined): StoreKind | undefined {
+  if (text === undefined) return undefined;
+  const store = parseOneOf('store', text, ['indexeddb', 'opfs', 'memory', 'auto']);
+  if (store === 'opfs') {
+    throw new ToolError('UNSUPPORTED', '--store opfs is not in this version; use indexeddb, memory or auto');
+  }
+  return store === 'auto' ? undefined : store;
+}
+
+/** `--adapter` picks what Chromium's WebGPU runs on; further names may be given by --chrome-arg. */
+function parseChromeArgs(adapter: string | undefined, chromeArgs: readonly string[]): string[] {
+  for (const arg of chromeArgs) {
+    if (!/^--[a-z]/.test(arg)) {
+      throw new ToolError(
+        'BAD_ARGUMENT',
+        `--chrome-arg is "${arg}"; allowed: one switch of Chromium, as --chrome-arg=--switch=value`,
+      );
+    }
+  }
+  if (adapter === undefined) return [...chromeArgs];
+  return [`--use-webgpu-adapter=${parseOneOf('adapter', adapter, ['default', 'swiftshader'])}`, ...chromeArgs];
+}

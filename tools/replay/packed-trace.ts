@@ -1,0 +1,120 @@
+/**
+ * A routing trace in memory: a few flat arrays whatever its length. Owns reading the file; the format is src/routing's.
+ */
+import { createReadStream } from 'node:fs';
+import { basename } from 'node:path';
+import { EngineError } from '../../src/errors.ts';
+import type { TokenContext } from '../../src/routing/predictor.ts';
+import { TokenRoutes } from '../../src/routing/token-routes.ts';
+import { readTrace, type TraceHeader, type TraceToken } from '../../src/routing/trace.ts';
+import { ToolError } from '../tool-error.ts';
+
+export interface PackedTrace {
+  /** Name of the file. */
+  readonly name: string;
+  readonly header: TraceHeader;
+  readonly tokens: number;
+  /** [tokens] */
+  readonly tokenIds: Uint32Array;
+  /** [tokens]: conversation of the token. */
+  readonly sequences: Uint32Array;
+  /** Expert ids of all layers of all tokens. */
+  readonly ids: Uint16Array;
+  /** [tokens * layers + 1]: where the ids of a token's layer begin. */
+  readonly starts: Uint32Array;
+}
+
+export function getRoutes(trace: PackedTrace, token: number): TokenRoutes {
+  return new TokenRoutes(trace.ids, trace.starts, token * trace.header.layers);
+}
+
+/** Traces by model, in the order given: the same name, layers, experts and experts per token. */
+export function groupByModel(traces: readonly PackedTrace[]): PackedTrace[][] {
+  const models = new Map<string, PackedTrace[]>();
+  for (const trace of traces) {
+    const key = getModelKey(trace);
+    models.set(key, [...(models.get(key) ?? []), trace]);
+  }
+  return [...models.values()];
+}
+
+/** Traces with the same key are of one model. */
+export function getModelKey({ header }: PackedTrace): string {
+  const { model, layerIndices, experts, expertsPerToken } = header;
+  return JSON.stringify([model, layerIndices, experts, expertsPerToken]);
+}
+
+/** What predictors know of a token before it runs. */
+export function getContext({ tokenIds, sequences }: PackedTrace, token: number): TokenContext {
+  return {
+    tokenId: tokenIds[token] as number,
+    startsSequence: token === 0 || sequences[token] !== sequences[token - 1],
+  };
+}
+
+export function packTrace(name: string, header: TraceHeader, tokens: Iterable<TraceToken>): PackedTrace {
+  const packer = new TracePacker(name, header);
+  for (const token of tokens) packer.add(token);
+  return packer.finish();
+}
+
+/** @throws ToolError `BAD_ARGUMENT` when there is no such file; EngineError `BAD_FILE` when it is no trace. */
+export async function readTraceFile(path: string): Promise<PackedTrace> {
+  let packer: TracePacker | undefined;
+  try {
+    for await (const item of readTrace(createReadStream(path), path)) {
+      if ('layers' in item) packer = new TracePacker(basename(path), item);
+      else packer?.add(item);
+    }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (error instanceof EngineError || !code) throw error;
+    const why = code === 'ENOENT' ? 'which does not exist' : `which cannot be read (${code})`;
+    throw new ToolError('BAD_ARGUMENT', `--trace is "${path}", ${why}; give a file that generate --trace wrote`);
+  }
+  return (packer as TracePacker).finish();
+}
+
+class TracePacker {
+  readonly #tokenIds: number[] = [];
+  readonly #sequences: number[] = [];
+  #ids = new Uint16Array(1 << 16);
+  #used = 0;
+  #starts = new Uint32Array(1 << 12);
+  #layers = 0;
+
+  constructor(
+    private readonly name: string,
+    private readonly header: TraceHeader,
+  ) {}
+
+  add({ token, sequence, routes }: TraceToken): void {
+    this.#tokenIds.push(token);
+    this.#sequences.push(sequence);
+    const { layers, expertsPerToken } = this.header;
+    if (this.#used + layers * expertsPerToken > this.#ids.length) this.#ids = grow(this.#ids, layers * expertsPerToken);
+    if (this.#layers + layers >= this.#starts.length) this.#starts = grow(this.#starts, layers + 1);
+    for (const experts of routes) {
+      for (const expert of experts) this.#ids[this.#used++] = expert;
+      this.#starts[++this.#layers] = this.#used;
+    }
+  }
+
+  finish(): PackedTrace {
+    return {
+      name: this.name,
+      header: this.header,
+      tokens: this.#tokenIds.length,
+      tokenIds: Uint32Array.from(this.#tokenIds),
+      sequences: Uint32Array.from(this.#sequences),
+      ids: this.#ids.slice(0, this.#used),
+      starts: this.#starts.slice(0, this.#layers + 1),
+    };
+  }
+}
+
+function grow<T extends Uint16Array | Uint32Array>(array: T, more: number): T {
+  const grown = new (array.constructor as new (length: number) => T)(array.length * 2 + more);
+  grown.set(array);
+  return grown;
+}

@@ -1,0 +1,162 @@
+/**
+ * The rows of `npm run replay`: one per (policy, predictor, slots) over all traces of one model, each file replayed cold.
+ */
+import type { Predictor } from '../../src/routing/predictor.ts';
+import { ToolError } from '../tool-error.ts';
+import type { ReplayFlags } from './flags.ts';
+import { getSegmentCache, getSegmentRouting, segmentLengths } from './local-routing.ts';
+import { getContext, getModelKey, getRoutes, groupByModel, type PackedTrace } from './packed-trace.ts';
+import { createPolicy, type PolicyName } from './policies.ts';
+import { createOracle, createPredictor, type PredictorName } from './predictors.ts';
+import { createCounters, type ReplayCounters, replay } from './simulator.ts';
+
+/** Segment length of the fields `srp` and `sch`: the one of the paper's tables. */
+const referenceSegment = 16;
+
+/** Fields of CONTRACT.md; what is "per token" counts every line of the traces. */
+export interface ReplayRow {
+  readonly policy: PolicyName;
+  readonly predictor: PredictorName;
+  readonly slots: number;
+  readonly hitRate: number;
+  readonly hitRateAfterPrefetch: number;
+  readonly faultingLayersPerToken: number;
+  readonly uploadsPerToken: { readonly demand: number; readonly useful: number; readonly wasted: number };
+  readonly recall: Record<string, Record<string, number>>;
+  readonly predictorMsPerToken: number;
+  readonly model: string;
+  readonly tokens: number;
+  /** (LRU - this) / (LRU - perfect prefetch) on faulting layers; only beside a row of `lru` without predictor. */
+  gapCaptured?: number;
+  /** On a model's first row: of its traces together. `srp` is null when no conversation is as long as a segment. */
+  srp?: number | null;
+  sch?: number;
+  /** On a model's first row: of each trace, by segment length in tokens. */
+  localRouting?: LocalRouting[];
+}
+
+export interface LocalRouting {
+  readonly trace: string;
+  readonly srp: Record<string, number | null>;
+  readonly sch: Record<string, number>;
+}
+
+/** Rows by model: traces of the same model are counted together. */
+export function getRows(
+  traces: readonly PackedTrace[],
+  learn: readonly PackedTrace[],
+  flags: ReplayFlags,
+): ReplayRow[][] {
+  const models = groupByModel(traces);
+  const keys = models.map(([first]) => getModelKey(first as PackedTrace));
+  for (const trace of learn) {
+    if (keys.includes(getModelKey(trace))) continue;
+    throw new ToolError('BAD_ARGUMENT', `--learn ${trace.name} is not of the model of any --trace; leave it out`);
+  }
+  for (const [first] of models) checkSlots(first as PackedTrace, flags.slots);
+  return models.map((ofModel, index) => {
+    const learnt = learn.filter((trace) => getModelKey(trace) === keys[index]);
+    return getModelRows(ofModel, learnt, flags);
+  });
+}
+
+function checkSlots({ name, header }: PackedTrace, counts: readonly number[]): void {
+  const { expertsPerToken } = header;
+  const tooFew = counts.find((slots) => slots < expertsPerToken);
+  if (tooFew === undefined) return;
+  throw new ToolError(
+    'BAD_ARGUMENT',
+    `--slots is ${tooFew}, but a token of ${name} uses up to ${expertsPerToken} experts in a layer; ` +
+      `give at least ${expertsPerToken}`,
+  );
+}
+
+function getModelRows(traces: readonly PackedTrace[], learn: readonly PackedTrace[], flags: ReplayFlags): ReplayRow[] {
+  const rows = flags.slots.flatMap((slots) =>
+    flags.policies.flatMap((policy) =>
+      flags.predictors.map((predictor) => {
+        const counters = createCounters();
+        for (const trace of traces) replayFile(trace, learn, { policy, predictor, slots }, flags, counters);
+        return getRow((traces[0] as PackedTrace).header.model, { policy, predictor, slots }, counters);
+      }),
+    ),
+  );
+  for (const row of rows) {
+    const lru = rows.find((other) => other.policy === 'lru' && other.predictor === 'none' && other.slots === row.slots);
+    // Perfect prefetch has no faulting layer.
+    if (lru && lru.faultingLayersPerToken > 0) {
+      row.gapCaptured = 1 - row.faultingLayersPerToken / lru.faultingLayersPerToken;
+    }
+  }
+  const first = rows[0] as ReplayRow;
+  first.localRouting = traces.map((trace) => ({
+    trace: trace.name,
+    srp: Object.fromEntries(segmentLengths.map((length) => [length, getSegmentRouting([trace], length)])),
+    sch: Object.fromEntries(segmentLengths.map((length) => [length, getSegmentCache([trace], length)])),
+  }));
+  first.srp = getSegmentRouting(traces, referenceSegment);
+  first.sch = getSegmentCache(traces, referenceSegment);
+  return rows;
+}
+
+type Combination = Pick<ReplayRow, 'policy' | 'predictor' | 'slots'>;
+
+function replayFile(
+  trace: PackedTrace,
+  learn: readonly PackedTrace[],
+  { policy, predictor, slots }: Combination,
+  flags: ReplayFlags,
+  counters: ReplayCounters,
+): void {
+  const { expertsPerToken } = trace.header;
+  const isOracle = predictor === 'oracle';
+  replay(
+    {
+      trace,
+      slots,
+      policy: createPolicy(policy, trace, flags.seed),
+      predictor: isOracle ? createOracle(trace) : predictor === 'none' ? undefined : learnFrom(learn, predictor, trace),
+      // What the token will use, all of it, whatever a prediction may name.
+      prefetchPages: isOracle ? expertsPerToken : (flags.prefetchPages ?? expertsPerToken),
+      minProbability: flags.minProbability,
+    },
+    counters,
+  );
+}
+
+function learnFrom(
+  learn: readonly PackedTrace[],
+  name: Exclude<PredictorName, 'none' | 'oracle'>,
+  { header }: PackedTrace,
+): Predictor {
+  const predictor = createPredictor(name, header);
+  const scores = new Float32Array(header.layers * header.experts);
+  for (const trace of learn) {
+    for (let token = 0; token < trace.tokens; token++) {
+      const context = getContext(trace, token);
+      predictor.predict(context, scores);
+      predictor.observe(context, getRoutes(trace, token));
+    }
+  }
+  return predictor;
+}
+
+function getRow(model: string, combination: Combination, counters: ReplayCounters): ReplayRow {
+  const { tokens, needed } = counters;
+  const share = (present: number) => (needed > 0 ? present / needed : 1);
+  return {
+    ...combination,
+    hitRate: share(counters.presentBefore),
+    hitRateAfterPrefetch: share(counters.presentAfter),
+    faultingLayersPerToken: counters.faultingLayers / tokens,
+    uploadsPerToken: {
+      demand: counters.demandUploads / tokens,
+      useful: counters.usefulUploads / tokens,
+      wasted: counters.wastedUploads / tokens,
+    },
+    recall: counters.recall.getShares(),
+    predictorMsPerToken: counters.predictorMs / tokens,
+    model,
+    tokens,
+  };
+}

@@ -158,6 +158,7 @@ export function getMessages(turns: ReadonlyArray<Question | Answer>): ChatMessag
 function advance(answer: Answer, event: GenerateEvent, clock: TokenClock): Answer {
   switch (event.type) {
     case 'routes':
+    case 'residency':
     case 'warning':
       return answer;
     case 'prefill':

@@ -106,6 +106,8 @@ export interface GenerateRequest {
   readonly paging?: PagingOptions;
   /** Report the routes of every token that is fed, as `routes` events. */
   readonly trace?: boolean;
+  /** Report which pages are resident after every token, as `residency` events. */
+  readonly residency?: boolean;
 }
 
 export interface TokenLogprob {
@@ -129,7 +131,12 @@ export interface GenerateStats {
   readonly roundTrips: number;
   readonly submits: number;
   readonly layersExecuted: number;
+  /** Because of a fault; ahead of use and used; ahead of use and not used (yet). */
   readonly uploadBytes: { readonly demand: number; readonly useful: number; readonly wasted: number };
+  /** Pages that came from host RAM, and pages read from the store with their bytes; since the model was loaded. */
+  readonly hostCache: { readonly hits: number; readonly reads: number; readonly readBytes: number };
+  /** The same counts by MoE layer: pages needed, present, and passes that missed one. */
+  readonly byLayer: readonly { readonly needed: number; readonly present: number; readonly faults: number }[];
   readonly plannedGpuBytes: number;
   readonly peakGpuBytes: number;
   readonly adapter: string;
@@ -171,6 +178,8 @@ export type GenerateEvent =
       readonly residentShare: number;
       readonly hitRate: number;
     }
+  /** Only with `residency`: [moeLayers, experts]; 0 absent, 1 resident, 2 resident and used by the latest token. */
+  | { readonly type: 'residency'; readonly pages: Uint8Array }
   | { readonly type: 'done'; readonly result: GenerateResult };
 
 /** Exactly one of `messages`, `prompt` and `tokenIds`; see GenerateRequest. Messages are rendered without an answer's start. */

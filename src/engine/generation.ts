@@ -23,6 +23,8 @@ export interface GenerationRequest {
   readonly topLogprobs: number | null;
   /** Report the routes of every token fed. */
   readonly trace: boolean;
+  /** Report which pages are resident. */
+  readonly residency: boolean;
 }
 
 export async function* runGeneration(
@@ -61,12 +63,14 @@ export async function* runGeneration(
 
   const prefillStart = performance.now();
   let result: PassResult | undefined;
+  let lastRows = 0;
   for (let at = 0; at < promptTokenIds.length; at += chunkRows) {
     throwIfAborted(signal);
     await betweenPasses();
     const chunk = promptTokenIds.slice(at, at + chunkRows);
     result = await runPass(chunk, at, at + chunk.length === promptTokenIds.length);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace(chunk, 'prefill', result) };
+    lastRows = chunk.length;
     yield { type: 'prefill', done: at + chunk.length, total: promptTokenIds.length };
   }
   const decodeStart = performance.now();
@@ -98,12 +102,14 @@ export async function* runGeneration(
       residentShare: runtime.pager.getResidentShare(),
       hitRate: needed === 0 ? 1 : present / needed,
     };
+    if (request.residency && result) yield { type: 'residency', pages: sequence.getResidency(result, lastRows) };
     if (isLast) {
       if (ended || stopped) finishReason = 'stop';
       break;
     }
     throwIfAborted(signal);
     await betweenPasses();
+    lastRows = 1;
     result = await runPass([tokenId], promptTokenIds.length + tokenIds.length - 1, true);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace([tokenId], 'decode', result) };
   }
@@ -139,7 +145,7 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
 }
 
 function getStats(
-  { plan, memory, pager, device, variant }: Runtime,
+  { plan, memory, pager, host, device, variant }: Runtime,
   { counters }: PassRunner,
   measured: Pick<GenerateStats, 'promptTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
@@ -152,6 +158,8 @@ function getStats(
     roundTrips: counters.roundTrips,
     submits: counters.submits,
     layersExecuted: counters.layersExecuted,
+    hostCache: { ...host.counters },
+    byLayer: pager.counters.byLayer.map((layer) => ({ ...layer })),
     uploadBytes: { demand: demandBytes, useful: usefulBytes, wasted: aheadBytes - usefulBytes },
     plannedGpuBytes: plan.totalBytes,
     peakGpuBytes: memory.peakBytes,

@@ -271,6 +271,7 @@ function resolveRequest(request: GenerateRequest, runtime: Runtime, tokenizer: T
     ignoreEos: request.ignoreEos ?? false,
     topLogprobs: topLogprobs ?? null,
     trace: request.trace ?? false,
+    residency: request.residency ?? false,
   };
 }
 

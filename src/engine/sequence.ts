@@ -48,6 +48,20 @@ export class Sequence {
     }));
   }
 
+  /** [moeLayers, experts]: 0 absent, 1 resident, 2 resident and used by the last row of a pass. */
+  getResidency({ routes }: PassResult, rows: number): Uint8Array {
+    const { moe } = this.runtime.manifest.config;
+    const pages = new Uint8Array(this.#layers * moe.experts);
+    const used = splitRows(routes, this.#layers, rows)[rows - 1] ?? [];
+    for (let moeLayer = 0; moeLayer < this.#layers; moeLayer++) {
+      for (const expert of this.runtime.pager.getResidents(moeLayer)) pages[moeLayer * moe.experts + expert] = 1;
+      for (const expert of used[moeLayer] ?? []) {
+        if (pages[moeLayer * moe.experts + expert] === 1) pages[moeLayer * moe.experts + expert] = 2;
+      }
+    }
+    return pages;
+  }
+
   get #layers(): number {
     return this.runtime.manifest.config.moeLayers.length;
   }

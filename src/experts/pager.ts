@@ -3,6 +3,7 @@
  * Never decides when a pass runs, nor what is expected; the engine calls it between submissions.
  */
 import { getPageKey } from '../checkpoint/manifest';
+import { assert } from '../errors';
 import { createDecayedRates } from './decayed-rates';
 import type { HostCache } from './host-cache';
 import type { PageTable } from './page-table';
@@ -22,6 +23,8 @@ export interface PagingCounters {
   aheadBytes: number;
   /** Of these, bytes of pages that were used before they were evicted. */
   usefulBytes: number;
+  /** `needed`, `present` and `faultingLayers` of each MoE layer. */
+  readonly byLayer: { needed: number; present: number; faults: number }[];
 }
 
 /** A page that may be needed soon. */
@@ -34,7 +37,7 @@ export interface ExpectedPage {
 
 export class Pager {
   readonly #layers: LayerResidency[];
-  counters: PagingCounters = createCounters();
+  counters: PagingCounters;
 
   constructor(
     moeLayers: number,
@@ -48,6 +51,7 @@ export class Pager {
       { length: moeLayers },
       (_, layer) => new LayerResidency(experts, pool.getSlots(layer), createDecayedRates(experts, expertsPerToken)),
     );
+    this.counters = createCounters(moeLayers);
     for (let moeLayer = 0; moeLayer < moeLayers; moeLayer++) this.map(moeLayer);
   }
 
@@ -71,7 +75,7 @@ export class Pager {
   }
 
   resetCounters(): void {
-    this.counters = createCounters();
+    this.counters = createCounters(this.#layers.length);
   }
 
   /**
@@ -85,6 +89,11 @@ export class Pager {
     this.counters.needed += needed.length;
     this.counters.present += needed.length - missing.length;
     if (missing.length > 0) this.counters.faultingLayers++;
+    const own = this.counters.byLayer[moeLayer];
+    assert(own, `MoE layer ${moeLayer} exists`);
+    own.needed += needed.length;
+    own.present += needed.length - missing.length;
+    if (missing.length > 0) own.faults++;
     return missing;
   }
 
@@ -175,6 +184,7 @@ export class Pager {
   }
 }
 
-function createCounters(): PagingCounters {
-  return { needed: 0, present: 0, faultingLayers: 0, demandBytes: 0, aheadBytes: 0, usefulBytes: 0 };
+function createCounters(moeLayers: number): PagingCounters {
+  const byLayer = Array.from({ length: moeLayers }, () => ({ needed: 0, present: 0, faults: 0 }));
+  return { needed: 0, present: 0, faultingLayers: 0, demandBytes: 0, aheadBytes: 0, usefulBytes: 0, byLayer };
 }

@@ -47,7 +47,6 @@ export interface WeightPlan {
   readonly layers: readonly LayerWeightPlan[];
 }
 
-
 /** @param bindingBytes largest size of a buffer: the device's limit on a storage binding. */
 export function planWeights(manifest: ModelManifest, bindingBytes: number): WeightPlan {
   const tensors = new Map(manifest.resident.map((tensor) => [`${tensor.layer}/${tensor.role}`, tensor]));

@@ -49,6 +49,8 @@ export const scriptedResult: GenerateResult = {
     roundTrips: 6,
     submits: 6,
     layersExecuted: 9,
+    hostCache: { hits: 0, reads: 0, readBytes: 0 },
+    byLayer: [],
     uploadBytes: { demand: 512, useful: 0, wasted: 0 },
     plannedGpuBytes: 1024,
     peakGpuBytes: 1000,

@@ -7,12 +7,13 @@ import { Header } from './components/header';
 import { LoadFailure } from './components/load-failure';
 import { LoadProgress } from './components/load-progress';
 import { MessageList } from './components/message-list';
+import { ResidencyPanel } from './components/residency-panel';
 import { SettingsDialog } from './components/settings-dialog';
 import { Welcome } from './components/welcome';
-import type { Conversation } from './conversation';
-import { readExpertPercent, writeExpertPercent } from './expert-budget';
+import { type Conversation, getLatestResidency } from './conversation';
 import type { ModelChoice, ModelSession } from './model-session';
 import { useObservable } from './observable';
+import { readExpertPercent, writeExpertPercent } from './preferences';
 
 interface AppProps {
   readonly engine: Engine;
@@ -28,6 +29,7 @@ export function App({ engine, session, conversation }: AppProps) {
   const [draft, setDraft] = useState('');
   const input = useRef<HTMLTextAreaElement>(null);
   const ready = model.status === 'ready';
+  const residency = getLatestResidency(turns);
 
   const load = useCallback(
     async (choice: ModelChoice, percent: number) => {
@@ -45,10 +47,15 @@ export function App({ engine, session, conversation }: AppProps) {
     await conversation.clear();
     await load({ kind: 'file', file }, expertPercent);
   };
-  const changeBudget = (percent: number) => {
+  const changeBudget = async (percent: number) => {
     setExpertPercent(percent);
-    writeExpertPercent(percent);
-    void load(model.choice, percent);
+    if (ready) await session.changeBudget(percent);
+    else void load(model.choice, percent);
+    if (session.value.status === 'ready' && session.value.budgetChange?.status === 'pending') return; // A later choice.
+    // A refused budget is neither shown as chosen nor kept for the next visit.
+    const granted = session.value.status === 'ready' ? session.value.expertPercent : percent;
+    setExpertPercent(granted);
+    writeExpertPercent(granted);
   };
   const reloadAndRetry = async () => {
     await load(model.choice, expertPercent);
@@ -81,10 +88,18 @@ export function App({ engine, session, conversation }: AppProps) {
         {turns.length > 0 && (
           <MessageList
             turns={turns}
-            contextLength={ready ? model.model.contextLength : null}
+            model={ready ? model.model : null}
             onRetry={() => void conversation.retry()}
             onReloadAndRetry={() => void reloadAndRetry()}
             onNewChat={(question) => void startNewChat(question)}
+          />
+        )}
+        {ready && residency && (
+          <ResidencyPanel
+            pages={residency}
+            model={model}
+            expertPercent={expertPercent}
+            onBudget={(percent) => void changeBudget(percent)}
           />
         )}
         {model.status === 'loading' && <LoadProgress choice={model.choice} steps={model.steps} />}
@@ -113,7 +128,7 @@ export function App({ engine, session, conversation }: AppProps) {
         model={model}
         expertPercent={expertPercent}
         onClose={() => setSettingsOpen(false)}
-        onBudget={changeBudget}
+        onBudget={(percent) => void changeBudget(percent)}
         onFile={loadFile}
         onEmbedded={() => {
           setSettingsOpen(false);

@@ -32,6 +32,10 @@ export interface Answer {
   /** Prompt tokens computed so far. */
   readonly prefill: { readonly done: number; readonly total: number } | null;
   readonly live: LiveStats | null;
+  /** Where the experts were after the latest token: [moeLayers, experts], as the engine's `residency` event has it. */
+  readonly residency: Uint8Array | null;
+  /** What the engine wants the reader to know; the tokens are the same. */
+  readonly warnings: readonly string[];
   readonly result: GenerateResult | null;
   readonly error: EngineError | null;
 }
@@ -106,6 +110,8 @@ export class Conversation extends Observable<ConversationState> {
       phase: 'reading',
       prefill: null,
       live: null,
+      residency: null,
+      warnings: [],
       result: null,
       error: null,
     };
@@ -140,7 +146,8 @@ export class Conversation extends Observable<ConversationState> {
 
   #getRequest(asked: ReadonlyArray<Question | Answer>): GenerateRequest {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-    const settings = { maxTokens: MAX_ANSWER_TOKENS, sampling: { temperature: TEMPERATURE, topP: TOP_P, seed } };
+    const sampling = { temperature: TEMPERATURE, topP: TOP_P, seed };
+    const settings = { maxTokens: MAX_ANSWER_TOKENS, sampling, residency: true };
     if (this.#options.hasChatTemplate()) return { messages: getMessages(asked), ...settings };
     return { prompt: asked.at(-1)?.text ?? '', ...settings };
   }
@@ -155,12 +162,22 @@ export function getMessages(turns: ReadonlyArray<Question | Answer>): ChatMessag
   });
 }
 
+/** The latest map of resident experts in the chat: an answer that has no token yet shows the one before it. */
+export function getLatestResidency(turns: ReadonlyArray<Question | Answer>): Uint8Array | null {
+  return turns.reduce<Uint8Array | null>(
+    (latest, turn) => (turn.role === 'assistant' && turn.residency ? turn.residency : latest),
+    null,
+  );
+}
+
 function advance(answer: Answer, event: GenerateEvent, clock: TokenClock): Answer {
   switch (event.type) {
     case 'routes':
-    case 'residency':
-    case 'warning':
       return answer;
+    case 'warning':
+      return { ...answer, warnings: [...answer.warnings, event.message] };
+    case 'residency':
+      return { ...answer, residency: event.pages };
     case 'prefill':
       return { ...answer, prefill: { done: event.done, total: event.total } };
     case 'token': {

@@ -1,6 +1,6 @@
 /**
  * Which model is loaded, or how far loading has come.
- * Owns the order of loads: a new one aborts the one before it. Never generates.
+ * Owns the order of loads: a new one aborts the one before it, and the expert budget in effect. Never generates.
  */
 import { type Engine, EngineError, type LoadedModel, type LoadProgress, type ModelSource } from '../src/index';
 import { Observable } from './observable';
@@ -14,6 +14,12 @@ type Steps = Extract<LoadProgress, { readonly phase: 'install' | 'weights' | 'co
 /** The latest report of each step of a load; a step that is absent has not begun, or is not needed. */
 export type LoadSteps = { readonly [P in Steps['phase']]?: Extract<Steps, { readonly phase: P }> };
 
+/** What became of the latest change of the expert budget. */
+export type BudgetChange =
+  | { readonly status: 'pending' }
+  | { readonly status: 'done'; readonly warning: string | null }
+  | { readonly status: 'refused'; readonly error: EngineError };
+
 export type ModelState =
   | { readonly status: 'loading'; readonly choice: ModelChoice; readonly steps: LoadSteps }
   | {
@@ -22,12 +28,20 @@ export type ModelState =
       readonly model: LoadedModel;
       readonly loadMs: number;
       readonly warnings: readonly string[];
+      /** Share of each layer's experts that was asked for and granted. */
+      readonly expertPercent: number;
+      /** Null until the budget is changed for the first time. */
+      readonly budgetChange: BudgetChange | null;
     }
   | { readonly status: 'failed'; readonly choice: ModelChoice; readonly error: EngineError };
+
+/** After these there is no model any more, whatever was asked for. */
+const FATAL_CODES: ReadonlySet<string> = new Set(['WORKER_DEAD', 'DEVICE_LOST', 'GPU_ERROR', 'NOT_LOADED']);
 
 export class ModelSession extends Observable<ModelState> {
   readonly #engine: Engine;
   #current: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
+  #budgetChanges = 0;
 
   constructor(engine: Engine) {
     super({ status: 'loading', choice: { kind: 'embedded' }, steps: {} });
@@ -43,6 +57,40 @@ export class ModelSession extends Observable<ModelState> {
     const ended = (before?.ended ?? Promise.resolve()).then(() => this.#run(choice, expertPercent, controller.signal));
     this.#current = { controller, ended };
     return ended;
+  }
+
+  /**
+   * Asks for another share of the experts, also while an answer is being written; the state says what came of it.
+   * Does nothing unless a model is ready.
+   */
+  async changeBudget(expertPercent: number): Promise<void> {
+    const load = this.#current;
+    const change = ++this.#budgetChanges;
+    const update = (changed: Partial<Extract<ModelState, { status: 'ready' }>>) => {
+      // Another model may have taken the place of the one that was asked.
+      if (this.value.status === 'ready' && this.#current === load) this.set({ ...this.value, ...changed });
+    };
+    const conclude = (budgetChange: BudgetChange) => {
+      if (change === this.#budgetChanges) update({ budgetChange });
+    };
+    if (this.value.status !== 'ready') return;
+    update({ budgetChange: { status: 'pending' } });
+    try {
+      const { slotsPerLayer, plannedGpuBytes, warning } = await this.#engine.setExpertBudget({
+        percent: expertPercent,
+      });
+      if (this.value.status !== 'ready') return;
+      const { model } = this.value;
+      // A warning with the old size says that the new one had no room.
+      const kept = warning !== null && slotsPerLayer === model.slotsPerLayer;
+      update({ model: { ...model, slotsPerLayer, plannedGpuBytes }, ...(!kept && { expertPercent }) });
+      conclude({ status: 'done', warning });
+    } catch (thrown) {
+      const error = asEngineError(thrown);
+      conclude({ status: 'refused', error });
+      if (FATAL_CODES.has(error.code) && this.value.status === 'ready' && this.#current === load)
+        this.set({ status: 'failed', choice: this.value.choice, error });
+    }
   }
 
   async #run(choice: ModelChoice, expertPercent: number, signal: AbortSignal): Promise<void> {
@@ -65,7 +113,8 @@ export class ModelSession extends Observable<ModelState> {
       const options = { expertBudget: { percent: expertPercent } };
       const model = await this.#engine.load(source, options, report, signal);
       if (signal.aborted) return;
-      this.set({ status: 'ready', choice, model, loadMs: performance.now() - startMs, warnings });
+      const loadMs = performance.now() - startMs;
+      this.set({ status: 'ready', choice, model, loadMs, warnings, expertPercent, budgetChange: null });
     } catch (thrown) {
       if (!signal.aborted) this.set({ status: 'failed', choice, error: asEngineError(thrown) });
     }

@@ -1,16 +1,19 @@
 /** One answer: its Markdown, what it cost, and the ways on when it ended early. */
 import { useLayoutEffect, useRef } from 'preact/hooks';
+import type { LoadedModel } from '../../src/index';
 import type { Answer } from '../conversation';
 import { renderMarkdown } from '../markdown';
 import { formatCount } from '../numbers';
 import { AnswerStats } from './answer-stats';
 import { ErrorNotice } from './error-notice';
+import { PagingDetails } from './paging-details';
 
 interface AnswerMessageProps {
   readonly answer: Answer;
   /** Only the last answer can be asked for again. */
   readonly isLast: boolean;
-  readonly contextLength: number | null;
+  /** Null while none is loaded. */
+  readonly model: LoadedModel | null;
   readonly onRetry: () => void;
   readonly onReloadAndRetry: () => void;
   readonly onNewChat: () => void;
@@ -30,7 +33,13 @@ export function AnswerMessage(props: AnswerMessageProps) {
       {answer.phase === 'stopped' && <p class="quiet">Stopped.</p>}
       {answer.phase === 'failed' && answer.error && <Failure {...props} />}
       {answer.phase === 'done' && <LengthNote {...props} />}
+      {answer.warnings.map((warning) => (
+        <p class="note" key={warning}>
+          {warning}
+        </p>
+      ))}
       <AnswerStats answer={answer} />
+      {answer.result && <PagingDetails stats={answer.result.stats} model={props.model} />}
     </article>
   );
 }
@@ -76,7 +85,8 @@ function Failure({ answer, isLast, onRetry, onReloadAndRetry, onAskInNewChat }: 
   }
 }
 
-function LengthNote({ answer, isLast, contextLength, onNewChat }: AnswerMessageProps) {
+function LengthNote({ answer, isLast, model, onNewChat }: AnswerMessageProps) {
+  const contextLength = model?.contextLength ?? null;
   if (answer.result?.finishReason !== 'length') return null;
   const { promptTokens, generatedTokens } = answer.result.stats;
   if (contextLength === null || promptTokens + generatedTokens < contextLength) {

@@ -1,5 +1,6 @@
 /** The conversation, oldest first; follows the answer while the reader has not scrolled away. */
 import { useLayoutEffect, useRef } from 'preact/hooks';
+import type { LoadedModel } from '../../src/index';
 import type { ConversationState } from '../conversation';
 import { AnswerMessage } from './answer-message';
 
@@ -8,13 +9,13 @@ const FOLLOW_DISTANCE_PX = 80;
 
 interface MessageListProps {
   readonly turns: ConversationState['turns'];
-  readonly contextLength: number | null;
+  readonly model: LoadedModel | null;
   readonly onRetry: () => void;
   readonly onReloadAndRetry: () => void;
   readonly onNewChat: (firstQuestion?: string) => void;
 }
 
-export function MessageList({ turns, contextLength, onRetry, onReloadAndRetry, onNewChat }: MessageListProps) {
+export function MessageList({ turns, model, onRetry, onReloadAndRetry, onNewChat }: MessageListProps) {
   useFollowing(turns);
   const lastId = turns.at(-1)?.id;
   return (
@@ -30,7 +31,7 @@ export function MessageList({ turns, contextLength, onRetry, onReloadAndRetry, o
             key={turn.id}
             answer={turn}
             isLast={turn.id === lastId}
-            contextLength={contextLength}
+            model={model}
             onRetry={onRetry}
             onReloadAndRetry={onReloadAndRetry}
             onNewChat={() => onNewChat()}

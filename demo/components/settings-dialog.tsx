@@ -1,9 +1,9 @@
 /** The model and its memory: facts, the expert budget, another file, what is installed. */
 import { useEffect, useId, useRef } from 'preact/hooks';
 import type { Engine, LoadedModel } from '../../src/index';
-import { EXPERT_PERCENTS } from '../expert-budget';
 import type { ModelState } from '../model-session';
 import { formatBytes, formatCount } from '../numbers';
+import { BudgetChoice } from './budget-choice';
 import { InstalledModels } from './installed-models';
 
 interface SettingsDialogProps {
@@ -33,7 +33,7 @@ export function SettingsDialog(props: SettingsDialogProps) {
           Close
         </button>
       </div>
-      <BudgetChoice {...props} />
+      <BudgetChoice model={model} expertPercent={props.expertPercent} onBudget={props.onBudget} />
       {model.status === 'ready' && <ModelFacts model={model.model} />}
       <FileChoice {...props} />
       {open && <InstalledModels engine={engine} loadedId={model.status === 'ready' ? model.model.modelId : null} />}
@@ -59,33 +59,6 @@ function ModelFacts({ model }: { readonly model: LoadedModel }) {
         </div>
       ))}
     </dl>
-  );
-}
-
-function BudgetChoice({ expertPercent, model, onBudget }: SettingsDialogProps) {
-  return (
-    <fieldset>
-      <legend>Experts on the GPU</legend>
-      <div class="choices">
-        {EXPERT_PERCENTS.map((percent) => (
-          <label key={percent}>
-            <input
-              type="radio"
-              name="expert-budget"
-              value={percent}
-              checked={percent === expertPercent}
-              onChange={() => onBudget(percent)}
-            />
-            <span>{percent} %</span>
-          </label>
-        ))}
-      </div>
-      <p class="quiet" role="status">
-        {model.status === 'loading'
-          ? 'Loading the model with this budget…'
-          : 'Less needs less GPU memory and is slower; the answers stay the same. A change loads the model again.'}
-      </p>
-    </fieldset>
   );
 }
 

@@ -30,8 +30,8 @@ export function Welcome({ model, onAsk, onSettings }: WelcomeProps) {
       </p>
       {embedded ? (
         <p>
-          This one is a <strong>small demonstration model</strong> of 22 million parameters. It speaks simple English,
-          can play through everyday dialogues, knows almost nothing, and cannot count.{' '}
+          {name} is a <strong>small demonstration model</strong>. It speaks simple English, can play through everyday
+          dialogues, knows almost nothing, and cannot count.{' '}
           <button type="button" class="link" onClick={onSettings}>
             Load a real one
           </button>

@@ -33,7 +33,6 @@ export async function* runGeneration(
   sequence: Sequence,
   tokenizer: Tokenizer,
   request: GenerationRequest,
-  betweenPasses: () => Promise<void>,
   signal?: AbortSignal,
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   const { promptTokenIds, sampling, topLogprobs } = request;
@@ -66,7 +65,6 @@ export async function* runGeneration(
   let lastRows = 0;
   for (let at = 0; at < promptTokenIds.length; at += chunkRows) {
     throwIfAborted(signal);
-    await betweenPasses();
     const chunk = promptTokenIds.slice(at, at + chunkRows);
     result = await runPass(chunk, at, at + chunk.length === promptTokenIds.length);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace(chunk, 'prefill', result) };
@@ -108,7 +106,6 @@ export async function* runGeneration(
       break;
     }
     throwIfAborted(signal);
-    await betweenPasses();
     lastRows = 1;
     result = await runPass([tokenId], promptTokenIds.length + tokenIds.length - 1, true);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace([tokenId], 'decode', result) };

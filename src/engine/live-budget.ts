@@ -9,8 +9,7 @@ import { planMemory } from './memory-plan';
 import type { Runtime } from './runtime';
 
 /**
- * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT` before anything changes; `STORAGE` and the like when a page that
- *   stays cannot be read again.
+ * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT` before anything changes; `DEVICE_LOST`.
  */
 export async function changeExpertBudget(runtime: Runtime, expertBudget: ExpertBudget): Promise<ExpertBudgetChange> {
   const before = runtime.plan;

@@ -60,8 +60,10 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   let loaded: Loaded | null = null;
   let busyWith: string | null = null;
   const pendingBudgets: PendingBudget[] = [];
-  /** A budget change of an idle engine; whoever uses the model next waits for it. */
+  /** A budget change outside of any pass; whoever runs the next pass waits for it. */
   let settling: Promise<void> = Promise.resolve();
+  /** A generation waits for its caller to ask for the next event: no pass runs. */
+  let isSuspended = false;
 
   /** Stores stay open between calls: the memory store lives as long as the engine. */
   const getStore = (kind: StoreKind): Promise<ModelStore> => {
@@ -84,6 +86,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     busyWith = call;
     return () => {
       busyWith = null;
+      settle();
     };
   };
 
@@ -102,6 +105,11 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         reject(error);
       }
     }
+  };
+
+  /** To be called whenever no pass runs: also what was asked for in the last moment of a call is answered. */
+  const settle = (): void => {
+    settling = settling.then(applyPendingBudget);
   };
 
   const unloadNow = (): void => {
@@ -183,12 +191,20 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         for (const message of forecasts.takeWarnings()) yield { type: 'warning', message };
         const sequence = new Sequence(runtime, runner, forecast, paging);
         try {
-          yield* runGeneration(runtime, runner, sequence, tokenizer, resolved, applyPendingBudget, signal);
+          for await (const event of runGeneration(runtime, runner, sequence, tokenizer, resolved, signal)) {
+            // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
+            isSuspended = true;
+            settle();
+            yield event;
+            isSuspended = false;
+            await settling;
+          }
         } finally {
+          isSuspended = false;
+          await settling;
           await forecasts.save(forecast);
         }
       } finally {
-        await applyPendingBudget();
         release();
       }
     },
@@ -200,7 +216,6 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         const { runtime, runner, tokenizer } = getLoaded();
         return await scoreTokens(runtime, runner, resolvePrompt(request, runtime, tokenizer, false), signal);
       } finally {
-        await applyPendingBudget();
         release();
       }
     },
@@ -208,7 +223,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     setExpertBudget(budget) {
       return new Promise((resolve, reject) => {
         pendingBudgets.push({ budget, resolve, reject });
-        if (busyWith === null) settling = settling.then(applyPendingBudget);
+        if (busyWith === null || isSuspended) settle();
       });
     },
 

@@ -42,13 +42,19 @@ export class HostCache {
     return page;
   }
 
-  /** The page from RAM or the store. Reads of one page are shared; a failed one is forgotten, so that it can be tried again. */
+  /**
+   * The page from RAM or the store. Reads of one page are shared. One that fails is tried once more; after that it is
+   * forgotten, so that a later call can try again.
+   */
   async read(key: string): Promise<Uint8Array> {
     const page = this.get(key);
     if (page) return page;
     let read = this.#reads.get(key);
     if (!read) {
+      // A transaction that the browser aborted under pressure works the next time; a lost or changed record fails again at
+      // once. Either way it costs one read, and a generation is worth more.
       read = this.readPage(key)
+        .catch(() => this.readPage(key))
         .then((bytes) => {
           this.counters.reads++;
           this.counters.readBytes += bytes.byteLength;

@@ -74,7 +74,9 @@ export class Pager {
     return this.#layer(moeLayer).isResident(expert);
   }
 
+  /** Pages expected before are not counted as useful after: their uploads are not in the new counters either. */
   resetCounters(): void {
+    for (const layer of this.#layers) layer.forgetUnused();
     this.counters = createCounters(this.#layers.length);
   }
 
@@ -166,10 +168,16 @@ export class Pager {
     this.table.writeRow(moeLayer, (expert) => (visible && !visible.has(expert) ? null : layer.getSlot(expert)));
   }
 
-  /** Fills a layer's slots anew after the pool changed: the pages that stay, from host RAM or the store. */
+  /**
+   * Fills a layer's slots anew after the pool changed: the pages that stay, from host RAM or the store. Never fails: a page
+   * that cannot be read is absent, and the error is reported when the page is needed.
+   */
   async refill(moeLayer: number, slots: number): Promise<void> {
-    for (const placement of this.#layer(moeLayer).resize(slots)) {
-      this.#upload(moeLayer, placement, await this.host.read(getPageKey(moeLayer, placement.expert)));
+    const layer = this.#layer(moeLayer);
+    for (const placement of layer.resize(slots)) {
+      const page = await this.host.read(getPageKey(moeLayer, placement.expert)).catch(() => null);
+      if (page) this.#upload(moeLayer, placement, page);
+      else layer.remove(placement.expert);
     }
     this.map(moeLayer);
   }

@@ -108,6 +108,20 @@ export class LayerResidency {
     return kept.map((expert) => this.#bringIn(expert, new Set()) as Placement);
   }
 
+  /** Makes a page absent: its slot is free. */
+  remove(expert: number): void {
+    const slot = this.getSlot(expert);
+    if (slot === null) return;
+    this.#slotOf[expert] = -1;
+    this.#unused.delete(expert);
+    this.#freeSlots.push(slot);
+  }
+
+  /** Pages that were prefetched so far are treated as used, when it comes to what was useful or wasted. */
+  forgetUnused(): void {
+    this.#unused.clear();
+  }
+
   #bringIn(expert: number, pinned: ReadonlySet<number>): Placement | null {
     let slot = this.#freeSlots.pop();
     let evicted: number | null = null;

@@ -1,8 +1,9 @@
 /**
- * Probabilities as log odds, where independent evidence adds up. Tables: a replay converts a billion of them.
+ * Probabilities as log odds, where independent evidence adds up. Tables, because a replay converts a billion of them, and
+ * small ones, because they share the processor's first cache with the counts.
  */
 
-const steps = 8192;
+const steps = 2048;
 /** Log odds are kept within +-maxOdds: a count of a few tokens is no certainty. */
 const maxOdds = 6;
 
@@ -12,8 +13,8 @@ const logOdds = Float32Array.from({ length: steps + 1 }, (_, step) => {
 });
 
 /** Twice as wide: sums of evidence go beyond what one source says. */
-const probabilities = Float32Array.from({ length: 4 * steps + 1 }, (_, step) => {
-  return 1 / (1 + Math.exp(-(step / (2 * steps) - 1) * 2 * maxOdds));
+const probabilities = Float32Array.from({ length: 2 * steps + 1 }, (_, step) => {
+  return 1 / (1 + Math.exp(-(step / steps - 1) * 2 * maxOdds));
 });
 
 /** @param probability 0 to 1; beyond, the nearest. */
@@ -22,6 +23,6 @@ export function getLogOdds(probability: number): number {
 }
 
 export function getProbability(odds: number): number {
-  const step = (odds / (2 * maxOdds) + 1) * 2 * steps;
-  return probabilities[step > 0 ? Math.min(step | 0, 4 * steps) : 0] as number;
+  const step = (odds / (2 * maxOdds) + 1) * steps;
+  return probabilities[step > 0 ? Math.min(step | 0, 2 * steps) : 0] as number;
 }

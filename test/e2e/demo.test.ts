@@ -2,12 +2,18 @@
  * The demo as a visitor uses it, on the real model and the real engine.
  * One browser profile for all tests, in order: installed once, as a visitor would.
  */
+import { readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, type Page, test } from '@playwright/test';
+import { formatBytes } from '../../demo/numbers';
 
 test.describe.configure({ mode: 'serial' });
 
-const modelPath = fileURLToPath(new URL('../../public/models/webmoe-chat-22m-Q4_0.gguf', import.meta.url));
+const publicFolder = new URL('../../public/', import.meta.url);
+const { url: modelUrl } = JSON.parse(readFileSync(new URL('models/default.json', publicFolder), 'utf8'));
+const modelPath = fileURLToPath(new URL(modelUrl, publicFolder));
+/** Experts per layer, as the page says. */
+let experts = 0;
 let page: Page;
 const foreignRequests: string[] = [];
 const pageErrors: string[] = [];
@@ -30,9 +36,9 @@ test.afterAll(async () => {
   await page.context().close();
 });
 
-/** In the page: keeps every text that the install step and the last answer ever showed. */
+/** In the page: keeps every text that the install step and the last answer ever showed, and every map of used experts. */
 function recordTexts(): void {
-  const seen = { install: [] as string[], answer: [] as string[] };
+  const seen = { install: [] as string[], answer: [] as string[], map: [] as string[] };
   Object.assign(globalThis, { seenTexts: seen });
   const note = (texts: string[], text: string | null | undefined) => {
     if (text && texts.at(-1) !== text) texts.push(text);
@@ -40,10 +46,11 @@ function recordTexts(): void {
   new MutationObserver(() => {
     note(seen.install, document.querySelector('.load .step-text')?.textContent);
     note(seen.answer, [...document.querySelectorAll('.answer')].at(-1)?.querySelector('.markdown')?.textContent);
-  }).observe(document, { childList: true, characterData: true, subtree: true });
+    note(seen.map, document.querySelector('.residency-map [role=img] .used')?.getAttribute('d'));
+  }).observe(document, { childList: true, characterData: true, subtree: true, attributeFilter: ['d'] });
 }
 
-async function readSeen(kind: 'install' | 'answer'): Promise<string[]> {
+async function readSeen(kind: 'install' | 'answer' | 'map'): Promise<string[]> {
   return page.evaluate(
     (name) => (globalThis as unknown as { seenTexts: Record<string, string[]> }).seenTexts[name] ?? [],
     kind,
@@ -76,9 +83,15 @@ test('installs the embedded model with progress in bytes', async () => {
   await page.goto('/');
   await waitForReady();
   const install = await readSeen('install');
-  expect(install.filter((text) => /^[\d.]+ (kB|MB) of 14\.9 MB$/.test(text)).length).toBeGreaterThan(2);
+  const ofTotal = ` of ${formatBytes(statSync(modelPath).size)}`;
+  expect(install.filter((text) => /^[\d.]+ (kB|MB) of /.test(text) && text.endsWith(ofTotal)).length).toBeGreaterThan(
+    2,
+  );
   await expect(page.getByText('Installed into this browser')).toBeVisible();
   await expect(page.getByText('small demonstration model')).toBeVisible();
+  const paging = await page.getByText(/^Nothing you type leaves/).textContent();
+  experts = Number(paging?.match(/has (\d+) experts/)?.[1]);
+  expect(paging).toContain(`Only ${Math.ceil(experts / 2)} of the ${experts} are on the GPU`);
 });
 
 test('streams an answer to a suggested question, token by token', async () => {
@@ -99,8 +112,27 @@ test('says what the answer cost', async () => {
   await expect(stats).toContainText(/tokens\/s[\d.]+/);
   await expect(stats).toContainText('experts on the GPU50 %');
   await expect(stats).toContainText(/hit rate\d+ %/);
-  await expect(stats).toContainText(/faults[\d,]+/);
+  await expect(stats).toContainText(/faults\/token[\d.]+/);
+  await expect(stats).toContainText(/round trips\/token[\d.]+/);
   await expect(stats).toContainText(/paged in[\d.]+ (kB|MB)/);
+  const details = lastAnswer().locator('.paging');
+  await details.getByText('Paging in detail').click();
+  await expect(details).toContainText(/Copied on a fault[\d.]+ (kB|MB)/);
+  await expect(details).toContainText(/From storage[\d,]+ experts/);
+  const needed = await details.locator('tbody tr td:nth-child(2)').allTextContents();
+  expect(needed.length).toBeGreaterThan(0);
+  expect(needed.every((text) => Number(text.replaceAll(',', '')) > 0)).toBe(true);
+  await details.getByText('Paging in detail').click();
+});
+
+test('maps the experts on the GPU while the tokens stream, and folds the map away', async () => {
+  expect((await readSeen('map')).length).toBeGreaterThanOrEqual(3);
+  const map = page.locator('.residency-map');
+  await expect(map.getByRole('img')).toHaveAccessibleName(/\d+ of \d+ experts are on the GPU .*\(50 %\)/);
+  await page.getByText('Expert map').click();
+  await expect(map).toBeHidden();
+  await page.getByText('Expert map').click();
+  await expect(map).toBeVisible();
 });
 
 test('goes on with the conversation', async () => {
@@ -159,11 +191,33 @@ test('does not install again after a reload', async () => {
   await waitForAnswer('done');
 });
 
-test('loads the model again with another expert budget, and keeps the choice', async () => {
+test('changes the expert budget while an answer streams, without stopping it', async () => {
+  const budget = page.locator('.residency').getByRole('group', { name: 'Experts on the GPU' });
+  const text = () => lastAnswer().locator('.markdown').textContent();
+  // How long an answer is, the model decides: one that ends within a few tokens proves nothing.
+  await expect(async () => {
+    await budget.getByText('50 %', { exact: true }).click();
+    await expect(budget.getByText(`${Math.ceil(experts / 2)} of ${experts} experts per layer`)).toBeVisible();
+    await ask('Tell me a long story about a fox and a well.');
+    await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+    await budget.getByText('100 %', { exact: true }).click();
+    await expect(budget.getByText(`Now ${experts} of ${experts} experts per layer`)).toBeVisible();
+    const textAtChange = await text();
+    await waitForAnswer('done');
+    expect(await text()).not.toBe(textAtChange);
+  }).toPass({ timeout: 120_000 });
+  await expect(page.locator('.error-notice')).toHaveCount(0);
+  await expect(lastAnswer().locator('.paging')).not.toBeEmpty();
+  await page.getByRole('button', { name: 'New chat' }).click();
+});
+
+test('changes the expert budget at once, and keeps the choice', async () => {
+  const slots = Math.ceil(experts / 4);
   await page.getByRole('button', { name: /^Model/ }).click();
   const dialog = page.getByRole('dialog', { name: 'Model and memory' });
   await dialog.getByText('25 %').click();
-  await expect(dialog.getByText('8 experts per layer')).toBeVisible();
+  await expect(dialog.getByText(`Now ${slots} of ${experts} experts per layer`)).toBeVisible();
+  await expect(dialog.getByText(`${slots} experts per layer;`)).toBeVisible();
   await expect(dialog.getByText('in use')).toBeVisible();
   await page.keyboard.press('Escape');
   await expect(dialog).toBeHidden();
@@ -172,8 +226,32 @@ test('loads the model again with another expert budget, and keeps the choice', a
   await expect(lastAnswer().locator('.stats')).toContainText('experts on the GPU25 %');
   await page.reload();
   await waitForReady();
-  await expect(page.getByText('Only 8 of the 32')).toBeVisible();
+  await expect(page.getByText(`Only ${slots} of the ${experts}`)).toBeVisible();
 });
+
+test('warns when what the predictor had learnt is spoilt, and answers all the same', async () => {
+  await page.evaluate(spoilPredictorState);
+  await page.reload();
+  await waitForReady();
+  await ask('What kind of music do you like?');
+  await waitForAnswer('done');
+  await expect(lastAnswer().locator('.note')).toContainText('it starts anew');
+});
+
+/** In the page: writes nonsense where the engine keeps what its predictors learnt. */
+async function spoilPredictorState(): Promise<void> {
+  const done = <T>(request: IDBRequest<T>) =>
+    new Promise<T>((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+  const database = await done(indexedDB.open('webmoe'));
+  const records = database.transaction('records', 'readwrite').objectStore('records');
+  for (const key of await done(records.getAllKeys())) {
+    if (Array.isArray(key) && String(key[1]).startsWith('state/')) await done(records.put('spoilt', key));
+  }
+  database.close();
+}
 
 test('refuses a file that is no model, and finds the way back', async () => {
   const buffer = Buffer.from('this is not a model');

@@ -1,6 +1,7 @@
 /**
- * The browser's WebGPU with its traffic counted from outside: submits, read-backs, bytes of live buffers, and the devices
- * themselves, so that a test can lose one. Owns counting only; every call goes through to the real GPU.
+ * The browser's WebGPU with its traffic counted from outside: submits, read-backs, uploaded pages, bytes of live buffers, and
+ * the devices themselves, so that a test can lose one. Owns counting, and the size of a GPU that is nearly full; every call
+ * goes through to the real one.
  */
 
 export interface WatchedGpu {
@@ -16,6 +17,10 @@ export interface WatchedGpu {
   /** Bytes of the buffers that were made and not destroyed. */
   liveBytes: number;
   peakBytes: number;
+  /** Bytes written to buffers of slots. */
+  slotBytes: number;
+  /** A buffer beyond this makes the GPU refuse it. */
+  capacityBytes: number;
 }
 
 export function watchGpu(): WatchedGpu {
@@ -34,6 +39,8 @@ export function watchGpu(): WatchedGpu {
     readbacks: 0,
     liveBytes: 0,
     peakBytes: 0,
+    slotBytes: 0,
+    capacityBytes: Number.POSITIVE_INFINITY,
   };
   return watched;
 }
@@ -50,8 +57,18 @@ function watchAdapter(adapter: GPUAdapter, watched: WatchedGpu): GPUAdapter {
       watched.submits++;
       submit(commands);
     };
+    const writeBuffer = queue.writeBuffer.bind(queue) as (...args: Parameters<GPUQueue['writeBuffer']>) => undefined;
+    queue.writeBuffer = (...args: Parameters<GPUQueue['writeBuffer']>) => {
+      if (args[0].label.startsWith('slots of MoE layer')) watched.slotBytes += args[2].byteLength;
+      return writeBuffer(...args);
+    };
     const createBuffer = device.createBuffer.bind(device);
-    device.createBuffer = (request) => watchBuffer(createBuffer(request), watched);
+    device.createBuffer = (request) => {
+      // More than the device's own limit: the real GPU makes the error.
+      if (watched.liveBytes + request.size > watched.capacityBytes)
+        return createBuffer({ ...request, size: device.limits.maxBufferSize + 16 });
+      return watchBuffer(createBuffer(request), watched);
+    };
     return device;
   };
   return adapter;

@@ -22,8 +22,8 @@ export class LayerCaches {
   readonly #expectedBy: Float64Array;
   /** [layers, experts]: event, plus 1, whose set the page belongs to. */
   readonly #currentOf: Float64Array;
-  /** [layers] pages present. */
-  readonly #sizes: Uint32Array;
+  /** [layers][up to slots]: pages present, in no order. */
+  readonly #residents: number[][];
   /** Pages of the event, ascending. */
   readonly #set: number[] = [];
   #batch = 1;
@@ -40,7 +40,7 @@ export class LayerCaches {
     this.#waiting = new Uint8Array(pages);
     this.#expectedBy = new Float64Array(pages);
     this.#currentOf = new Float64Array(pages);
-    this.#sizes = new Uint32Array(layers);
+    this.#residents = Array.from({ length: layers }, () => []);
   }
 
   countPresent(routes: TokenRoutes, layer: number): number {
@@ -59,10 +59,13 @@ export class LayerCaches {
     const set = this.#set;
     const event = token * this.layers + layer + 1;
     set.length = 0;
-    for (let at = routes.getStart(layer); at < routes.getStart(layer + 1); at++) {
-      set.push(layer * this.experts + (routes.ids[at] as number));
+    const end = routes.getStart(layer + 1);
+    for (let at = routes.getStart(layer); at < end; at++) {
+      const page = layer * this.experts + (routes.ids[at] as number);
+      let place = set.length;
+      for (; place > 0 && (set[place - 1] as number) > page; place--) set[place] = set[place - 1] as number;
+      set[place] = page;
     }
-    set.sort((a, b) => a - b);
     let misses = 0;
     for (const page of set) {
       this.#currentOf[page] = event;
@@ -78,7 +81,7 @@ export class LayerCaches {
       this.counters.demandUploads += misses;
       for (const page of set) {
         if (this.#insertedAt[page] !== 0) continue;
-        if (this.#sizes[layer] === this.slots) this.#evict(layer, this.#currentOf, event);
+        if (this.#getResidents(layer).length === this.slots) this.#evict(layer, this.#currentOf, event);
         this.#insert(page, layer);
       }
       this.#batch++;
@@ -99,13 +102,13 @@ export class LayerCaches {
     if (missing.length === 0) return;
     const prefetched: number[] = [];
     for (const page of missing) {
-      if (this.#sizes[layer] === this.slots && !this.#evict(layer, this.#expectedBy, token + 1)) break;
+      if (this.#getResidents(layer).length === this.slots && !this.#evict(layer, this.#expectedBy, token + 1)) break;
       this.#insert(page, layer);
       this.#waiting[page] = 1;
       prefetched.push(page);
     }
     if (prefetched.length === 0) return;
-    this.policy.prefetch(prefetched, token, () => this.#getResidents(layer));
+    this.policy.prefetch(prefetched, token, this.#getResidents(layer));
     this.#batch++;
   }
 
@@ -116,37 +119,39 @@ export class LayerCaches {
 
   #insert(page: number, layer: number): void {
     this.#insertedAt[page] = this.#batch;
-    this.#sizes[layer] = (this.#sizes[layer] as number) + 1;
+    this.#getResidents(layer).push(page);
   }
 
   /** Evicts the page of lowest rank that is not `keep` in `marks`. False when there is none. */
   #evict(layer: number, marks: Float64Array, keep: number): boolean {
     const insertedAt = this.#insertedAt;
+    const residents = this.#getResidents(layer);
     const ranks = this.policy.getRanks(layer);
-    let victim = -1;
-    let [rank, since] = [0, 0];
-    for (let page = layer * this.experts; page < (layer + 1) * this.experts; page++) {
-      const inserted = insertedAt[page] as number;
-      if (inserted === 0 || marks[page] === keep) continue;
+    let [place, victim, rank, since] = [-1, -1, 0, 0];
+    for (let at = 0; at < residents.length; at++) {
+      const page = residents[at] as number;
+      if (marks[page] === keep) continue;
       const own = ranks[page] as number;
-      if (victim >= 0 && (own > rank || (own === rank && inserted >= since))) continue;
+      if (victim >= 0) {
+        if (own > rank) continue;
+        const inserted = insertedAt[page] as number;
+        if (own === rank && (inserted > since || (inserted === since && page > victim))) continue;
+      }
+      place = at;
       victim = page;
       rank = own;
-      since = inserted;
+      since = insertedAt[page] as number;
     }
     if (victim < 0) return false;
+    residents[place] = residents.at(-1) as number;
+    residents.pop();
     insertedAt[victim] = 0;
-    this.#sizes[layer] = (this.#sizes[layer] as number) - 1;
     this.counters.wastedUploads += this.#waiting[victim] as number;
     this.#waiting[victim] = 0;
     return true;
   }
 
   #getResidents(layer: number): number[] {
-    const residents: number[] = [];
-    for (let page = layer * this.experts; page < (layer + 1) * this.experts; page++) {
-      if (this.#insertedAt[page] !== 0) residents.push(page);
-    }
-    return residents;
+    return this.#residents[layer] as number[];
   }
 }

@@ -11,8 +11,8 @@ export type PolicyName = (typeof policyNames)[number];
 export interface ReplayPolicy {
   /** A token used the page. Told of every use, resident or not, in ascending order of ids within a layer. */
   use(page: number, token: number): void;
-  /** Pages of a layer came in for a token, and it has not used them yet. `getResidents` lists the layer's pages. */
-  prefetch(pages: readonly number[], token: number, getResidents: () => number[]): void;
+  /** Pages of a layer came in for a token, and it has not used them yet. `residents`: the layer's pages with them. */
+  prefetch(pages: readonly number[], token: number, residents: readonly number[]): void;
   /** Ranks by page, those of the layer up to date: called before every choice of a victim. */
   getRanks(layer: number): Float64Array;
 }
@@ -43,11 +43,10 @@ function createLru(layers: number, experts: number): ReplayPolicy {
     use(page, token) {
       lastUse[page] = token;
     },
-    prefetch(pages, token, getResidents) {
+    prefetch(pages, token, residents) {
       const layer = Math.floor((pages[0] ?? 0) / experts);
       if (middleOf[layer] !== token) {
-        const residents = getResidents();
-        for (const [index, resident] of residents.entries()) times[index] = lastUse[resident] as number;
+        for (let at = 0; at < residents.length; at++) times[at] = lastUse[residents[at] as number] as number;
         const ascending = times.subarray(0, residents.length).sort();
         middles[layer] = ascending[residents.length >> 1] as number;
         middleOf[layer] = token;

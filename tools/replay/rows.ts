@@ -94,8 +94,14 @@ function getModelRows(traces: readonly PackedTrace[], learn: readonly PackedTrac
     srp: Object.fromEntries(segmentLengths.map((length) => [length, getSegmentRouting([trace], length)])),
     sch: Object.fromEntries(segmentLengths.map((length) => [length, getSegmentCache([trace], length)])),
   }));
-  first.srp = getSegmentRouting(traces, referenceSegment);
-  first.sch = getSegmentCache(traces, referenceSegment);
+  const [only] = first.localRouting;
+  if (only && traces.length === 1) {
+    first.srp = only.srp[referenceSegment] ?? null;
+    first.sch = only.sch[referenceSegment] as number;
+  } else {
+    first.srp = getSegmentRouting(traces, referenceSegment);
+    first.sch = getSegmentCache(traces, referenceSegment);
+  }
   return rows;
 }
 

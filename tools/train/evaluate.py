@@ -206,10 +206,11 @@ def chat(model, tokenizer, prompt: str, temperature: float, seed: int, max_token
 
 
 def sample_chats(model, tokenizer, prompts: list, seed: int, max_tokens: int) -> list[dict]:
+    """Prompt N is sampled with seed `seed` + N: one seed for all would start every reply alike."""
     rows = []
-    for source, prompt in prompts:
+    for index, (source, prompt) in enumerate(prompts):
         for temperature in (0.0, 0.7):
-            reply = chat(model, tokenizer, prompt, temperature, seed, max_tokens)
+            reply = chat(model, tokenizer, prompt, temperature, seed + index, max_tokens)
             rows.append(
                 {
                     "source": source,

@@ -37,7 +37,7 @@ def main() -> None:
     texts = contents(arguments.corpus / "train.jsonl.gz", arguments.every)
     tokenizer.train_from_iterator(texts, trainer)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(arguments.out))
+    tokenizer.save(str(arguments.out), pretty=False)
     print(f"{tokenizer.get_vocab_size()} tokens -> {arguments.out}")
 
 

@@ -64,4 +64,64 @@ describe('ModelSession', () => {
     await session.load(fileChoice('bad.gguf'), 50);
     expect(session.value).toMatchObject({ status: 'failed', error: { code: 'BAD_FILE', message: 'wrong magic' } });
   });
+
+  it('changes the budget of the model in use without loading it again', async () => {
+    let loads = 0;
+    const session = new ModelSession(
+      new ScriptedEngine({
+        load: async () => {
+          loads += 1;
+          return scriptedModel;
+        },
+        setExpertBudget: async () => ({ slotsPerLayer: 2, plannedGpuBytes: 512, warning: null }),
+      }),
+    );
+    await session.load(fileChoice('a.gguf'), 50);
+    const changing = session.changeBudget(25);
+    expect(session.value).toMatchObject({ status: 'ready', budgetChange: { status: 'pending' } });
+    await changing;
+    expect(loads).toBe(1);
+    expect(session.value).toMatchObject({
+      model: { slotsPerLayer: 2, plannedGpuBytes: 512 },
+      expertPercent: 25,
+      budgetChange: { status: 'done', warning: null },
+    });
+  });
+
+  it('keeps the old budget when the new one is refused or has no room', async () => {
+    let refuse = true;
+    const session = new ModelSession(
+      new ScriptedEngine({
+        load: async () => scriptedModel,
+        setExpertBudget: async () => {
+          if (refuse) throw new EngineError('BUDGET_TOO_SMALL', 'a token needs 2');
+          return { slotsPerLayer: 4, plannedGpuBytes: 1024, warning: 'back to 4' };
+        },
+      }),
+    );
+    await session.load(fileChoice('a.gguf'), 50);
+    await session.changeBudget(25);
+    expect(session.value).toMatchObject({
+      model: scriptedModel,
+      expertPercent: 50,
+      budgetChange: { status: 'refused', error: { code: 'BUDGET_TOO_SMALL' } },
+    });
+    refuse = false;
+    await session.changeBudget(100);
+    expect(session.value).toMatchObject({ expertPercent: 50, budgetChange: { status: 'done', warning: 'back to 4' } });
+  });
+
+  it('has no model any more when the engine died over a budget', async () => {
+    const session = new ModelSession(
+      new ScriptedEngine({
+        load: async () => scriptedModel,
+        setExpertBudget: async () => {
+          throw new EngineError('WORKER_DEAD', 'gone');
+        },
+      }),
+    );
+    await session.load(fileChoice('a.gguf'), 50);
+    await session.changeBudget(25);
+    expect(session.value).toMatchObject({ status: 'failed', error: { code: 'WORKER_DEAD' } });
+  });
 });

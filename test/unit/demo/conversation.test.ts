@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Answer, Conversation, getMessages } from '../../../demo/conversation';
+import { type Answer, Conversation, getLatestResidency, getMessages } from '../../../demo/conversation';
 import type { GenerateEvent, GenerateRequest } from '../../../src/engine/engine';
 import { EngineError } from '../../../src/errors';
 import { EndlessStream, ScriptedEngine, scriptedResult, sleep, tokenEvent } from '../worker/scripted-engine';
@@ -110,6 +110,24 @@ describe('Conversation', () => {
     expect(last(conversation)).toMatchObject({ phase: 'done', text: 'fine', error: null });
   });
 
+  it('keeps the warnings of an answer, and the last map of its experts for the next one', async () => {
+    let calls = 0;
+    const conversation = converse(async function* (request) {
+      expect(request.residency).toBe(true);
+      calls += 1;
+      if (calls === 1) yield { type: 'warning', message: 'the forecast was forgotten' };
+      yield tokenEvent(1, 'x');
+      if (calls === 1) yield { type: 'residency', pages: new Uint8Array([0, 1]) };
+      if (calls === 1) yield { type: 'residency', pages: new Uint8Array([2, 1]) };
+      yield { type: 'done', result: scriptedResult };
+    });
+    await conversation.ask('first');
+    expect(last(conversation).warnings).toEqual(['the forecast was forgotten']);
+    await conversation.ask('second');
+    expect(last(conversation)).toMatchObject({ residency: null, warnings: [] });
+    expect(getLatestResidency(conversation.value.turns)).toEqual(new Uint8Array([2, 1]));
+  });
+
   it('leaves out of the prompt a question that got no answer', () => {
     const answer: Answer = {
       role: 'assistant',
@@ -118,6 +136,8 @@ describe('Conversation', () => {
       phase: 'failed',
       prefill: null,
       live: null,
+      residency: null,
+      warnings: [],
       result: null,
       error: new EngineError('BUSY', 'busy'),
     };

@@ -75,4 +75,84 @@ describe('LayerResidency', () => {
       }
     }
   });
+
+  it('counts a prefetched page as useful at its first use only', () => {
+    const layer = new LayerResidency(4, 2);
+    expect(layer.placeAhead(3, new Set([3]))).toMatchObject({ expert: 3, slot: 0, evicted: null });
+    expect(layer.use([3, 0])).toBe(1);
+    expect(layer.use([3])).toBe(0);
+  });
+
+  it('notes a prefetched page as wasted when it leaves unused', () => {
+    const layer = new LayerResidency(4, 1);
+    layer.placeAhead(3, new Set());
+    expect(layer.placeAhead(2, new Set())).toMatchObject({ evicted: 3, wasted: true });
+    layer.use([2]);
+    expect(layer.placeAhead(1, new Set())).toMatchObject({ evicted: 2, wasted: false });
+  });
+
+  it('forgets on request which pages wait for their first use', () => {
+    const layer = new LayerResidency(4, 1);
+    layer.placeAhead(3, new Set());
+    layer.forgetUnused();
+    expect(layer.use([3])).toBe(0);
+    expect(layer.placeAhead(2, new Set())).toMatchObject({ wasted: false });
+  });
+
+  it('never evicts a pinned page ahead of use: with every slot pinned there is no room', () => {
+    const layer = new LayerResidency(4, 2);
+    layer.place([0, 1]);
+    expect(layer.placeAhead(2, new Set([0, 1]))).toBeNull();
+    expect(layer.getResidents()).toEqual([0, 1]);
+    expect(layer.placeAhead(2, new Set([0]))).toMatchObject({ slot: 1, evicted: 1 });
+  });
+
+  it('refuses to bring in ahead what is resident', () => {
+    const layer = new LayerResidency(4, 2);
+    layer.place([0]);
+    expect(() => layer.placeAhead(0, new Set())).toThrow(expect.objectContaining({ code: 'INTERNAL' }));
+  });
+
+  it('evicts an unused prefetch before the recently used pages and behind the old ones', () => {
+    const layer = new LayerResidency(5, 4);
+    layer.place([0, 1, 2]);
+    layer.use([0, 1, 2]);
+    layer.placeAhead(3, new Set());
+    // Mid-recency of [0 -> 1, 1 -> 2, 2 -> 3, 4 never, 3 never] is the use of 0, which has the lower id.
+    expect(layer.place([4])).toMatchObject([{ evicted: 0 }]);
+    expect(layer.place([0])).toMatchObject([{ evicted: 4 }]);
+    layer.use([0]);
+    expect(layer.place([4])).toMatchObject([{ evicted: 3, wasted: true }]);
+  });
+
+  it('keeps the pages that would be evicted last when slots become fewer, in new slots', () => {
+    const layer = new LayerResidency(6, 4);
+    layer.place([0, 1, 2, 3]);
+    layer.use([2, 0, 3, 1]);
+    expect(layer.resize(2)).toEqual([
+      { expert: 1, slot: 0, evicted: null, wasted: false },
+      { expert: 3, slot: 1, evicted: null, wasted: false },
+    ]);
+    expect(layer.slots).toBe(2);
+    expect(layer.getResidents()).toEqual([1, 3]);
+  });
+
+  it('keeps every page when slots become more, and fills the rest before it evicts', () => {
+    const layer = new LayerResidency(6, 2);
+    layer.place([4, 5]);
+    expect(layer.resize(3)).toMatchObject([
+      { expert: 4, slot: 0 },
+      { expert: 5, slot: 1 },
+    ]);
+    expect(layer.place([0])).toMatchObject([{ expert: 0, slot: 2, evicted: null }]);
+  });
+
+  it('gives the slot of a removed page to the next one', () => {
+    const layer = new LayerResidency(4, 2);
+    layer.place([0, 1]);
+    layer.remove(0);
+    layer.remove(3);
+    expect(layer.getResidents()).toEqual([1]);
+    expect(layer.place([2])).toMatchObject([{ slot: 0, evicted: null }]);
+  });
 });

@@ -1,6 +1,7 @@
 /**
  * What a token costs, counted from outside the engine: submits, read-backs and live bytes at the WebGPU interface, paging
- * against an LRU that is written here and fed with the routes of an engine where everything is resident.
+ * against an eviction by use rates that is written here, naively, and fed with the routes of an engine where everything is
+ * resident.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import type { GenerateStats } from '../../src/engine/engine';
@@ -89,7 +90,7 @@ describe.each([
   ['e16k4-f32', 4],
   ['e16k4-f32', 9],
 ])('%s with %d slots per layer', (name, slots) => {
-  it('faults, hits and uploads as an LRU over the same routes does', async () => {
+  it('faults, hits and uploads as eviction by two decayed use rates over the same routes does', async () => {
     oracle = await openGolden(name);
     const { config, pageLayouts } = oracle.runtime.manifest;
     const { experts, expertsPerToken } = config.moe;
@@ -113,17 +114,23 @@ describe.each([
     let faultingLayers = 0;
     let demandBytes = 0;
     const hitRates: number[] = [];
-    // Slots are filled with the first experts at load; the head of the list goes first.
-    const recency = pageLayouts.map(() => Array.from({ length: slots }, (_, expert) => expert));
+    // Slots are filled with the first experts at load.
+    const caches = pageLayouts.map(() => ({
+      residents: Array.from({ length: slots }, (_, expert) => expert),
+      uses: [] as number[],
+    }));
     for (const row of run.keys()) {
-      for (const [layer, list] of recency.entries()) {
+      for (const [layer, { residents, uses }] of caches.entries()) {
         const start = (layer * run.length + row) * expertsPerToken;
         const chosen = [...routes.subarray(start, start + expertsPerToken)];
-        const missing = chosen.filter((expert) => !list.includes(expert));
-        const kept = list.filter((expert) => !chosen.includes(expert)).slice(missing.length);
-        const free = slots - kept.length - chosen.length;
-        expect(free).toBe(0);
-        recency[layer] = [...kept, ...chosen];
+        const missing = chosen.filter((expert) => !residents.includes(expert));
+        uses.push(...chosen);
+        for (const expert of missing) {
+          const candidates = residents.filter((resident) => !chosen.includes(resident)).sort((x, y) => x - y);
+          const rates = candidates.map((candidate) => getUseRate(uses, candidate, expertsPerToken));
+          const victim = candidates[rates.indexOf(Math.min(...rates))] as number;
+          residents.splice(residents.indexOf(victim), 1, expert);
+        }
         // The first row is prefill.
         if (row === 0) continue;
         needed += chosen.length;
@@ -186,3 +193,12 @@ describe('GPU memory', () => {
     expect(watched.devices).toHaveLength(2);
   });
 });
+
+/** Share of the uses that were the expert's, half-weights 16 and 256 tokens, summed use by use. */
+function getUseRate(uses: readonly number[], expert: number, usesPerToken: number): number {
+  return [16, 256].reduce((rate, halfWeightTokens) => {
+    const fade = 2 ** (-1 / (halfWeightTokens * usesPerToken));
+    const weight = uses.reduce((sum, used, at) => sum + (used === expert ? fade ** (uses.length - 1 - at) : 0), 0);
+    return rate + weight * (1 - fade);
+  }, 0);
+}

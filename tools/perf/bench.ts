@@ -1,0 +1,227 @@
+/**
+ * The measurements of `npm run perf`, beside the engine: in a page or, over Dawn's bindings, in Node.
+ * Owns the stores and what predictors were taught. Never decides what is measured, nor sums anything up.
+ */
+import { getPageKey, type ModelManifest } from '../../src/checkpoint/manifest';
+import type { Engine, GenerateRequest, ModelSource } from '../../src/engine/engine';
+import { createLocalEngine } from '../../src/engine/local-engine';
+import { createRuntime, type Runtime, type RuntimeRequest } from '../../src/engine/runtime';
+import { assert, EngineError } from '../../src/errors';
+import { Submission } from '../../src/gpu/pass';
+import type { ModelStore, StoreKind } from '../../src/store/model-store';
+import { openStore } from '../../src/store/open-store';
+import { createVerifiedReader } from '../../src/store/verified-reader';
+import { createTokenizer } from '../../src/text/tokenizer';
+import { limitStore } from './limited-store';
+import { runningText } from './prompts';
+import type { Bench, BenchModel, BenchPrompt, EngineJob, GenerationSample } from './protocol';
+import { watchShadow } from './shadow-watch';
+
+export interface BenchEnvironment {
+  /** Default: the browser's. */
+  readonly gpu?: GPU;
+  readonly source: ModelSource;
+}
+
+export function createBench({ gpu, source }: BenchEnvironment): Bench {
+  const bases = new Map<StoreKind, ModelStore>();
+  const taught = new Map<string, unknown>();
+  const device = gpu ? { gpu } : {};
+  let modelId: string | undefined;
+
+  const getBase = async (kind: StoreKind): Promise<ModelStore> => {
+    const base = bases.get(kind) ?? (await openStore(kind));
+    bases.set(kind, base);
+    return base;
+  };
+
+  const getManifest = async (kind: StoreKind): Promise<ModelManifest> => {
+    const manifest = modelId === undefined ? undefined : await (await getBase(kind)).readManifest(modelId);
+    assert(manifest, `the model is installed in ${kind}`);
+    return manifest;
+  };
+
+  const withEngine = async <T>(job: EngineJob, use: (engine: Engine, loadMs: number) => Promise<T>): Promise<T> => {
+    const store = limitStore(await getBase(job.store), {
+      bytesPerSecond: job.storeBytesPerSecond,
+      states: job.predictors === 'warm' ? taught : new Map(),
+      onState: () => {},
+    });
+    const engine = createLocalEngine({
+      ...device,
+      openStore: async () => store,
+      readbackDelayMs: job.readbackDelayMs ?? 0,
+    });
+    const startMs = performance.now();
+    const loaded = await engine.load(source, {
+      store: job.store,
+      expertBudget: job.expertBudget,
+      ...(job.hostCacheBytes === undefined ? {} : { hostCacheBytes: job.hostCacheBytes }),
+    });
+    const loadMs = performance.now() - startMs;
+    modelId = loaded.modelId;
+    try {
+      return await use(engine, loadMs);
+    } finally {
+      await engine.unload();
+    }
+  };
+
+  /** For what the engine's interface does not show. */
+  const withRuntime = async <T>(
+    kind: StoreKind,
+    request: RuntimeRequest,
+    use: (runtime: Runtime) => Promise<T>,
+  ): Promise<T> => {
+    const manifest = await getManifest(kind);
+    const reader = createVerifiedReader(await getBase(kind), manifest);
+    const runtime = await createRuntime(manifest, reader, device, request, () => {});
+    try {
+      return await use(runtime);
+    } finally {
+      runtime.destroy();
+    }
+  };
+
+  const getRequest = async (kind: StoreKind, prompt: BenchPrompt): Promise<GenerateRequest> => {
+    if ('text' in prompt) return { messages: [{ role: 'user', content: prompt.text }] };
+    const tokenizer = createTokenizer((await getManifest(kind)).tokenizer);
+    const tokenIds: number[] = [];
+    while (tokenIds.length < prompt.promptTokens) {
+      tokenIds.push(...tokenizer.encode(runningText, { parseSpecial: false, addBos: tokenIds.length === 0 }));
+    }
+    return { tokenIds: tokenIds.slice(0, prompt.promptTokens) };
+  };
+
+  return {
+    async install(kind): Promise<BenchModel> {
+      const store = await getBase(kind);
+      const engine = createLocalEngine({ ...device, openStore: async () => store });
+      const loaded = await engine.load(source, { store: kind });
+      modelId = loaded.modelId;
+      await engine.unload();
+      const { pageLayouts } = await getManifest(kind);
+      return {
+        name: loaded.name,
+        layers: loaded.layers,
+        moeLayers: loaded.moeLayers,
+        experts: loaded.experts,
+        pageBytes: pageLayouts.reduce((sum, { pageBytes }) => sum + pageBytes, 0) / pageLayouts.length,
+        adapter: loaded.adapter,
+      };
+    },
+
+    async warmUp(names, conversations) {
+      const kind: StoreKind = bases.has('indexeddb') ? 'indexeddb' : 'memory';
+      const store = limitStore(await getBase(kind), {
+        bytesPerSecond: undefined,
+        states: new Map(),
+        onState: (name, value) => taught.set(name, value),
+      });
+      const engine = createLocalEngine({ ...device, openStore: async () => store });
+      await engine.load(source, { store: kind });
+      let tokens = 0;
+      for (const predictor of names) {
+        for (const messages of conversations) {
+          try {
+            for await (const event of engine.generate({ messages, maxTokens: 1, paging: { predictor } })) {
+              if (event.type === 'done') tokens += event.result.stats.promptTokens;
+            }
+          } catch (error) {
+            // A document that is longer than the context teaches nothing.
+            if (!(error instanceof EngineError) || error.code !== 'CONTEXT_OVERFLOW') throw error;
+          }
+        }
+      }
+      await engine.unload();
+      return tokens;
+    },
+
+    async generate(job): Promise<GenerationSample> {
+      const requests = await Promise.all(job.prompts.map((prompt) => getRequest(job.store, prompt)));
+      return withEngine(job, async (engine, loadMs) => {
+        const answers: GenerationSample['answers'][number][] = [];
+        for (const [index, request] of requests.entries()) {
+          const prompt = job.prompts[index] as BenchPrompt;
+          const startMs = performance.now();
+          let firstTokenMs: number | undefined;
+          const events = engine.generate({
+            ...request,
+            maxTokens: job.tokens,
+            ignoreEos: true,
+            topLogprobs: 0,
+            ...('seed' in prompt ? { sampling: { temperature: 0.7, seed: prompt.seed } } : {}),
+            ...(job.paging ? { paging: job.paging } : {}),
+          });
+          for await (const event of events) {
+            if (event.type === 'token') firstTokenMs ??= performance.now() - startMs;
+            if (event.type !== 'done') continue;
+            const { stats, tokenIds, logprobs } = event.result;
+            answers.push({ firstTokenMs: firstTokenMs ?? Number.NaN, stats, tokenIds, logprobs });
+          }
+        }
+        return { loadMs, answers };
+      });
+    },
+
+    measureRoundTrip: () =>
+      withRuntime(bases.has('indexeddb') ? 'indexeddb' : 'memory', {}, async ({ roundTripMs }) => roundTripMs),
+
+    serveFaults: ({ store, from, trials }) =>
+      withRuntime(
+        store,
+        { expertBudget: { percent: 50 }, ...(from === 'store' ? { hostCacheBytes: 0 } : {}) },
+        async ({ device: gpuDevice, manifest, host, pager, state }) => {
+          const { experts } = manifest.config.moe;
+          const layers = manifest.pageLayouts.length;
+          // Every page is read once: into RAM where there is room, and its digest is checked once and for all.
+          for (const key of listPageKeys(manifest)) await host.read(key);
+          const timesMs: number[] = [];
+          for (let trial = 0; trial < trials; trial++) {
+            const moeLayer = trial % layers;
+            const absent = Array.from({ length: experts }, (_, expert) => expert).filter(
+              (expert) => !pager.isResident(moeLayer, expert),
+            );
+            const expert = absent[(trial * 7) % absent.length] as number;
+            const startMs = performance.now();
+            await pager.ensure(moeLayer, [expert]);
+            // The queue keeps its order: what is read back behind an upload proves that it has arrived.
+            const submission = new Submission(gpuDevice);
+            await submission.submitAndRead([{ source: state.control, offsetBytes: 0, sizeBytes: 4 }], state.readback);
+            timesMs.push(performance.now() - startMs);
+          }
+          return timesMs;
+        },
+      ),
+
+    async readPages({ store, parallel }) {
+      const base = await getBase(store);
+      const manifest = await getManifest(store);
+      const keys = listPageKeys(manifest);
+      const pages = keys.length;
+      let bytes = 0;
+      const readFromQueue = async (): Promise<void> => {
+        for (let key = keys.pop(); key !== undefined; key = keys.pop()) {
+          const page = await base.readRecord(manifest.modelId, key);
+          bytes += page.byteLength;
+        }
+      };
+      const startMs = performance.now();
+      await Promise.all(Array.from({ length: parallel }, readFromQueue));
+      return { pages, bytes, elapsedMs: performance.now() - startMs };
+    },
+
+    watchShadow: async ({ expertBudget, prompts, tokens }) => {
+      const kind: StoreKind = bases.has('indexeddb') ? 'indexeddb' : 'memory';
+      const requests = await Promise.all(prompts.map((prompt) => getRequest(kind, prompt)));
+      return withRuntime(kind, { expertBudget }, (runtime) => watchShadow(runtime, requests, tokens));
+    },
+  };
+}
+
+/** Expert by expert through all layers: no run of neighbours in one layer, which a token would not ask for. */
+function listPageKeys({ config, pageLayouts }: ModelManifest): string[] {
+  return Array.from({ length: config.moe.experts }, (_, expert) =>
+    Array.from(pageLayouts.keys(), (moeLayer) => getPageKey(moeLayer, expert)),
+  ).flat();
+}

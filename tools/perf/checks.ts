@@ -1,0 +1,77 @@
+/**
+ * The ratios that a change must not lose, as the project's issues state them, read off the medians. Pure.
+ */
+import { findMedian, type ResultRow, type TableName } from './results.ts';
+
+export interface Check {
+  readonly table: TableName;
+  readonly claim: string;
+  readonly value: number;
+  readonly atMost?: number;
+  readonly atLeast?: number;
+}
+
+/** A value that could not be measured passes nothing. */
+export function passes({ value, atMost = Infinity, atLeast = -Infinity }: Check): boolean {
+  return value <= atMost && value >= atLeast;
+}
+
+type Limit = Pick<Check, 'atMost' | 'atLeast'>;
+
+export function getChecks(rows: readonly ResultRow[], tables: readonly TableName[]): Check[] {
+  return tables.flatMap((table) => {
+    const median = (row: string, metric: string): number => findMedian(rows, table, row, metric);
+    const ratio = (metric: string, row: string, base: string): number => median(row, metric) / median(base, metric);
+    const check = (claim: string, value: number, limit: Limit): Check => ({ table, claim, value, ...limit });
+    const everyLayer = '50% (b) every layer';
+    const faultResume = '50% (c) fault-resume';
+    const forecast = '50% (e) forecast warm';
+    switch (table) {
+      case 'ladder':
+        return [
+          getExactness(rows, table),
+          check('50%: round trips of (e) / (b)', ratio('roundTripsPerToken', forecast, everyLayer), { atMost: 0.5 }),
+          check('50%: round trips of (e) / (c)', ratio('roundTripsPerToken', forecast, faultResume), { atMost: 0.5 }),
+          check('50%: uploads of (e) / (c)', ratio('uploadsPerToken', forecast, faultResume), { atMost: 2 }),
+          check('50%: speed of (e) / resident', median(forecast, 'ratioToResident'), { atLeast: 0.75 }),
+          check('50%: gap captured by (e)', median(forecast, 'gapCaptured'), { atLeast: 0.6 }),
+          check('100%: ms per token of (b)', median('100% (b) every layer', 'msPerToken'), {
+            atMost:
+              median('100% (a) resident', 'msPerToken') +
+              median('100% (b) every layer', 'roundTripsPerToken') * median('round trip', 'roundTripMs'),
+          }),
+        ];
+      case 'ladder-delayed':
+        return [
+          getExactness(rows, table),
+          check('50%: speed of (e) / (b)', ratio('tokensPerSecond', forecast, everyLayer), { atLeast: 1.6 }),
+        ];
+      case 'predictors':
+        return [getExactness(rows, table)];
+      case 'shadow':
+        return [
+          check('50%: misses behind a first fault that the shadow names', median('50%', 'recall'), { atLeast: 0.8 }),
+          check('50%: false pages per true one', median('50%', 'falsePerTrue'), { atMost: 0.2 }),
+        ];
+      case 'prefill':
+        return [
+          check('100%: 512 prompt tokens / 512 decode steps', median('100% 512 tokens', 'shareOfDecodeSteps'), {
+            atMost: 0.25,
+          }),
+        ];
+      default:
+        return [];
+    }
+  });
+}
+
+/** Every run of every row, not the median: one wrong token is one too many. */
+function getExactness(rows: readonly ResultRow[], table: TableName): Check {
+  const same = rows.filter((row) => row.table === table && row.metric === 'sameAnswers').map(({ min }) => min);
+  return {
+    table,
+    claim: 'rungs with the same tokens and log-probabilities, as a share',
+    value: same.filter((value) => value === 1).length / same.length,
+    atLeast: 1,
+  };
+}

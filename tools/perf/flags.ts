@@ -1,0 +1,64 @@
+/** The flags of `npm run perf`: from arguments to checked values. Pure: `--warm` is opened by its reader. */
+import { engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
+import { parseFlags, parseNumber, parseOneOf, parseText } from '../flags.ts';
+import { ToolError } from '../tool-error.ts';
+import { laterTableNames, type TableName, tableNames } from './results.ts';
+
+export interface PerfFlags {
+  /** In the order they are printed. */
+  readonly tables: readonly TableName[];
+  readonly runtime: 'browser' | 'node';
+  readonly runs: number;
+  readonly tokens: number;
+  /** Chat documents that predictors learn from; absent: the ones that come with the tool. */
+  readonly warm?: string;
+  readonly warmDocuments: number;
+  readonly chromeArgs: readonly string[];
+  readonly json: boolean;
+}
+
+/** These need IndexedDB. */
+const browserTables: readonly TableName[] = ['faults', 'storage'];
+
+const options = {
+  table: { type: 'string', multiple: true },
+  runtime: { type: 'string' },
+  runs: { type: 'string' },
+  tokens: { type: 'string' },
+  warm: { type: 'string' },
+  'warm-documents': { type: 'string' },
+  adapter: engineOptions.adapter,
+  'chrome-arg': engineOptions['chrome-arg'],
+  json: { type: 'boolean' },
+} as const;
+
+/** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a table that a later version will have. */
+export function parsePerfFlags(args: string[]): PerfFlags {
+  const values = parseFlags(args, options);
+  const runtime = parseOneOf('runtime', values.runtime ?? 'browser', ['browser', 'node']);
+  return {
+    tables: parseTables(values.table ?? [], runtime),
+    runtime,
+    runs: parseNumber('runs', values.runs, { integer: true, min: 1, max: 1000 }) ?? 3,
+    // The first token comes from the prompt: with fewer than two, nothing is decoded.
+    tokens: parseNumber('tokens', values.tokens, { integer: true, min: 2, max: 512 }) ?? 64,
+    ...(values.warm === undefined ? {} : { warm: parseText('warm', values.warm) }),
+    warmDocuments: parseNumber('warm-documents', values['warm-documents'], { integer: true, min: 1 }) ?? 100,
+    chromeArgs: getEngineFlags({ adapter: values.adapter, 'chrome-arg': values['chrome-arg'] }).chromeArgs,
+    json: values.json ?? false,
+  };
+}
+
+function parseTables(names: readonly string[], runtime: PerfFlags['runtime']): TableName[] {
+  const here = tableNames.filter((name) => runtime === 'browser' || !browserTables.includes(name));
+  const wanted = names.map((name) => {
+    const table = parseOneOf('table', name, [...tableNames, ...laterTableNames]);
+    const found = here.find((other) => other === table);
+    if (found !== undefined) return found;
+    const why = laterTableNames.some((later) => later === table)
+      ? 'is not in this version'
+      : 'measures browser storage and needs --runtime browser';
+    throw new ToolError('UNSUPPORTED', `--table ${table} ${why}; there are ${here.join(', ')}`);
+  });
+  return wanted.length === 0 ? here : here.filter((name) => wanted.includes(name));
+}

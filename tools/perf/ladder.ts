@@ -1,0 +1,211 @@
+/**
+ * The ladder: what each step of paging brings, from waiting for every layer to a forecast, beside a resident model.
+ * All rungs are options of one engine. Owns the rungs and what is counted on them.
+ */
+import type { PagingOptions, PredictorName } from '../../src/engine/engine.ts';
+import { type Measurement, measureRounds, type Round } from './measurement.ts';
+import { ladderPrompts } from './prompts.ts';
+import type { BenchModel, EngineJob, GenerationSample } from './protocol.ts';
+import type { Metrics, ResultRow, TableName } from './results.ts';
+
+export interface Rung {
+  readonly row: string;
+  readonly percent: number;
+  readonly paging: PagingOptions;
+  readonly predictors: 'cold' | 'warm';
+}
+
+export const residentRow = '100% (a) resident';
+
+const everyLayer: PagingOptions = { predictor: 'none', readBackEveryLayer: true };
+const faultResume: PagingOptions = { predictor: 'none', runAhead: false };
+const runAhead: PagingOptions = { predictor: 'none', runAhead: true };
+const forecast: PagingOptions = { predictor: 'ensemble' };
+
+function getRung(percent: number, name: string, paging: PagingOptions, predictors: Rung['predictors'] = 'cold'): Rung {
+  return { row: `${percent}% ${name}`, percent, paging, predictors };
+}
+
+function getPartRungs(percent: number): Rung[] {
+  return [
+    getRung(percent, '(c) fault-resume', faultResume),
+    getRung(percent, '(e) forecast cold', forecast, 'cold'),
+    getRung(percent, '(e) forecast warm', forecast, 'warm'),
+  ];
+}
+
+const resident: Rung = { row: residentRow, percent: 100, paging: faultResume, predictors: 'cold' };
+
+const rungs: readonly Rung[] = [
+  resident,
+  getRung(100, '(b) every layer', everyLayer),
+  getRung(50, '(b) every layer', everyLayer),
+  getRung(50, '(c) fault-resume', faultResume),
+  getRung(50, '(d) run-ahead', runAhead),
+  ...getPartRungs(50).slice(1),
+  ...getPartRungs(25),
+  ...getPartRungs(75),
+];
+
+const comparedPredictors = ['recency', 'token', 'affinity', 'lookahead', 'ensemble'] as const satisfies PredictorName[];
+
+/** Every predictor by itself, against (c), which forecasts nothing. */
+const predictorRungs: readonly Rung[] = [
+  getRung(50, '(c) fault-resume', faultResume),
+  ...comparedPredictors.map((predictor) => getRung(50, predictor, { predictor }, 'warm')),
+];
+
+/** Predictors that have to be taught before these tables run. */
+export function getTaughtPredictors(tables: readonly TableName[]): PredictorName[] {
+  if (tables.includes('predictors')) return [...comparedPredictors.filter((name) => name !== 'lookahead')];
+  return tables.includes('ladder') || tables.includes('ladder-delayed') ? ['ensemble'] : [];
+}
+
+/** Rates of desktop browsers' storage, which the delayed ladder keeps to. */
+const delayedStoreBytesPerSecond = 300e6;
+const leastDelayMs = 2;
+/** RAM between store and GPU on the delayed ladder, as a share of all pages: what a model has that outgrows it. */
+const delayedHostShare = 1 / 8;
+
+export async function measureLadder(measurement: Measurement): Promise<ResultRow[]> {
+  await compileFirst(measurement);
+  return measureRungs('ladder', measurement, rungs, {}, async (round) => {
+    const roundTripMs = await measurement.bench.measureRoundTrip();
+    return new Map([...round, ['round trip', { roundTripMs: { value: roundTripMs, unit: 'ms' } }]]);
+  });
+}
+
+export async function measureDelayedLadder(measurement: Measurement): Promise<ResultRow[]> {
+  await compileFirst(measurement);
+  const { metrics } = await measureRung(measurement, resident, {});
+  const residentMs = metrics.msPerToken?.value ?? 0;
+  const readbackDelayMs = Math.max(leastDelayMs, residentMs / 2);
+  const { pageBytes, moeLayers, experts } = measurement.model;
+  const slow: Partial<EngineJob> = {
+    readbackDelayMs,
+    storeBytesPerSecond: delayedStoreBytesPerSecond,
+    hostCacheBytes: Math.round(pageBytes * moeLayers * experts * delayedHostShare),
+    // Faster than the rate that is set; IndexedDB need not be.
+    store: 'memory',
+  };
+  if (measurement.store !== 'memory') await measurement.bench.install('memory');
+  const rows = await measureRungs('ladder-delayed', measurement, rungs, slow);
+  const delay = { readbackDelayMs: { value: readbackDelayMs, unit: 'ms' } };
+  return [
+    ...rows,
+    ...(await measureRounds(
+      'ladder-delayed',
+      { ...measurement, runs: 1 },
+      [{ row: 'added delay' }],
+      async () => delay,
+    )),
+  ];
+}
+
+export async function measurePredictors(measurement: Measurement): Promise<ResultRow[]> {
+  await compileFirst(measurement);
+  return measureRungs('predictors', measurement, predictorRungs, {});
+}
+
+/** Discarded: the first load in a browser compiles what later ones find compiled. */
+async function compileFirst({ bench, store }: Measurement): Promise<void> {
+  const prompts = [{ promptTokens: 12 }];
+  await bench.generate({ store, expertBudget: { percent: 100 }, predictors: 'cold', prompts, tokens: 2 });
+}
+
+async function measureRungs(
+  table: TableName,
+  measurement: Measurement,
+  tableRungs: readonly Rung[],
+  job: Partial<EngineJob>,
+  addToRound: (round: Round) => Promise<Round> = async (round) => round,
+): Promise<ResultRow[]> {
+  let reference: string | undefined;
+  const measureRow = async (rung: Rung): Promise<Metrics> => {
+    const { metrics, answers } = await measureRung(measurement, rung, job);
+    reference ??= answers;
+    return { ...metrics, sameAnswers: { value: answers === reference ? 1 : 0, unit: 'yes' } };
+  };
+  return measureRounds(table, measurement, tableRungs, measureRow, (round) =>
+    addToRound(compareRungs(tableRungs, round)),
+  );
+}
+
+async function measureRung(
+  { bench, model, store, tokens }: Measurement,
+  { percent, paging, predictors }: Rung,
+  job: Partial<EngineJob>,
+): Promise<{ metrics: Metrics; answers: string }> {
+  const sample = await bench.generate({
+    store,
+    ...job,
+    expertBudget: { percent },
+    paging,
+    predictors,
+    tokens,
+    prompts: ladderPrompts.map(({ text }, seed) => ({ text, seed })),
+  });
+  return { metrics: getRungMetrics(sample, model), answers: getAnswers(sample) };
+}
+
+/** Token ids and log-probabilities, to the last bit: JSON keeps a double's every bit but the sign of zero. */
+function getAnswers({ answers }: GenerationSample): string {
+  return JSON.stringify(answers.map(({ tokenIds, logprobs }) => [tokenIds, logprobs]));
+}
+
+/** Sums over all prompts, per decoded token: the first of each comes from the prompt. */
+export function getRungMetrics({ answers }: GenerationSample, { pageBytes }: Pick<BenchModel, 'pageBytes'>): Metrics {
+  const sum = (get: (stats: GenerationSample['answers'][number]['stats']) => number): number =>
+    answers.reduce((total, { stats }) => total + get(stats), 0);
+  const tokens = sum((stats) => stats.generatedTokens - 1);
+  const decodeMs = sum((stats) => stats.decodeMs);
+  const demand = sum((stats) => stats.uploadBytes.demand);
+  const useful = sum((stats) => stats.uploadBytes.useful);
+  const wasted = sum((stats) => stats.uploadBytes.wasted);
+  const bytes = demand + useful + wasted;
+  const perToken = (total: number, unit: string) => ({ value: total / tokens, unit });
+  return {
+    tokensPerSecond: { value: (tokens / decodeMs) * 1000, unit: 'tokens/s' },
+    msPerToken: perToken(decodeMs, 'ms'),
+    faultingLayersPerToken: perToken(
+      sum((stats) => stats.faultingLayers),
+      'layers',
+    ),
+    roundTripsPerToken: perToken(
+      sum((stats) => stats.roundTrips),
+      'round trips',
+    ),
+    layersExecutedPerToken: perToken(
+      sum((stats) => stats.layersExecuted),
+      'layers',
+    ),
+    uploadsPerToken: perToken(bytes / pageBytes, 'pages'),
+    'uploadsPerToken.demand': perToken(demand / pageBytes, 'pages'),
+    'uploadsPerToken.useful': perToken(useful / pageBytes, 'pages'),
+    'uploadsPerToken.wasted': perToken(wasted / pageBytes, 'pages'),
+    bytesPerToken: perToken(bytes, 'bytes'),
+    hitRate: { value: sum((stats) => stats.hitRate) / answers.length, unit: 'share' },
+    prefillMs: { value: sum((stats) => stats.prefillMs) / answers.length, unit: 'ms' },
+  };
+}
+
+/** Speed as a share of the resident model's, and how much of the way from plain faults to none a rung has gone. */
+export function compareRungs(tableRungs: readonly Rung[], round: Round): Round {
+  const getValue = (row: string, metric: string): number => round.get(row)?.[metric]?.value ?? Number.NaN;
+  return new Map(
+    tableRungs.flatMap(({ row, percent }) => {
+      const metrics = round.get(row);
+      if (!metrics) return [];
+      const faults = getValue(`${percent}% (c) fault-resume`, 'faultingLayersPerToken');
+      const compared: Metrics = {
+        ratioToResident: {
+          value: getValue(row, 'tokensPerSecond') / getValue(residentRow, 'tokensPerSecond'),
+          unit: 'ratio',
+        },
+        // A forecast without a miss has no fault: (policy - LRU) / (0 - LRU).
+        gapCaptured: { value: (faults - getValue(row, 'faultingLayersPerToken')) / faults, unit: 'share' },
+      };
+      return [[row, { ...metrics, ...compared }] as const];
+    }),
+  );
+}

@@ -1,0 +1,48 @@
+/**
+ * A model store for measurements: bytes at no more than a given rate, and what predictors learn kept apart per job.
+ * Never holds records of its own.
+ */
+import type { ModelStore } from '../../src/store/model-store';
+
+export interface StoreLimits {
+  /** Bytes per second; undefined: as fast as the store is. */
+  readonly bytesPerSecond: number | undefined;
+  /** What predictors begin with, by name. */
+  readonly states: ReadonlyMap<string, unknown>;
+  readonly onState: (name: string, value: unknown) => void;
+}
+
+export function limitStore(base: ModelStore, { bytesPerSecond, states, onState }: StoreLimits): ModelStore {
+  /** When the last byte that was asked for has come through. */
+  let freeAtMs = 0;
+  return {
+    ...base,
+    readState: async (_modelId, name) => structuredClone(states.get(name)),
+    writeState: async (_modelId, name, value) => onState(name, structuredClone(value)),
+    async readRecord(modelId, key) {
+      const startMs = performance.now();
+      const bytes = await base.readRecord(modelId, key);
+      if (bytesPerSecond === undefined) return bytes;
+      // One disk: reads queue behind each other, and the store's own time counts towards theirs.
+      freeAtMs = Math.max(freeAtMs, startMs) + (bytes.byteLength / bytesPerSecond) * 1000;
+      await waitUntil(freeAtMs);
+      return bytes;
+    },
+  };
+}
+
+/** Timers are no help: a page waits a fifth of a millisecond, and browsers round nested timers up to four. */
+async function waitUntil(timeMs: number): Promise<void> {
+  const { port1, port2 } = new MessageChannel();
+  try {
+    while (performance.now() < timeMs) {
+      await new Promise((resolve) => {
+        port1.onmessage = resolve;
+        port2.postMessage(null);
+      });
+    }
+  } finally {
+    port1.close();
+    port2.close();
+  }
+}

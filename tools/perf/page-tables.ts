@@ -1,0 +1,77 @@
+/** Tables of single pages: a fault served from RAM and from the store, and the stores themselves beside each other. */
+import type { StoreKind } from '../../src/store/model-store.ts';
+import { type Measurement, measureRounds } from './measurement.ts';
+import { ladderPrompts } from './prompts.ts';
+import type { FaultJob, ShadowCount } from './protocol.ts';
+import { getPercentile, type Metrics, type ResultRow } from './results.ts';
+
+const stores: readonly StoreKind[] = ['indexeddb', 'memory'];
+const faultTrials = 60;
+
+export async function measureFaults(measurement: Measurement): Promise<ResultRow[]> {
+  await measurement.bench.install('memory');
+  const rows: readonly (Omit<FaultJob, 'trials'> & { readonly row: string })[] = [
+    { row: 'ram', store: 'indexeddb', from: 'ram' },
+    ...stores.map((store) => ({ row: store, store, from: 'store' as const })),
+  ];
+  return measureRounds('faults', measurement, rows, async ({ store, from }) => {
+    const timesMs = await measurement.bench.serveFaults({ store, from, trials: faultTrials });
+    return {
+      p50Ms: { value: getPercentile(timesMs, 50), unit: 'ms' },
+      p95Ms: { value: getPercentile(timesMs, 95), unit: 'ms' },
+    };
+  });
+}
+
+export async function measureStorage(measurement: Measurement): Promise<ResultRow[]> {
+  await measurement.bench.install('memory');
+  const rows = stores.flatMap((store) =>
+    [1, 8].map((parallel) => ({ row: `${store} ${parallel} at a time`, store, parallel })),
+  );
+  return measureRounds('storage', measurement, rows, async ({ store, parallel }) => {
+    const { pages, bytes, elapsedMs } = await measurement.bench.readPages({ store, parallel });
+    return {
+      readsPerSecond: { value: (pages / elapsedMs) * 1000, unit: 'reads/s' },
+      megabytesPerSecond: { value: bytes / 1e6 / (elapsedMs / 1000), unit: 'MB/s' },
+    };
+  });
+}
+
+/** The shadow's recall does not depend on time: it is counted once, however many runs are asked for. */
+export function measureShadow(measurement: Measurement): Promise<ResultRow[]> {
+  const { bench, tokens } = measurement;
+  const prompts = ladderPrompts.map(({ text }, seed) => ({ text, seed }));
+  const counts = new Map<number, readonly ShadowCount[]>();
+  const rows = [50, 25].map((percent) => ({ row: `${percent}%`, percent }));
+  return measureRounds(
+    'shadow',
+    { ...measurement, runs: 1 },
+    rows,
+    async ({ percent }) => {
+      const byDistance = await bench.watchShadow({ expertBudget: { percent }, prompts, tokens });
+      counts.set(percent, byDistance);
+      return getShadowMetrics(byDistance);
+    },
+    (round) =>
+      new Map([
+        ...round,
+        ...rows.flatMap(({ row, percent }) =>
+          (counts.get(percent) ?? []).map((count, index): [string, Metrics] => [
+            `${row} distance ${index + 1}`,
+            getShadowMetrics([count]),
+          ]),
+        ),
+      ]),
+  );
+}
+
+export function getShadowMetrics(counts: readonly ShadowCount[]): Metrics {
+  const sum = (get: (count: ShadowCount) => number): number => counts.reduce((total, count) => total + get(count), 0);
+  const misses = sum((count) => count.misses);
+  const named = sum((count) => count.named);
+  return {
+    recall: { value: named / misses, unit: 'share' },
+    falsePerTrue: { value: sum((count) => count.falsePages) / named, unit: 'ratio' },
+    misses: { value: misses, unit: 'pages' },
+  };
+}

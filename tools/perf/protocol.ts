@@ -1,0 +1,135 @@
+/**
+ * What `npm run perf` asks of the place where the engine runs, a page or this process: measurements as plain data.
+ * Owns types only.
+ */
+import type { ChatMessage, ExpertBudget, GenerateStats, PagingOptions, TokenLogprob } from '../../src/engine/engine.ts';
+import type { StoreKind } from '../../src/store/model-store.ts';
+
+/** What is known once the model is installed. */
+export interface BenchModel {
+  readonly name: string;
+  readonly layers: number;
+  readonly moeLayers: number;
+  readonly experts: number;
+  /** Bytes of a page; the mean where layers differ. */
+  readonly pageBytes: number;
+  readonly adapter: string;
+}
+
+/** One load of the engine, and what runs on it. Every job begins with the same resident pages. */
+export interface EngineJob {
+  readonly store: StoreKind;
+  readonly expertBudget: ExpertBudget;
+  /** Absent: the engine's default. */
+  readonly hostCacheBytes?: number;
+  readonly paging?: PagingOptions;
+  /** Whether predictors begin with nothing, or with what `warmUp` taught them. A job never teaches the next one. */
+  readonly predictors: 'cold' | 'warm';
+  /** Added to every read-back. */
+  readonly readbackDelayMs?: number;
+  /** The store gives no more than this. */
+  readonly storeBytesPerSecond?: number;
+}
+
+/** Each prompt is a conversation of its own, one after another; none ends before `tokens`. */
+export interface GenerationJob extends EngineJob {
+  readonly prompts: readonly BenchPrompt[];
+  readonly tokens: number;
+}
+
+/** A user's message, or so many tokens of running text. */
+export type BenchPrompt = { readonly text: string; readonly seed: number } | { readonly promptTokens: number };
+
+export interface GenerationSample {
+  readonly loadMs: number;
+  readonly answers: readonly {
+    /** From the call to the first token. */
+    readonly firstTokenMs: number;
+    readonly stats: SampleStats;
+    readonly tokenIds: readonly number[];
+    readonly logprobs: readonly TokenLogprob[];
+  }[];
+}
+
+/** What the tables are made from. */
+export type SampleStats = Pick<
+  GenerateStats,
+  | 'promptTokens'
+  | 'generatedTokens'
+  | 'prefillMs'
+  | 'decodeMs'
+  | 'hitRate'
+  | 'faultingLayers'
+  | 'roundTrips'
+  | 'layersExecuted'
+  | 'uploadBytes'
+>;
+
+export interface FaultJob {
+  readonly store: StoreKind;
+  /** Where the missing page is: in host RAM, or only in the store. */
+  readonly from: 'ram' | 'store';
+  readonly trials: number;
+}
+
+export interface ReadJob {
+  readonly store: StoreKind;
+  /** Reads under way at a time. */
+  readonly parallel: number;
+}
+
+export interface ReadSample {
+  readonly pages: number;
+  readonly bytes: number;
+  readonly elapsedMs: number;
+}
+
+/** A conversation that predictors learn from. */
+export type Conversation = readonly ChatMessage[];
+
+/** One call at a time. */
+export interface Bench {
+  /** Installs the model in a store, where it is not. */
+  install(store: StoreKind): Promise<BenchModel>;
+  /** Teaches every predictor in `names`; jobs with `predictors: 'warm'` begin with that. @returns tokens seen */
+  warmUp(
+    names: readonly NonNullable<PagingOptions['predictor']>[],
+    conversations: readonly Conversation[],
+  ): Promise<number>;
+  generate(job: GenerationJob): Promise<GenerationSample>;
+  /** Median time of a submission that copies a few bytes and is read back, in milliseconds. */
+  measureRoundTrip(): Promise<number>;
+  /** Per trial: milliseconds from the known fault until the GPU has the page and has answered. */
+  serveFaults(job: FaultJob): Promise<number[]>;
+  readPages(job: ReadJob): Promise<ReadSample>;
+  /** How often the shadow behind a first fault names what the token then misses, by distance from the fault. */
+  watchShadow(job: ShadowJob): Promise<ShadowCount[]>;
+}
+
+export interface ShadowJob {
+  readonly expertBudget: ExpertBudget;
+  readonly prompts: readonly BenchPrompt[];
+  readonly tokens: number;
+}
+
+/** Sums over all first faults; index 0 is one layer behind the fault. */
+export interface ShadowCount {
+  /** Pages that the token used there and that were absent at the fault. */
+  readonly misses: number;
+  /** Of these, named by the shadow. */
+  readonly named: number;
+  /** Absent pages that the shadow named and the token did not use. */
+  readonly falsePages: number;
+}
+
+/** Errors cross Playwright's bridge as data: it would keep no code. */
+export type BenchOutcome =
+  | { readonly ok: true; readonly result: unknown }
+  | { readonly ok: false; readonly code: string; readonly message: string };
+
+declare global {
+  interface Window {
+    /** Set by the page once its script has run. */
+    webmoePerf?: (method: keyof Bench, args: readonly unknown[]) => Promise<BenchOutcome>;
+  }
+}

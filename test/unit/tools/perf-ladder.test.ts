@@ -1,0 +1,123 @@
+import { expect, test } from 'vitest';
+import { createMemoryStore } from '../../../src/store/memory-store.ts';
+import { measureDelayedLadder, measureLadder, measurePredictors } from '../../../tools/perf/ladder.ts';
+import { limitStore } from '../../../tools/perf/limited-store.ts';
+import type { Bench, GenerationJob } from '../../../tools/perf/protocol.ts';
+
+/** Answers every job alike, 10 ms per token, and notes the jobs. */
+function createNotedBench(msPerToken = 10) {
+  const jobs: GenerationJob[] = [];
+  const bench: Bench = {
+    install: async () => ({ name: '', layers: 6, moeLayers: 6, experts: 32, pageBytes: 1000, adapter: '' }),
+    warmUp: async () => 0,
+    async generate(job) {
+      jobs.push(job);
+      const stats = {
+        promptTokens: 10,
+        generatedTokens: job.tokens,
+        prefillMs: 1,
+        decodeMs: (job.tokens - 1) * msPerToken,
+        hitRate: 1,
+        faultingLayers: 0,
+        roundTrips: 1,
+        layersExecuted: 6,
+        uploadBytes: { demand: 0, useful: 0, wasted: 0 },
+      };
+      return { loadMs: 1, answers: job.prompts.map(() => ({ firstTokenMs: 1, stats, tokenIds: [1], logprobs: [] })) };
+    },
+    measureRoundTrip: async () => 1,
+    serveFaults: async () => [],
+    readPages: async () => ({ pages: 0, bytes: 0, elapsedMs: 1 }),
+    watchShadow: async () => [],
+  };
+  return { bench, jobs };
+}
+
+async function measure(table: typeof measureLadder, runs: number, msPerToken?: number) {
+  const { bench, jobs } = createNotedBench(msPerToken);
+  const model = await bench.install('memory');
+  const rows = await table({ bench, model, store: 'indexeddb', runs, tokens: 5, report: () => {} });
+  return { rows, jobs };
+}
+
+test('the ladder has its rungs at three budgets, each as often as there are runs', async () => {
+  const { rows } = await measure(measureLadder, 2);
+  expect(rows.filter(({ metric }) => metric === 'tokensPerSecond').map(({ row, runs }) => [row, runs])).toEqual(
+    [
+      '100% (a) resident',
+      '100% (b) every layer',
+      '50% (b) every layer',
+      '50% (c) fault-resume',
+      '50% (d) run-ahead',
+      '50% (e) forecast cold',
+      '50% (e) forecast warm',
+      '25% (c) fault-resume',
+      '25% (e) forecast cold',
+      '25% (e) forecast warm',
+      '75% (c) fault-resume',
+      '75% (e) forecast cold',
+      '75% (e) forecast warm',
+    ].map((row) => [row, 2]),
+  );
+  expect(rows.find(({ metric }) => metric === 'roundTripMs')).toMatchObject({ row: 'round trip', median: 1, runs: 2 });
+});
+
+test('each round begins with another rung', async () => {
+  const { jobs } = await measure(measureLadder, 2);
+  const rungs = (jobs.length - 1) / 2;
+  const [first, second] = [jobs.slice(1, rungs + 1), jobs.slice(rungs + 1)];
+  expect(second.at(-1)).toEqual(first[0]);
+  expect(second.slice(0, -1)).toEqual(first.slice(1));
+});
+
+test.each([
+  [10, 5],
+  [3, 2],
+])('with %d ms per resident token a read-back waits %d ms more, and pages come slowly', async (msPerToken, delayMs) => {
+  const { rows, jobs } = await measure(measureDelayedLadder, 1, msPerToken);
+  expect(rows.find(({ metric }) => metric === 'readbackDelayMs')?.median).toBe(delayMs);
+  // Two before: one to compile, one to measure a resident token.
+  expect(jobs.slice(0, 2).every(({ readbackDelayMs }) => readbackDelayMs === undefined)).toBe(true);
+  for (const job of jobs.slice(2)) {
+    expect(job).toMatchObject({ readbackDelayMs: delayMs, storeBytesPerSecond: 300e6, store: 'memory' });
+    expect(job.hostCacheBytes).toBe(24_000);
+  }
+});
+
+test('every predictor is compared at half of the experts', async () => {
+  const { rows } = await measure(measurePredictors, 1);
+  expect([...new Set(rows.map(({ row }) => row))]).toEqual([
+    '50% (c) fault-resume',
+    '50% recency',
+    '50% token',
+    '50% affinity',
+    '50% lookahead',
+    '50% ensemble',
+  ]);
+});
+
+test('a limited store gives the same bytes, no faster than its rate', async () => {
+  const base = createMemoryStore();
+  const page = Uint8Array.from({ length: 5000 }, (_, index) => index % 251);
+  await base.writeRecords('model', [['page', page]]);
+  const store = limitStore(base, { bytesPerSecond: 1e6, states: new Map(), onState: () => {} });
+  const startMs = performance.now();
+  const pages = await Promise.all([1, 2, 3, 4].map(() => store.readRecord('model', 'page')));
+  expect(performance.now() - startMs).toBeGreaterThanOrEqual(20);
+  expect(pages.every((bytes) => bytes.every((byte, index) => byte === page[index]))).toBe(true);
+});
+
+test('what a job teaches is kept apart from what it begins with', async () => {
+  const learnt = new Map<string, unknown>();
+  const states = new Map([['predictor-token', { version: 1 }]]);
+  const base = createMemoryStore();
+  const store = limitStore(base, {
+    bytesPerSecond: undefined,
+    states,
+    onState: (name, value) => learnt.set(name, value),
+  });
+  await store.writeState('model', 'predictor-token', { version: 2 });
+  expect(await store.readState('model', 'predictor-token')).toEqual({ version: 1 });
+  expect(learnt.get('predictor-token')).toEqual({ version: 2 });
+  expect(await base.readState('model', 'predictor-token')).toBeUndefined();
+});

@@ -7,6 +7,9 @@ import { defineConfig } from 'vitest/config';
 import { chromiumArgs, findChromium } from './tools/chromium.ts';
 
 const executablePath = findChromium();
+/** `npm run test:full`: a property at its full count is one long test. */
+const isFull = Boolean(process.env.WEBMOE_FULL);
+const FULL_TIMEOUT_MS = 1_200_000;
 
 export default defineConfig({
   test: {
@@ -16,7 +19,7 @@ export default defineConfig({
           name: 'unit',
           environment: 'node',
           include: ['test/unit/**/*.test.ts', 'test/structure.test.ts'],
-          testTimeout: 60_000,
+          testTimeout: isFull ? FULL_TIMEOUT_MS : 60_000,
         },
       },
       {
@@ -28,7 +31,7 @@ export default defineConfig({
           // Reaches the pages as import.meta.env.
           env: { WEBMOE_FULL: process.env.WEBMOE_FULL ?? '' },
           include: ['test/{gpu,engine,unit-browser}/**/*.test.ts'],
-          testTimeout: 120_000,
+          testTimeout: isFull ? FULL_TIMEOUT_MS : 120_000,
           hookTimeout: 120_000,
           // Software WebGPU takes every core; pages side by side only run into timeouts.
           fileParallelism: false,

@@ -99,15 +99,7 @@ export function writeGguf(spec: FileSpec): Uint8Array<ArrayBuffer> {
     .number('u32', spec.version ?? 3)
     .number('u64', spec.tensorCount ?? BigInt(tensors.length))
     .number('u64', spec.metadataCount ?? BigInt(entries.length));
-  for (const entry of entries) {
-    out.string(entry[0]);
-    if (entry[1] === 'raw') out.bytes(entry[2]);
-    else if (entry[1] === 'array') {
-      const [, , elementType, values] = entry;
-      out.number('u32', ValueType.array).number('u32', ValueType[elementType]).number('u64', values.length);
-      for (const value of values) out.scalar(elementType, value);
-    } else out.number('u32', ValueType[entry[1]]).scalar(entry[1], entry[2]);
-  }
+  writeEntries(out, entries);
   let offset = 0;
   for (const tensor of tensors) {
     out.string(tensor.name).number('u32', tensor.dimensions.length);
@@ -118,6 +110,19 @@ export function writeGguf(spec: FileSpec): Uint8Array<ArrayBuffer> {
   out.pad(alignment);
   for (const tensor of tensors) out.bytes(tensor.data).pad(alignment);
   return out.finish();
+}
+
+/** Metadata entries as they follow the counts. */
+export function writeEntries(out: ByteWriter, entries: readonly Entry[]): void {
+  for (const entry of entries) {
+    out.string(entry[0]);
+    if (entry[1] === 'raw') out.bytes(entry[2]);
+    else if (entry[1] === 'array') {
+      const [, , elementType, values] = entry;
+      out.number('u32', ValueType.array).number('u32', ValueType[elementType]).number('u64', values.length);
+      for (const value of values) out.scalar(elementType, value);
+    } else out.number('u32', ValueType[entry[1]]).scalar(entry[1], entry[2]);
+  }
 }
 
 /** A source over bytes in memory, as strict as the interface asks. */

@@ -71,6 +71,12 @@ export interface SamplingOptions {
   readonly minP?: number;
   /** 32-bit unsigned. Default 0. */
   readonly seed?: number;
+  /** Taken from a token's logit once for every time it was generated, -2 to 2. Default 0. */
+  readonly frequencyPenalty?: number;
+  /** Taken from a token's logit when it was generated at least once, -2 to 2. Default 0. */
+  readonly presencePenalty?: number;
+  /** Added to the logits of these token ids, -100 to 100 each; at most 1024 ids. */
+  readonly logitBias?: Readonly<Record<number, number>>;
 }
 
 export type PredictorName = 'none' | 'recency' | 'token' | 'affinity' | 'lookahead' | 'ensemble';

@@ -3,6 +3,7 @@
  * Owns the sequence; never touches a buffer.
  */
 import { EngineError } from '../errors';
+import { LogitRules, type ResolvedLogitOptions } from '../sampling/logit-changes';
 import { computeLogprobs, getSamplingWords, type ResolvedSampling } from '../sampling/sampling';
 import { createDetokenizer } from '../text/detokenizer';
 import { createStopFilter } from '../text/stop-strings';
@@ -17,6 +18,7 @@ export interface GenerationRequest {
   readonly promptTokenIds: readonly number[];
   readonly maxTokens: number;
   readonly sampling: ResolvedSampling;
+  readonly logitOptions: ResolvedLogitOptions;
   readonly stop: readonly string[];
   readonly ignoreEos: boolean;
   /** Null: no log-probabilities. */
@@ -44,6 +46,7 @@ export async function* runGeneration(
 
   const detokenizer = createDetokenizer();
   const stopFilter = createStopFilter(request.stop);
+  const logitRules = new LogitRules(request.logitOptions);
   const tokenIds: number[] = [];
   const logprobs: TokenLogprob[] = [];
   let text = '';
@@ -55,6 +58,7 @@ export async function* runGeneration(
         position,
         logitRows: isLast ? 1 : 0,
         sampling: isLast ? getSamplingWords(sampling, config.vocabSize, position + ids.length) : null,
+        logitChanges: isLast ? logitRules.getChanges(null) : null,
         readLogits: isLast && topLogprobs !== null,
       },
       signal,
@@ -79,6 +83,7 @@ export async function* runGeneration(
   for (;;) {
     const tokenId = result?.sampledIds[0] as number;
     tokenIds.push(tokenId);
+    logitRules.count(tokenId);
     if (result?.logits && topLogprobs !== null)
       logprobs.push({ tokenId, ...computeLogprobs(result.logits, tokenId, topLogprobs) });
     const ended = endIds.has(tokenId);

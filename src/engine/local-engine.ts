@@ -5,6 +5,7 @@
 import type { ByteSource } from '../checkpoint/byte-source';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
+import { resolveLogitOptions } from '../sampling/logit-changes';
 import { resolveSampling } from '../sampling/sampling';
 import { createBlobSource } from '../store/blob-source';
 import { openHttpSource } from '../store/http-source';
@@ -282,6 +283,7 @@ function resolveRequest(request: GenerateRequest, runtime: Runtime, tokenizer: T
     promptTokenIds: resolvePrompt(request, runtime, tokenizer, true),
     maxTokens,
     sampling: resolveSampling(request.sampling),
+    logitOptions: resolveLogitOptions(request.sampling ?? {}, vocabSize),
     stop,
     ignoreEos: request.ignoreEos ?? false,
     topLogprobs: topLogprobs ?? null,

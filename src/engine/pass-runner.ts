@@ -6,8 +6,10 @@ import { assert } from '../errors';
 import type { ExpectedPage } from '../experts/pager';
 import { type ReadbackPart, Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
+import { getMaskWord } from '../kernels/adjust-logits';
 import type { EntryPoint } from '../model/forward';
 import { CONTROL, NO_FAULT } from '../model/run-state';
+import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
 import { type Runtime, throwIfAborted } from './runtime';
 
 export interface PassRequest {
@@ -19,6 +21,8 @@ export interface PassRequest {
   readonly logitRows: number;
   /** Words of the sampling uniform: then a token is sampled from every logits row. */
   readonly sampling: readonly UniformWord[] | null;
+  /** What is done to the logits of the only logits row before it is sampled from; absent or null: nothing. */
+  readonly logitChanges?: LogitChanges | null;
   /** Bring the logits to the CPU. */
   readonly readLogits: boolean;
 }
@@ -115,7 +119,8 @@ export class PassRunner {
       const parts = [...record];
       if (isLast && request.logitRows > 0) {
         forward.encodeHead(segment.submission, rows - request.logitRows, request.logitRows);
-        if (request.sampling) forward.encodeSample(segment.submission, request.logitRows);
+        if (request.logitChanges) forward.encodeSampleAdjusted(segment.submission);
+        else if (request.sampling) forward.encodeSample(segment.submission, request.logitRows);
         if (logitWords > 0) parts.push({ source: state.logits, offsetBytes: 0, sizeBytes: logitWords * 4 });
       }
       const bytes = await segment.submission.submitAndRead(parts, state.readback);
@@ -183,7 +188,7 @@ export class PassRunner {
     this.layerMs = this.layerMs === null ? sampleMs : this.layerMs * 0.9 + sampleMs * 0.1;
   }
 
-  #writeInputs({ tokenIds, position, logitRows, sampling }: PassRequest, runAhead: number): void {
+  #writeInputs({ tokenIds, position, logitRows, sampling, logitChanges }: PassRequest, runAhead: number): void {
     const { device, plan, state, step, sampling: samplingBuffer } = this.runtime;
     const { queue } = device.handle;
     const rows = tokenIds.length;
@@ -192,6 +197,12 @@ export class PassRunner {
     queue.writeBuffer(state.tokens, 0, Uint32Array.from(tokenIds));
     queue.writeBuffer(step, 0, encodeWords([rows, position], 16));
     if (sampling) queue.writeBuffer(samplingBuffer, 0, encodeWords(sampling, 32));
+    if (logitChanges) {
+      assert(sampling && logitRows === 1, 'changed logits are those of one row that is sampled from');
+      const capacity = plan.state.changedLogits;
+      queue.writeBuffer(state.logitChanges, 0, encodeLogitChanges(logitChanges, capacity));
+      if (logitChanges.mask) queue.writeBuffer(state.logitChanges, getMaskWord(capacity) * 4, logitChanges.mask);
+    }
     queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0, runAhead));
   }
 

@@ -74,6 +74,8 @@ export class Forward {
   readonly #layers: readonly LayerCommands[];
   readonly #head: readonly Command[];
   readonly #sample: Command;
+  readonly #adjust: Command;
+  readonly #sampleAdjusted: Command;
   readonly #hiddenBytes: number;
   readonly #uniforms: UniformBlock;
 
@@ -100,7 +102,10 @@ export class Forward {
     this.#head = weights.plan.head.map((part) =>
       this.#bindMatvec(uniforms, part, state.headInput, state.logits, manifest.config.vocabSize, behindAll, NO_SHADOW),
     );
-    this.#sample = kernels.sampleToken.bind({ sampling, logits: state.logits, control: state.control });
+    const { control, adjustedLogits } = state;
+    this.#sample = kernels.sampleToken.bind({ sampling, logits: state.logits, control });
+    this.#adjust = kernels.adjustLogits.bind({ changes: state.logitChanges, logits: adjustedLogits, control });
+    this.#sampleAdjusted = kernels.sampleToken.bind({ sampling, logits: adjustedLogits, control });
   }
 
   /** tokens -> residual and x of layer 0 */
@@ -140,6 +145,14 @@ export class Forward {
   /** Tokens of the first `count` rows of logits. */
   encodeSample(submission: Submission, count: number): void {
     this.#sample(submission, count);
+  }
+
+  /** Token of the first row, its logits changed as `state.logitChanges` says; the logits themselves stay as they are. */
+  encodeSampleAdjusted(submission: Submission): void {
+    const { logits, adjustedLogits } = this.parts.state;
+    submission.copy(logits, 0, adjustedLogits, 0, this.parts.manifest.config.vocabSize * 4);
+    this.#adjust(submission, 1);
+    this.#sampleAdjusted(submission, 1);
   }
 
   /** Binds a layer's experts to the pool's buffers; again whenever these have changed. */

@@ -6,6 +6,7 @@ import type { ModelManifest } from '../checkpoint/manifest';
 import type { WeightType } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
+import { type AdjustLogits, compileAdjustLogits } from '../kernels/adjust-logits';
 import { type Attention, compileAttention } from '../kernels/attention';
 import { type CombineNorm, compileCombineNorm } from '../kernels/combine-norm';
 import { compileEmbedNorm, type EmbedNorm } from '../kernels/embed-norm';
@@ -31,6 +32,7 @@ export interface KernelSet {
   getExpertGateUp(type: WeightType): ExpertGateUp;
   getExpertDown(type: WeightType): ExpertDown;
   readonly combineNorm: CombineNorm;
+  readonly adjustLogits: AdjustLogits;
   readonly sampleToken: SampleToken;
 }
 
@@ -40,7 +42,7 @@ export async function compileKernels(
   variant: Variant,
   manifest: ModelManifest,
   weights: WeightPlan,
-  { contextLength, rows: rowsCapacity }: StateShape,
+  { contextLength, rows: rowsCapacity, changedLogits: capacity }: StateShape,
   onProgress: (done: number, total: number) => void,
 ): Promise<KernelSet> {
   const { hiddenSize, normEpsilon: epsilon, attention, moe, vocabSize } = manifest.config;
@@ -78,6 +80,7 @@ export async function compileKernels(
     getExpertGateUp,
     getExpertDown,
     combineNorm,
+    adjustLogits,
     sampleToken,
   ] = await Promise.all([
     track(compileEmbedNorm(device, variant, { type: embedding.type, hiddenSize, epsilon })),
@@ -103,6 +106,7 @@ export async function compileKernels(
     track(
       compileCombineNorm(device, variant, { hiddenSize, expertsPerToken: moe.expertsPerToken, epsilon, rowsCapacity }),
     ),
+    track(compileAdjustLogits(device, variant, { vocabSize, capacity })),
     track(compileSampleToken(device, variant, vocabSize)),
   ]);
   return {
@@ -115,6 +119,7 @@ export async function compileKernels(
     getExpertGateUp,
     getExpertDown,
     combineNorm,
+    adjustLogits,
     sampleToken,
   };
 }

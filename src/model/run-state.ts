@@ -4,6 +4,7 @@
 import type { ModelConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
+import { getChangesWords } from '../kernels/adjust-logits';
 
 export interface StateShape {
   /** Tokens of the largest pass. */
@@ -12,6 +13,8 @@ export interface StateShape {
   readonly contextLength: number;
   /** Rows that the head can make logits of in one pass. */
   readonly logitRows: number;
+  /** Most ids of one row whose logits a caller can change singly; a mask over all of them comes on top. */
+  readonly changedLogits: number;
 }
 
 /** Words of the control buffer; see shaders/lib/control.wgsl. */
@@ -20,6 +23,9 @@ export const NO_FAULT = 0xffffffff;
 
 /** Largest logits buffer, unless one row is larger. */
 const LOGITS_BYTES = 4 << 20;
+
+/** Ids that a request may give a bias. */
+export const MOST_BIASED_IDS = 1024;
 
 /**
  * Tokens per prefill chunk: a function of the model alone, since the chunk is part of what makes a result.
@@ -36,6 +42,8 @@ export function getStateShape(config: ModelConfig, contextLength: number): State
     rows,
     contextLength,
     logitRows: Math.min(rows, Math.max(1, Math.floor(LOGITS_BYTES / (config.vocabSize * 4)))),
+    // Every token of the context may be penalised, and as many more ids biased as callers have a use for.
+    changedLogits: Math.min(config.vocabSize, contextLength + MOST_BIASED_IDS),
   };
 }
 
@@ -53,6 +61,8 @@ export interface RunState {
   readonly expertOutputs: DeviceBuffer; // [rows, expertsPerToken, hidden] f32
   readonly headInput: DeviceBuffer; // [logitRows, hidden] f32
   readonly logits: DeviceBuffer; // [logitRows, vocab] f32
+  readonly logitChanges: DeviceBuffer; // see shaders/adjust_logits.wgsl
+  readonly adjustedLogits: DeviceBuffer; // [vocab] f32: one row of logits as the caller wants it
   readonly control: DeviceBuffer; // [CONTROL.nextToken + logitRows] u32
   readonly rope: DeviceBuffer; // [context, headDim / 2] of (cos, sin) f32
   readonly noNorms: DeviceBuffer; // bound where a model has no QK-norm
@@ -63,7 +73,10 @@ export interface RunState {
 
 type Named = Exclude<keyof RunState, 'kCache' | 'vCache'>;
 
-function getSizes(config: ModelConfig, { rows, contextLength, logitRows }: StateShape): Record<Named, number> {
+function getSizes(
+  config: ModelConfig,
+  { rows, contextLength, logitRows, changedLogits }: StateShape,
+): Record<Named, number> {
   const { heads, kvHeads, headDim } = config.attention;
   const { expertsPerToken, expertWidth } = config.moe;
   const hidden = rows * config.hiddenSize;
@@ -83,6 +96,8 @@ function getSizes(config: ModelConfig, { rows, contextLength, logitRows }: State
     expertOutputs: expertsPerToken * hidden,
     headInput: logitRows * config.hiddenSize,
     logits,
+    logitChanges: getChangesWords({ vocabSize: config.vocabSize, capacity: changedLogits }),
+    adjustedLogits: config.vocabSize,
     control,
     rope: contextLength * headDim,
     noNorms: 4,

@@ -1,13 +1,13 @@
 /**
- * What a reader of one GGUF architecture provides, and the checks of tensors that all readers share.
+ * What a reader of one architecture provides, and the checks of tensors that all readers share.
  * Owns no architecture's names or keys; see olmoe.ts and the registry in architectures.ts.
  */
 import { EngineError } from '../errors';
-import type { GgufFile, TensorEntry } from './gguf';
+import { type Checkpoint, splitGateUp, type TensorEntry } from './checkpoint';
 import type { ResidentRole } from './manifest';
 import type { ModelConfig } from './model-config';
 
-/** The experts' tensors of one layer, each [experts, rows, cols]: an expert is one contiguous slab. */
+/** The experts' tensors of one layer, each [experts, rows, cols]. */
 export interface ExpertTensors {
   readonly gateProj: TensorEntry; // [experts, expertWidth, hiddenSize]
   readonly upProj: TensorEntry; // [experts, expertWidth, hiddenSize]
@@ -32,14 +32,14 @@ export interface Architecture {
   /** `general.architecture` of the file. */
   readonly name: ModelConfig['architecture'];
   /** @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
-  read(gguf: GgufFile): ArchitectureReading;
+  read(gguf: Checkpoint): ArchitectureReading;
 }
 
 /** Looks tensors up by name and shape, and remembers which were asked for. */
 export class TensorReader {
   private readonly taken = new Set<string>();
 
-  constructor(private readonly gguf: GgufFile) {}
+  constructor(private readonly gguf: Checkpoint) {}
 
   has(name: string): boolean {
     return this.gguf.tensors.has(name);
@@ -62,6 +62,18 @@ export class TensorReader {
     const tensor = this.get(name, shape.length);
     if (tensor.shape.some((length, i) => length !== shape[i])) this.failShape(tensor, `[${shape.join(', ')}]`);
     return tensor;
+  }
+
+  /** Gate, up and down projection of all experts of a layer, gate and up apart or in one tensor. */
+  getExperts(prefix: string, experts: number, expertWidth: number, hiddenSize: number): ExpertTensors {
+    const get = (name: string, rows: number, cols: number) =>
+      this.getShaped(`${prefix}.ffn_${name}_exps.weight`, [experts, rows, cols]);
+    const downProj = get('down', hiddenSize, expertWidth);
+    if (this.has(`${prefix}.ffn_gate_up_exps.weight`)) {
+      const [gateProj, upProj] = splitGateUp(get('gate_up', 2 * expertWidth, hiddenSize));
+      return { gateProj, upProj, downProj };
+    }
+    return { gateProj: get('gate', expertWidth, hiddenSize), upProj: get('up', expertWidth, hiddenSize), downProj };
   }
 
   /**

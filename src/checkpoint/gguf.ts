@@ -6,33 +6,35 @@
 import { GGMLQuantizationType, type GGUFParseOutput, gguf } from '@huggingface/gguf';
 import { EngineError } from '../errors';
 import type { ByteSource } from './byte-source';
+import { type Checkpoint, sliceRange, type TensorEntry } from './checkpoint';
+import { type CheckpointFiles, createLoneFile, joinSources } from './checkpoint-files';
 import { findGgmlFormat, weightFormats } from './formats';
 import { getFileBytes, roundUp } from './formats/weight-format';
 import { type GgufHeader, readGgufHeader } from './gguf-header';
 import { GgufMetadata, type MetadataScalar, type MetadataValue } from './gguf-metadata';
 import type { WeightType } from './model-config';
+import { readTokenizerData } from './tokenizer-data';
 
-export interface TensorEntry {
-  readonly name: string;
-  readonly type: WeightType;
-  /** Outermost first; the last is the number of columns. GGUF stores the reverse. */
-  readonly shape: readonly number[];
-  /** From the start of the file. */
+export interface GgufTensor extends TensorEntry {
+  /** From the start of the source. */
   readonly offsetBytes: number;
   readonly sizeBytes: number;
 }
 
-export interface GgufFile {
-  /** Name of the source, for messages. */
-  readonly sourceName: string;
-  readonly metadata: GgufMetadata;
-  /** By name, in file order. */
-  readonly tensors: ReadonlyMap<string, TensorEntry>;
-  /** Where tensor data starts. */
+export interface GgufFile extends Checkpoint {
+  readonly tensors: ReadonlyMap<string, GgufTensor>;
+  /** Where the tensor data of the first file starts. */
   readonly headerBytes: number;
-  readonly sourceBytes: number;
-  /** Content identity: `gguf-` and 32 hex digits. */
-  readonly modelId: string;
+}
+
+/** One file of a checkpoint, by itself. */
+interface GgufPart {
+  readonly source: ByteSource;
+  readonly header: Uint8Array<ArrayBuffer>;
+  readonly headerBytes: number;
+  readonly metadata: GgufMetadata;
+  /** In file order. */
+  readonly tensors: ReadonlyMap<string, GgufTensor>;
 }
 
 type GgufFetch = NonNullable<NonNullable<Parameters<typeof gguf>[1]>['fetch']>;
@@ -41,14 +43,88 @@ type GgufFetch = NonNullable<NonNullable<Parameters<typeof gguf>[1]>['fetch']>;
 const LIBRARY_CHUNK_BYTES = 2_000_000;
 const DEFAULT_ALIGNMENT_BYTES = 32;
 const MAX_ALIGNMENT_BYTES = 65_536;
+const SPLIT_COUNT = 'split.count';
+const SPLIT_NUMBER = 'split.no';
+const MAX_PARTS = 1000;
 const SAMPLED_TENSORS = 8;
 const SAMPLE_BYTES = 4096;
 
 /**
- * Reads and checks the header of a GGUF file.
+ * Reads and checks the header of a GGUF file, and of the files behind it when it is the first of several.
  * @throws EngineError `BAD_FILE`, `UNSUPPORTED` (version, tensor type), and what the source throws.
  */
-export async function readGguf(source: ByteSource, signal?: AbortSignal): Promise<GgufFile> {
+export async function readGguf(files: CheckpointFiles, path: string, signal?: AbortSignal): Promise<GgufFile> {
+  const parts = await readParts(files, path, signal);
+  const { source: first, metadata, headerBytes } = parts[0] as GgufPart;
+  const source =
+    parts.length === 1
+      ? first
+      : joinSources(
+          first.name,
+          parts.map((part) => part.source),
+        );
+  const tensors = joinTensors(parts);
+  const modelId = await readModelId(source, parts, tensors, signal);
+  return {
+    sourceName: first.name,
+    modelId,
+    metadata,
+    tensors,
+    headerBytes,
+    source,
+    readTokenizer: (vocabSize) => readTokenizerData({ metadata, sourceName: first.name }, vocabSize),
+  };
+}
+
+/** A lone GGUF file. */
+export function readGgufFile(source: ByteSource, signal?: AbortSignal): Promise<GgufFile> {
+  return readGguf(createLoneFile(source), source.name, signal);
+}
+
+/** The files in order: one, or as many as `split.count` of the first says. */
+async function readParts(files: CheckpointFiles, path: string, signal?: AbortSignal): Promise<GgufPart[]> {
+  const open = async (partPath: string): Promise<GgufPart> => {
+    const source = await files.find(partPath, signal);
+    if (!source) throw new EngineError('BAD_FILE', `${files.name}: file "${partPath}" is missing`);
+    return readPart(source, signal);
+  };
+  const first = await open(path);
+  const count = first.metadata.getInteger(SPLIT_COUNT, { min: 0, max: MAX_PARTS, default: 0 });
+  if (count <= 1) return [first];
+  const getPath = getPartPaths(first, path, count);
+  const rest: GgufPart[] = [];
+  for (let i = 1; i < count; i++) {
+    const part = await open(getPath(i));
+    const key = SPLIT_NUMBER;
+    const number = part.metadata.getInteger(key, { min: 0, max: MAX_PARTS });
+    const partCount = part.metadata.getInteger(SPLIT_COUNT, { min: 0, max: MAX_PARTS });
+    if (number !== i || partCount !== count) {
+      fail(part.source, `is part ${number + 1} of ${partCount}; part ${i + 1} of ${count} is needed`);
+    }
+    rest.push(part);
+  }
+  const parts = [first, ...rest];
+  const found = parts.reduce((sum, part) => sum + part.tensors.size, 0);
+  const expected = first.metadata.getInteger('split.tensors.count', { default: found });
+  if (found !== expected)
+    fail(first.source, `its ${count} parts have ${found} tensors; "split.tensors.count" is ${expected}`);
+  return parts;
+}
+
+/** Paths of the parts by number, from the first one's: `NAME-00001-of-00003.gguf`. */
+function getPartPaths({ source, metadata }: GgufPart, path: string, count: number): (index: number) => string {
+  const number = metadata.getInteger(SPLIT_NUMBER, { min: 0, max: MAX_PARTS });
+  const pad = (value: number) => String(value).padStart(5, '0');
+  const ending = `-${pad(1)}-of-${pad(count)}.gguf`;
+  // A URL may have a query behind the path.
+  const at = path.lastIndexOf(ending);
+  if (number !== 0 || at < 0) {
+    fail(source, `is part ${number + 1} of ${count}; name the first one, whose name ends in "${ending}"`);
+  }
+  return (index) => `${path.slice(0, at)}-${pad(index + 1)}-of-${pad(count)}.gguf${path.slice(at + ending.length)}`;
+}
+
+async function readPart(source: ByteSource, signal?: AbortSignal): Promise<GgufPart> {
   const header = await readGgufHeader(source, LIBRARY_CHUNK_BYTES, signal);
   const parsed = await parseHeader(source, header);
   const metadata = new GgufMetadata(source.name, collectMetadata(source, header, parsed));
@@ -56,8 +132,35 @@ export async function readGguf(source: ByteSource, signal?: AbortSignal): Promis
   const headerBytes = roundUp(header.bytes.byteLength, alignmentBytes);
   const tensors = collectTensors(source, parsed, headerBytes, alignmentBytes);
   checkOverlap(source, tensors);
-  const modelId = await readModelId(source, header.bytes, tensors, signal);
-  return { sourceName: source.name, metadata, tensors, headerBytes, sourceBytes: source.sizeBytes, modelId };
+  return { source, header: header.bytes, headerBytes, metadata, tensors };
+}
+
+/** All parts' tensors, by offsets in the joined source. */
+function joinTensors(parts: readonly GgufPart[]): Map<string, GgufTensor> {
+  const all = new Map<string, GgufTensor>();
+  let startBytes = 0;
+  for (const { source, tensors } of parts) {
+    for (const { name, type, shape, offsetBytes, sizeBytes } of tensors.values()) {
+      if (all.has(name)) fail(source, `tensor "${name}" appears in two parts; a name may appear once`);
+      all.set(name, createTensor(name, type, shape, startBytes + offsetBytes, sizeBytes));
+    }
+    startBytes += source.sizeBytes;
+  }
+  return all;
+}
+
+function createTensor(
+  name: string,
+  type: WeightType,
+  shape: readonly number[],
+  offsetBytes: number,
+  sizeBytes: number,
+): GgufTensor {
+  const getSlab = (index: number, count: number) => ({
+    ranges: [sliceRange(name, offsetBytes, sizeBytes, index, count)],
+    assemble: null,
+  });
+  return { name, type, shape, offsetBytes, sizeBytes, getSlab };
 }
 
 function fail(source: ByteSource, message: string, cause?: unknown): never {
@@ -121,8 +224,8 @@ function collectTensors(
   parsed: GGUFParseOutput,
   dataStart: number,
   alignmentBytes: number,
-): Map<string, TensorEntry> {
-  const tensors = new Map<string, TensorEntry>();
+): Map<string, GgufTensor> {
+  const tensors = new Map<string, GgufTensor>();
   for (const { name, shape: dimensions, dtype, offset } of parsed.tensorInfos) {
     if (tensors.has(name)) fail(source, `tensor "${name}" appears twice; a name may appear once`);
     const count = dimensions.reduce((product, dimension) => product * dimension, 1n);
@@ -154,12 +257,12 @@ function collectTensors(
         `tensor "${name}" ends at byte ${end}, but the file has ${source.sizeBytes}: truncated; download it again`,
       );
     }
-    tensors.set(name, { name, type: format.type, shape, offsetBytes: dataStart + Number(offset), sizeBytes });
+    tensors.set(name, createTensor(name, format.type, shape, dataStart + Number(offset), sizeBytes));
   }
   return tensors;
 }
 
-function checkOverlap(source: ByteSource, tensors: ReadonlyMap<string, TensorEntry>): void {
+function checkOverlap(source: ByteSource, tensors: ReadonlyMap<string, GgufTensor>): void {
   const inOrder = [...tensors.values()].sort((a, b) => a.offsetBytes - b.offsetBytes);
   for (const [i, tensor] of inOrder.entries()) {
     const next = inOrder[i + 1];
@@ -179,20 +282,21 @@ function checkOverlap(source: ByteSource, tensors: ReadonlyMap<string, TensorEnt
  */
 async function readModelId(
   source: ByteSource,
-  header: Uint8Array,
-  tensors: ReadonlyMap<string, TensorEntry>,
+  parts: readonly GgufPart[],
+  tensors: ReadonlyMap<string, GgufTensor>,
   signal?: AbortSignal,
 ): Promise<string> {
   const entries = [...tensors.values()];
   const count = Math.min(SAMPLED_TENSORS, entries.length);
   const samples = await Promise.all(
     Array.from({ length: count }, (_, i) => {
-      const tensor = entries[Math.round(((i + 0.5) * entries.length) / count - 0.5)] as TensorEntry;
+      const tensor = entries[Math.round(((i + 0.5) * entries.length) / count - 0.5)] as GgufTensor;
       return source.read(tensor.offsetBytes, Math.min(SAMPLE_BYTES, tensor.sizeBytes), signal);
     }),
   );
-  const parts = [header, new TextEncoder().encode(`|${source.sizeBytes}|`), ...samples];
-  const digest = await crypto.subtle.digest('SHA-256', await new Blob(parts as BlobPart[]).arrayBuffer());
+  const headers = parts.map(({ header }) => header);
+  const digested = [...headers, new TextEncoder().encode(`|${source.sizeBytes}|`), ...samples];
+  const digest = await crypto.subtle.digest('SHA-256', await new Blob(digested as BlobPart[]).arrayBuffer());
   const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return `gguf-${hex.slice(0, 32)}`;
 }

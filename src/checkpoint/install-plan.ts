@@ -5,9 +5,9 @@
 import { assert, EngineError } from '../errors';
 import type { ArchitectureReading, ResidentSource } from './architecture';
 import { readArchitecture } from './architectures';
+import type { Checkpoint, SourceRange, TensorEntry, TensorSlab } from './checkpoint';
 import { getWeightFormat } from './formats';
 import { LAYOUT_ALIGNMENT_BYTES, UNIT_WEIGHTS } from './formats/weight-format';
-import type { GgufFile, TensorEntry } from './gguf';
 import {
   getPageKey,
   getTensorKey,
@@ -19,15 +19,6 @@ import {
   type TokenizerData,
 } from './manifest';
 import type { ModelConfig } from './model-config';
-import { readTokenizerData } from './tokenizer-data';
-
-/** A range of the checkpoint file. */
-export interface SourceRange {
-  readonly offsetBytes: number;
-  readonly lengthBytes: number;
-  /** What it holds: a tensor's name, with the expert where it is one of several. */
-  readonly purpose: string;
-}
 
 export interface InstallRecord {
   readonly key: string;
@@ -50,8 +41,8 @@ export interface InstallPlan {
   /** By position in `config.moeLayers`. */
   readonly pageLayouts: readonly PageLayout[];
   /**
-   * In file order by their first range. A page has three ranges; consecutive experts of a layer continue each of them,
-   * so that reading several pages at a time makes three long ranges.
+   * In file order by their first range. A page of a GGUF file has three ranges; consecutive experts of a layer continue
+   * each of them, so that reading several pages at a time makes three long ranges.
    */
   readonly records: readonly InstallRecord[];
 }
@@ -65,10 +56,10 @@ const VECTOR_UNIT = 4;
  * Plans the installation of a checkpoint.
  * @throws EngineError `BAD_FILE`, `UNSUPPORTED`
  */
-export function buildInstallPlan(gguf: GgufFile): InstallPlan {
+export function buildInstallPlan(gguf: Checkpoint): InstallPlan {
   const reading = readArchitecture(gguf);
   const { config } = reading;
-  const tokenizer = readTokenizerData(gguf, config.vocabSize);
+  const tokenizer = gguf.readTokenizer(config.vocabSize);
   const resident = reading.resident.map((source) => planResident(gguf, source));
   const pageLayouts = reading.experts.map(({ gateProj, upProj, downProj }) =>
     layOutPage(gguf, gateProj, upProj, downProj),
@@ -80,7 +71,7 @@ export function buildInstallPlan(gguf: GgufFile): InstallPlan {
   return {
     modelId: gguf.modelId,
     name: gguf.metadata.getString('general.name', gguf.sourceName),
-    sourceBytes: gguf.sourceBytes,
+    sourceBytes: gguf.source.sizeBytes,
     config,
     tokenizer,
     resident,
@@ -106,7 +97,7 @@ function getStart(record: InstallRecord): number {
 }
 
 /** Places a matrix of `rows` rows of the tensor's columns at an offset of its record. */
-function placeMatrix(gguf: GgufFile, tensor: TensorEntry, rows: number, offsetBytes: number): PackedMatrix {
+function placeMatrix(gguf: Checkpoint, tensor: TensorEntry, rows: number, offsetBytes: number): PackedMatrix {
   const cols = tensor.shape.at(-1) as number;
   if (cols % UNIT_WEIGHTS !== 0) {
     throw new EngineError(
@@ -120,7 +111,7 @@ function placeMatrix(gguf: GgufFile, tensor: TensorEntry, rows: number, offsetBy
 }
 
 /** Vectors have rows 1. Norms and routers become f32, which is exact from f16 and bf16. */
-function planResident(gguf: GgufFile, { role, layer, tensor }: ResidentSource): ResidentTensor {
+function planResident(gguf: Checkpoint, { role, layer, tensor }: ResidentSource): ResidentTensor {
   const key = getTensorKey(role, layer);
   const isVector = tensor.shape.length === 1;
   if (!F32_ROLES.has(role)) {
@@ -147,14 +138,15 @@ function planResident(gguf: GgufFile, { role, layer, tensor }: ResidentSource): 
 }
 
 function buildResidentRecord({ role, tensor }: ResidentSource, { key, matrix }: ResidentTensor): InstallRecord {
-  const { offsetBytes, sizeBytes: lengthBytes, name, type } = tensor;
+  const { type } = tensor;
   const { rows, cols, sizeBytes } = matrix;
+  const slab = tensor.getSlab(0, 1);
   return {
     key,
     sizeBytes,
-    sourceRanges: [{ offsetBytes, lengthBytes, purpose: name }],
+    sourceRanges: slab.ranges,
     pack(ranges) {
-      const file = getRange(ranges, 0, lengthBytes, name);
+      const file = assembleSlab(slab, ranges);
       if (F32_ROLES.has(role)) return new Uint8Array(getWeightFormat(type).dequantizeFile(file, rows * cols).buffer);
       const out = new Uint8Array(sizeBytes);
       getWeightFormat(type).pack(file, rows, cols, out, 0);
@@ -163,7 +155,7 @@ function buildResidentRecord({ role, tensor }: ResidentSource, { key, matrix }: 
   };
 }
 
-function layOutPage(gguf: GgufFile, gate: TensorEntry, up: TensorEntry, down: TensorEntry): PageLayout {
+function layOutPage(gguf: Checkpoint, gate: TensorEntry, up: TensorEntry, down: TensorEntry): PageLayout {
   const place = (tensor: TensorEntry, offsetBytes: number) =>
     placeMatrix(gguf, tensor, tensor.shape[1] as number, offsetBytes);
   const gateProj = place(gate, 0);
@@ -182,20 +174,18 @@ function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout
     { tensor: tensors.downProj, matrix: layout.downProj },
   ];
   return Array.from({ length: experts }, (_, expert) => {
-    const sourceRanges = parts.map(({ tensor }) => {
-      const lengthBytes = tensor.sizeBytes / experts;
-      const offsetBytes = tensor.offsetBytes + expert * lengthBytes;
-      return { offsetBytes, lengthBytes, purpose: `${tensor.name} expert ${expert}` };
-    });
+    const slabs = parts.map(({ tensor }) => tensor.getSlab(expert, experts));
     return {
       key: getPageKey(moeLayer, expert),
       sizeBytes: layout.pageBytes,
-      sourceRanges,
+      sourceRanges: slabs.flatMap((slab) => slab.ranges),
       pack(ranges) {
         const out = new Uint8Array(layout.pageBytes);
+        let taken = 0;
         for (const [i, { matrix }] of parts.entries()) {
-          const { lengthBytes, purpose } = sourceRanges[i] as SourceRange;
-          const file = getRange(ranges, i, lengthBytes, purpose);
+          const slab = slabs[i] as TensorSlab;
+          const file = assembleSlab(slab, ranges.slice(taken, taken + slab.ranges.length));
+          taken += slab.ranges.length;
           getWeightFormat(matrix.type).pack(file, matrix.rows, matrix.cols, out, matrix.offsetBytes);
         }
         return out;
@@ -204,8 +194,10 @@ function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout
   });
 }
 
-function getRange(ranges: readonly Uint8Array[], index: number, lengthBytes: number, what: string): Uint8Array {
-  const range = ranges[index];
-  assert(range?.byteLength === lengthBytes, `${what}: ${lengthBytes} bytes, got ${range?.byteLength}`);
-  return range;
+/** The weights of a slab as a GGUF file would have them. */
+function assembleSlab({ ranges, assemble }: TensorSlab, bytes: readonly Uint8Array[]): Uint8Array {
+  for (const [i, { lengthBytes, purpose }] of ranges.entries()) {
+    assert(bytes[i]?.byteLength === lengthBytes, `${purpose}: ${lengthBytes} bytes, got ${bytes[i]?.byteLength}`);
+  }
+  return assemble ? assemble(bytes) : (bytes[0] as Uint8Array);
 }

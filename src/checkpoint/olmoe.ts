@@ -7,7 +7,7 @@
  */
 import { EngineError } from '../errors';
 import { type Architecture, type ExpertTensors, type ResidentSource, TensorReader } from './architecture';
-import type { GgufFile } from './gguf';
+import type { Checkpoint } from './checkpoint';
 import type { ModelConfig } from './model-config';
 
 const MAX_LAYERS = 1024;
@@ -46,13 +46,13 @@ export const olmoe: Architecture = {
       if (value !== headDim) unsupported(gguf, `"olmoe.${key}" is ${value}; only the head size, ${headDim}, is run`);
     }
 
-    const firstExperts = tensors.get('blk.0.ffn_gate_exps.weight', 3);
-    const [experts, expertWidth] = firstExperts.shape as [number, number, number];
-    checkRange(gguf, 'experts (blk.0.ffn_gate_exps.weight)', experts, 1, MAX_EXPERTS);
-    checkRange(gguf, 'expert width (blk.0.ffn_gate_exps.weight)', expertWidth, 32, MAX_HIDDEN_SIZE);
+    const firstExperts = tensors.get('blk.0.ffn_down_exps.weight', 3);
+    const [experts, , expertWidth] = firstExperts.shape as [number, number, number];
+    checkRange(gguf, 'experts (blk.0.ffn_down_exps.weight)', experts, 1, MAX_EXPERTS);
+    checkRange(gguf, 'expert width (blk.0.ffn_down_exps.weight)', expertWidth, 32, MAX_HIDDEN_SIZE);
     const declared = metadata.getInteger('olmoe.expert_count', { default: experts });
     if (declared !== experts) {
-      fail(gguf, `"olmoe.expert_count" is ${declared}; blk.0.ffn_gate_exps.weight has ${experts} experts`);
+      fail(gguf, `"olmoe.expert_count" is ${declared}; blk.0.ffn_down_exps.weight has ${experts} experts`);
     }
     const expertsPerToken = metadata.getInteger('olmoe.expert_used_count', { min: 1, max: experts });
 
@@ -79,11 +79,7 @@ export const olmoe: Architecture = {
         { role: 'ffnNorm', layer, tensor: get('ffn_norm', [hiddenSize]) },
         { role: 'router', layer, tensor: get('ffn_gate_inp', [experts, hiddenSize]) },
       );
-      expertTensors.push({
-        gateProj: get('ffn_gate_exps', [experts, expertWidth, hiddenSize]),
-        upProj: get('ffn_up_exps', [experts, expertWidth, hiddenSize]),
-        downProj: get('ffn_down_exps', [experts, hiddenSize, expertWidth]),
-      });
+      expertTensors.push(tensors.getExperts(`blk.${layer}`, experts, expertWidth, hiddenSize));
     }
     tensors.checkAllTaken('olmoe');
 
@@ -117,7 +113,7 @@ export const olmoe: Architecture = {
 };
 
 /** Keys that would change the computation, with the only value that is run. */
-function refuseVariants(gguf: GgufFile): void {
+function refuseVariants(gguf: Checkpoint): void {
   const { metadata } = gguf;
   const scaling = metadata.getString('olmoe.rope.scaling.type', 'none');
   if (scaling !== 'none') unsupported(gguf, `RoPE scaling "${scaling.slice(0, 80)}"; only unscaled RoPE is run`);
@@ -137,14 +133,14 @@ function refuseVariants(gguf: GgufFile): void {
   }
 }
 
-function checkRange(gguf: GgufFile, what: string, value: number, min: number, max: number): void {
+function checkRange(gguf: Checkpoint, what: string, value: number, min: number, max: number): void {
   if (value < min || value > max) fail(gguf, `${what}: ${value}; ${min} to ${max} is possible`);
 }
 
-function fail(gguf: GgufFile, message: string): never {
+function fail(gguf: Checkpoint, message: string): never {
   throw new EngineError('BAD_FILE', `${gguf.sourceName}: ${message}`);
 }
 
-function unsupported(gguf: GgufFile, message: string): never {
+function unsupported(gguf: Checkpoint, message: string): never {
   throw new EngineError('UNSUPPORTED', `${gguf.sourceName}: ${message}`);
 }

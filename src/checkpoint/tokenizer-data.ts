@@ -3,15 +3,17 @@
  * Owns the keys' names and defaults; text/ decides whether it can build that tokenizer.
  */
 import { EngineError } from '../errors';
-import type { GgufFile } from './gguf';
+import type { Checkpoint } from './checkpoint';
 import type { TokenizerData } from './manifest';
 
 /**
  * @param vocabSize Rows of the embedding.
  * @throws EngineError `UNSUPPORTED` when the file has no tokenizer, `BAD_FILE` when it contradicts itself.
  */
-export function readTokenizerData(gguf: GgufFile, vocabSize: number): TokenizerData {
-  const { metadata, sourceName } = gguf;
+export function readTokenizerData(
+  { metadata, sourceName }: Pick<Checkpoint, 'metadata' | 'sourceName'>,
+  vocabSize: number,
+): TokenizerData {
   if (!metadata.has('tokenizer.ggml.model') || !metadata.has('tokenizer.ggml.tokens')) {
     throw new EngineError(
       'UNSUPPORTED',

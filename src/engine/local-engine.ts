@@ -2,13 +2,13 @@
  * The Engine in process: owns the loaded model and lets one call at a time use it.
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
-import type { ByteSource } from '../checkpoint/byte-source';
+import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
 import { resolveLogitOptions } from '../sampling/logit-changes';
 import { resolveSampling } from '../sampling/sampling';
 import { createBlobSource } from '../store/blob-source';
-import { openHttpSource } from '../store/http-source';
+import { createHttpFiles } from '../store/http-files';
 import { installModel } from '../store/install';
 import type { ModelStore, StoreKind } from '../store/model-store';
 import { openStore } from '../store/open-store';
@@ -133,7 +133,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     };
     await requireAdapter(deviceOptions);
     const store = await getStore(options.store ?? getDefaultStore());
-    const { manifest, installed } = await installModel(await openSource(source, onProgress, signal), store, {
+    const { manifest, installed } = await installModel(openFiles(source, onProgress, signal), store, {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
       onWarning: (message) => onProgress({ phase: 'warning', message }),
       // A model whose text cannot be read is refused before it is written.
@@ -254,13 +254,13 @@ function getDefaultStore(): StoreKind {
   return typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb';
 }
 
-async function openSource(
+function openFiles(
   source: ModelSource,
   onProgress: (progress: LoadProgress) => void,
   signal: AbortSignal | undefined,
-): Promise<ByteSource> {
-  if (source.kind === 'file') return createBlobSource(source.file, source.name);
-  return openHttpSource(source.url, {
+): CheckpointFiles {
+  if (source.kind === 'file') return createLoneFile(createBlobSource(source.file, source.name));
+  return createHttpFiles(source.url, {
     signal,
     onWarning: (message) => onProgress({ phase: 'warning', message }),
     onProgress: (progress) => onProgress({ phase: 'install', ...progress }),

@@ -3,7 +3,7 @@
  * Trusts no answer: status, range, length and version of every response are checked. Never caches and never stores.
  */
 import type { ByteSource } from '../checkpoint/byte-source';
-import { EngineError } from '../errors';
+import { assert, EngineError } from '../errors';
 import { createBlobSource } from './blob-source';
 import { type Answer, createExchange, type Exchange, type ExchangeOptions, TransientFailure } from './http-exchange';
 import type { InstallProgress } from './model-store';
@@ -40,6 +40,17 @@ const BLOB_PART_BYTES = 8 * 1024 * 1024;
  * @throws EngineError `NETWORK`, `BAD_ARGUMENT` (not a URL), `BAD_FILE` (a file of 0 or 1 byte), `ABORTED`.
  */
 export async function openHttpSource(url: string, options: HttpSourceOptions = {}): Promise<ByteSource> {
+  const source = await open(url, options, false);
+  assert(source, `${url} was opened or refused`);
+  return source;
+}
+
+/** As `openHttpSource`, or null where the server has no such file (404, 410). */
+export function findHttpSource(url: string, options: HttpSourceOptions = {}): Promise<ByteSource | null> {
+  return open(url, options, true);
+}
+
+async function open(url: string, options: HttpSourceOptions, isOptional: boolean): Promise<ByteSource | null> {
   if (!URL.canParse(url, globalThis.location?.href)) {
     throw new EngineError('BAD_ARGUMENT', `model URL "${url}" cannot be parsed; give an http(s) URL of a model file`);
   }
@@ -68,10 +79,12 @@ export async function openHttpSource(url: string, options: HttpSourceOptions = {
           options.onProgress?.(progress);
         });
       }
+      if (isOptional && (response.status === 404 || response.status === 410)) return null;
       if (response.status === 416) throw new EngineError('BAD_FILE', `${url} is empty (0 bytes); it is no model file`);
       throw answer.refuse('status 206 or 200');
     },
   );
+  if (opened === null) return null;
   if (opened instanceof Blob) return createBlobSource(opened, url);
   const version = opened.sizeBytes >= 0 ? opened : await readVersionByHead(url, exchange, options.signal);
   return createRangeSource(url, version, exchange);

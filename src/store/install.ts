@@ -3,6 +3,7 @@
  * Never leaves a model half installed: what fails or is aborted is removed again.
  */
 import type { ByteSource } from '../checkpoint/byte-source';
+import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { readGguf } from '../checkpoint/gguf';
 import { buildInstallPlan, buildManifest, type InstallPlan, type InstallRecord } from '../checkpoint/install-plan';
 import type { ModelManifest } from '../checkpoint/manifest';
@@ -37,15 +38,18 @@ const DEFAULT_GROUP_BYTES = 16 * 1024 * 1024;
 
 /**
  * Installs the model that a GGUF file holds, unless the store has it.
+ * @param input a lone file, or one with its neighbours, which a split file needs.
  * @throws EngineError `BAD_FILE`, `UNSUPPORTED`, `NETWORK`, `STORAGE_FULL`, `STORAGE`, `ABORTED`.
  */
 export async function installModel(
-  source: ByteSource,
+  input: ByteSource | CheckpointFiles,
   store: ModelStore,
   options: InstallOptions = {},
 ): Promise<InstallResult> {
   requireDigests();
-  const gguf = await readGguf(source, options.signal);
+  const files = 'find' in input ? input : createLoneFile(input);
+  const gguf = await readGguf(files, files.ggufPath, options.signal);
+  const { source } = gguf;
   const known = await store.readManifest(gguf.modelId);
   if (known) return { manifest: known, installed: false };
   const plan = buildInstallPlan(gguf);

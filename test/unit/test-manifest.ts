@@ -3,7 +3,7 @@
  * are empty, so no record can be read with them.
  */
 import type { ByteSource } from '../../src/checkpoint/byte-source';
-import { readGguf } from '../../src/checkpoint/gguf';
+import { readGgufFile } from '../../src/checkpoint/gguf';
 import { buildInstallPlan, buildManifest } from '../../src/checkpoint/install-plan';
 import type { ModelManifest } from '../../src/checkpoint/manifest';
 import { readGoldenModel } from '../golden';
@@ -19,6 +19,6 @@ export async function buildGoldenManifest(name: string): Promise<ModelManifest> 
 }
 
 async function readManifest(source: ByteSource): Promise<ModelManifest> {
-  const plan = buildInstallPlan(await readGguf(source));
+  const plan = buildInstallPlan(await readGgufFile(source));
   return buildManifest(plan, Object.fromEntries(plan.records.map(({ key }) => [key, ''])));
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { getWeightFormat } from '../../../src/checkpoint/formats';
-import { type GgufFile, readGguf } from '../../../src/checkpoint/gguf';
+import { type GgufFile, readGgufFile } from '../../../src/checkpoint/gguf';
 import { buildInstallPlan, buildManifest, type InstallPlan } from '../../../src/checkpoint/install-plan';
 import type { PackedMatrix } from '../../../src/checkpoint/manifest';
 import { EngineError, type ErrorCode } from '../../../src/errors';
@@ -17,7 +17,7 @@ import {
 } from './gguf-writer';
 
 const readPlan = async (bytes: Uint8Array): Promise<InstallPlan> =>
-  buildInstallPlan(await readGguf(memorySource(bytes)));
+  buildInstallPlan(await readGgufFile(memorySource(bytes)));
 
 function packAll(plan: InstallPlan, file: Uint8Array): Map<string, Uint8Array> {
   return new Map(
@@ -86,7 +86,7 @@ describe('an install plan', () => {
 
   it('gives every weight of the file to exactly one record, in file order', async () => {
     const bytes = writeTinyOlmoe();
-    const gguf = await readGguf(memorySource(bytes));
+    const gguf = await readGgufFile(memorySource(bytes));
     const plan = buildInstallPlan(gguf);
     const ranges = plan.records.flatMap((record) => record.sourceRanges);
     ranges.sort((a, b) => a.offsetBytes - b.offsetBytes);
@@ -103,7 +103,7 @@ describe('an install plan', () => {
 
   it('packs each expert’s three projections into one page, and each resident tensor whole', async () => {
     const bytes = writeTinyOlmoe();
-    const gguf = await readGguf(memorySource(bytes));
+    const gguf = await readGgufFile(memorySource(bytes));
     const plan = buildInstallPlan(gguf);
     const packed = packAll(plan, bytes);
     for (const record of plan.records) expect(packed.get(record.key)!.byteLength).toBe(record.sizeBytes);
@@ -159,7 +159,7 @@ describe('an install plan', () => {
   it('keeps the types of the embedded model, and its bytes', async () => {
     const path = new URL('../../../public/models/webmoe-chat-22m-Q4_0.gguf', import.meta.url);
     const bytes = new Uint8Array(readFileSync(path));
-    const gguf = await readGguf(memorySource(bytes));
+    const gguf = await readGgufFile(memorySource(bytes));
     const plan = buildInstallPlan(gguf);
     expect(plan.config).toMatchObject({ layers: 6, hiddenSize: 256, vocabSize: 4096, contextLength: 1024 });
     expect(plan.config.moe).toEqual({ experts: 32, expertsPerToken: 4, expertWidth: 128, normalizeTopK: false });

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { ByteSource } from '../../../src/checkpoint/byte-source';
-import { readGguf } from '../../../src/checkpoint/gguf';
+import { readGgufFile } from '../../../src/checkpoint/gguf';
 import { buildInstallPlan } from '../../../src/checkpoint/install-plan';
 import { EngineError } from '../../../src/errors';
 import { createBlobSource } from '../../../src/store/blob-source';
@@ -18,7 +18,7 @@ import { type FaultServer, reset, startFaultServer, status } from './fault-serve
 const golden = new URL('../../golden/e5k1-gqa-q4_0.gguf.gz', import.meta.url);
 const file = new Uint8Array(gunzipSync(readFileSync(golden)));
 const source = createMemorySource(file, 'tiny.gguf');
-const plan = buildInstallPlan(await readGguf(source));
+const plan = buildInstallPlan(await readGgufFile(source));
 /** Small enough that this file needs many writes. */
 const SMALL_GROUPS = { groupBytes: 8192 };
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { readGguf } from '../../../src/checkpoint/gguf';
+import { readGgufFile } from '../../../src/checkpoint/gguf';
 import type { TokenizerData } from '../../../src/checkpoint/manifest';
 import { readTokenizerData } from '../../../src/checkpoint/tokenizer-data';
 import { createTokenizer, type Tokenizer } from '../../../src/text/tokenizer';
@@ -60,7 +60,7 @@ function decode(tokenizer: Tokenizer, ids: readonly number[]): string {
 
 async function readEmbedded(): Promise<TokenizerData> {
   const path = new URL('../../../public/models/webmoe-chat-22m-Q4_0.gguf', import.meta.url);
-  return readTokenizerData(await readGguf(memorySource(new Uint8Array(readFileSync(path)))), 4096);
+  return readTokenizerData(await readGgufFile(memorySource(new Uint8Array(readFileSync(path)))), 4096);
 }
 
 describe('a byte-level tokenizer', () => {

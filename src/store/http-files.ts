@@ -1,0 +1,29 @@
+/**
+ * A model file on a web server with its neighbours: the parts of a split file lie beside it.
+ * Owns how a neighbour's URL is made; http-source.ts reads.
+ */
+import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
+import { EngineError } from '../errors';
+import { findHttpSource, type HttpSourceOptions, openHttpSource } from './http-source';
+
+/**
+ * The checkpoint that a URL names.
+ * @throws EngineError `BAD_ARGUMENT` when it is no URL.
+ */
+export function createHttpFiles(url: string, options: HttpSourceOptions = {}): CheckpointFiles {
+  const base = globalThis.location?.href;
+  if (!URL.canParse(url, base)) {
+    throw new EngineError('BAD_ARGUMENT', `model URL "${url}" cannot be parsed; give an http(s) URL of a model file`);
+  }
+  const { href, pathname, search } = new URL(url, base);
+  const ggufPath = `${pathname.slice(pathname.lastIndexOf('/') + 1)}${search}`;
+  return {
+    name: href,
+    ggufPath,
+    find(path, signal = options.signal) {
+      // What was asked for has to be there; a neighbour need not.
+      if (path === ggufPath) return openHttpSource(href, { ...options, signal });
+      return findHttpSource(new URL(path, href).href, { ...options, signal });
+    },
+  };
+}

@@ -1,6 +1,6 @@
 /** The fixture hub itself: what other tests rely on when they read its log. */
 import { afterEach, expect, it } from 'vitest';
-import { readGguf } from '../../../src/checkpoint/gguf';
+import { readGgufFile } from '../../../src/checkpoint/gguf';
 import { openHttpSource } from '../../../src/store/http-source';
 import { createHubFile, type Hub, type HubOptions, hubCommit, startHub } from '../../hub/hub';
 import { createHugeModel, qwen3Moe } from '../../hub/huge-model';
@@ -61,7 +61,7 @@ it('serves 30 GB that exist nowhere, with the header of Qwen3-30B-A3B', async ()
   const huge = createHugeModel();
   const hub = await start({ repositories: { 'qwen/huge': { 'huge.gguf': huge } } });
   const source = await openHttpSource(`${hub.url}qwen/huge/resolve/main/huge.gguf`);
-  const gguf = await readGguf(source);
+  const gguf = await readGgufFile(source);
   expect(source.sizeBytes).toBeGreaterThan(30e9);
   expect(gguf.headerBytes).toBe(huge.headerBytes);
   expect(gguf.tensors.get('blk.47.ffn_down_exps.weight')).toMatchObject({

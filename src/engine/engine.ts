@@ -2,6 +2,7 @@
  * The Engine interface: what a loaded model can do, in process and over the worker alike.
  * Owns types only; implemented by engine/local-engine.ts and client/remote-engine.ts.
  */
+import type { PredictorName } from '../routing/predictors';
 import type { StoreKind } from '../store/model-store';
 
 /** Where a model file is. A Blob is read in place; nothing is copied but what is installed. */
@@ -79,7 +80,7 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type PredictorName = 'none' | 'recency' | 'token' | 'affinity' | 'lookahead' | 'ensemble';
+export type { PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {

@@ -4,34 +4,22 @@
  * bytes, never a token.
  */
 import type { ExpectedPage } from '../experts/pager';
-import { createAffinity } from '../routing/affinity';
-import { createEnsemble } from '../routing/ensemble';
-import type { Predictor, PredictorState, TokenContext } from '../routing/predictor';
-import { createRecency } from '../routing/recency';
+import type { PredictorState, TokenContext } from '../routing/predictor';
+import { createPredictor, type PredictorName } from '../routing/predictors';
 import { type RoutingShape, TokenRoutes } from '../routing/token-routes';
-import { createTokenTable } from '../routing/token-table';
-import type { PredictorName } from './engine';
 import type { FaultRecord } from './pass-runner';
 
 /**
  * A page is brought in ahead from this probability on. An upload that is not used costs its bytes and what it displaces; one
- * that is used spares a round trip. In simulation 0.16 gave 1.8 round trips a token at 1.6 times the uploads of plain demand,
- * 0.2 gave 2.0 at 1.5 times, 0.12 1.7 at 1.8 times (docs/log.md, "paging policy").
+ * that is used spares a round trip. Replayed on unseen documents with half of the experts resident, 0.12 captured 0.77 of the
+ * gap to perfect prefetch at 1.9 times the uploads of plain demand, 0.16 0.67 at 1.5 times (docs/log.md, "a calibrated
+ * ensemble").
  */
-const WANTED_PROBABILITY = 0.16;
-/**
- * At most this many pages a layer are wanted, as a multiple of the experts per token: a predictor that has seen little is
- * sure of too much. In replays of the default model six pages a layer of four captured 0.70 of the gap to perfect prefetch at
- * 1.9 times the uploads of plain demand, four 0.56 at 1.5 times (docs/log.md, "pages per prediction").
- */
-const WANTED_PER_EXPERT = 1.5;
+const WANTED_PROBABILITY = 0.13;
+/** At most this many pages a layer are wanted, as a multiple of the experts per token: a guard against what is not calibrated. */
+const WANTED_PER_EXPERT = 2.5;
 /** A resident page keeps its slot against less probable ones from this share of the above on. */
 const KEPT_SHARE = 0.6;
-/**
- * Routers that run on a residual stream from layers before name a wrong page for three right ones: their word counts where
- * the predictor finds the page half as probable as it would have to alone.
- */
-const SECONDED_SHARE = 0.5;
 
 export interface Forecast {
   readonly name: PredictorName;
@@ -49,17 +37,15 @@ export interface Forecast {
 }
 
 export function createForecast(name: PredictorName, shape: RoutingShape): Forecast {
-  const predictor = createPredictor(name, shape);
   const looksAhead = name === 'lookahead' || name === 'ensemble';
+  const predictor = createPredictor(name, shape, { looksAhead });
   const scores = new Float32Array(shape.layers * shape.experts);
-  /** @param seconded pages that the GPU named, as indices into scores. */
-  const collect = (fromLayer: number, seconded: ReadonlySet<number>): ExpectedPage[] => {
+  const collect = (fromLayer: number): ExpectedPage[] => {
     const pages: (ExpectedPage & { score: number })[] = [];
     for (let at = fromLayer * shape.experts; at < scores.length; at++) {
       const score = scores[at] as number;
-      if (score < WANTED_PROBABILITY * SECONDED_SHARE) continue;
-      const isWanted = score >= WANTED_PROBABILITY || seconded.has(at);
-      if (!isWanted && score < WANTED_PROBABILITY * KEPT_SHARE) continue;
+      if (score < WANTED_PROBABILITY * KEPT_SHARE) continue;
+      const isWanted = score >= WANTED_PROBABILITY;
       pages.push({ moeLayer: Math.floor(at / shape.experts), expert: at % shape.experts, isWanted, score });
     }
     const wanted = new Uint16Array(shape.layers);
@@ -76,21 +62,17 @@ export function createForecast(name: PredictorName, shape: RoutingShape): Foreca
     name,
     looksAhead,
     getExpected(context) {
-      if (!predictor) return [];
-      predictor.predict(context, scores);
-      return collect(0, new Set());
+      predictor?.predict(context, scores);
+      return predictor ? collect(0) : [];
     },
     getExpectedBehind(context, fault) {
-      const routed = getRoutedPages(fault, shape);
-      if (!predictor) return routed;
-      const routes = TokenRoutes.fromLayers(splitLayers(fault.routes, shape.layers));
-      predictor.predictBehind(context, routes, fault.moeLayer, scores);
+      // Layers that ran in shadow are right nine times of ten: they go first, whatever a predictor says.
+      const shadowed = predictor && fault.runAhead <= 1 ? [] : getRoutedPages(fault, shape);
+      if (!predictor) return shadowed;
+      predictor.predictBehind(context, getKnownRoutes(fault, shape), fault.moeLayer, scores);
       const getIndex = ({ moeLayer, expert }: ExpectedPage): number => moeLayer * shape.experts + expert;
-      const named = new Set(routed.map(getIndex));
-      // Layers that ran in shadow are right nine times of ten: they go first, whatever the predictor says.
-      if (fault.runAhead > 1)
-        return [...routed, ...collect(fault.moeLayer + 1, named).filter((p) => !named.has(getIndex(p)))];
-      return collect(fault.moeLayer + 1, named);
+      const named = new Set(shadowed.map(getIndex));
+      return [...shadowed, ...collect(fault.moeLayer + 1).filter((page) => !named.has(getIndex(page)))];
     },
     observe(context, layers) {
       predictor?.observe(context, TokenRoutes.fromLayers(layers));
@@ -100,26 +82,16 @@ export function createForecast(name: PredictorName, shape: RoutingShape): Foreca
   };
 }
 
-function createPredictor(name: PredictorName, shape: RoutingShape): Predictor | null {
-  switch (name) {
-    case 'none':
-    case 'lookahead':
-      return null;
-    case 'recency':
-      return createRecency(shape);
-    case 'token':
-      return createTokenTable(shape);
-    case 'affinity':
-      return createAffinity(shape);
-    case 'ensemble':
-      return createEnsemble(shape, [createTokenTable(shape), createAffinity(shape), createRecency(shape)]);
-  }
-}
-
 /** [layers, rows, k] as one array per layer; all rows of a layer together. */
 export function splitLayers(routes: Uint32Array, layers: number): Uint32Array[] {
   const perLayer = routes.length / layers;
   return Array.from({ length: layers }, (_, layer) => routes.subarray(layer * perLayer, (layer + 1) * perLayer));
+}
+
+/** The exact routes, and behind them what the routers alone chose where they ran; the shadow's are taken as they are. */
+function getKnownRoutes({ moeLayer, routes, runAhead }: FaultRecord, { layers }: RoutingShape): TokenRoutes {
+  const byLayer = splitLayers(routes, layers);
+  return TokenRoutes.fromLayers(runAhead === 1 ? byLayer : byLayer.map((ids, layer) => (layer > moeLayer ? [] : ids)));
 }
 
 /** Pages that the routers behind a fault chose, nearest layer first, each layer's in router order. */

@@ -29,12 +29,12 @@ export class Sequence {
   /** Runs a chunk of the prompt, or one token. */
   async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
     const { tokenIds, position } = request;
-    const context: TokenContext = { tokenId: tokenIds[0] as number, startsSequence: position === 0 };
+    const context: TokenContext = { tokenId: tokenIds[0] as number, position };
     const isPaged = this.runtime.pager.slots < this.runtime.manifest.config.moe.experts;
     if (isPaged && tokenIds.length === 1) this.runtime.pager.prefetch(this.forecast.getExpected(context));
     const result = await this.runner.run(request, this.#getPlan(context, tokenIds.length, isPaged), signal);
     for (const [row, layers] of splitRows(result.routes, this.#layers, tokenIds.length).entries()) {
-      this.forecast.observe({ tokenId: tokenIds[row] as number, startsSequence: position + row === 0 }, layers);
+      this.forecast.observe({ tokenId: tokenIds[row] as number, position: position + row }, layers);
     }
     return result;
   }

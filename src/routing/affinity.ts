@@ -41,6 +41,7 @@ export function createAffinity(shape: RoutingShape, budgetBytes = defaultBudgetB
     name: 'affinity',
     predict(_context, scores) {
       scores.fill(0);
+      return false;
     },
     predictBehind(_context, routes, layer, scores) {
       if (tokens === 0) return 0;

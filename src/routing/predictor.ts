@@ -8,20 +8,21 @@ import type { RoutingShape, TokenRoutes } from './token-routes';
 /** What is known of a token before it runs. */
 export interface TokenContext {
   readonly tokenId: number;
-  /** The first token of a conversation. */
-  readonly startsSequence: boolean;
+  /** Tokens before it in its conversation. */
+  readonly position: number;
 }
 
 export interface Predictor {
   readonly name: string;
   /**
    * Before the token: writes P(the token uses the expert in the layer) for every expert of every layer.
-   * @param scores [layers, experts] f32, overwritten; 0 where nothing is known.
+   * @param scores [layers, experts] f32, overwritten.
+   * @returns false when nothing is known of this token; the scores are 0 then.
    */
-  predict(context: TokenContext, scores: Float32Array): void;
+  predict(context: TokenContext, scores: Float32Array): boolean;
   /**
    * At a fault, with the token's exact routes up to and including `layer`: writes better probabilities for layers behind
-   * it. What `routes` says of later layers is not read.
+   * it. What `routes` says of later layers is a guess, and read by the look-ahead alone.
    * @param scores [layers, experts] f32; holds an earlier prediction of this predictor for this token.
    * @returns the number of layers behind `layer`, from the next one on, whose scores were written; 0 when the routes tell
    * this predictor nothing new.
@@ -35,12 +36,15 @@ export interface Predictor {
   restore(state: PredictorState): void;
 }
 
+/** Raised whenever states of an older version would be misread. */
+const stateVersion = 2;
+
 export type SavedArray = Float32Array | Uint8Array | Uint16Array | Uint32Array;
 
 /** What a predictor learnt. Plain data: it goes to IndexedDB as it is. */
 export interface PredictorState {
   readonly predictor: string;
-  readonly version: 1;
+  readonly version: typeof stateVersion;
   readonly layers: number;
   readonly experts: number;
   readonly arrays: Readonly<Record<string, SavedArray>>;
@@ -53,13 +57,13 @@ export function createState(
   { layers, experts }: RoutingShape,
   arrays: PredictorState['arrays'],
 ): PredictorState {
-  return { predictor, version: 1, layers, experts, arrays };
+  return { predictor, version: stateVersion, layers, experts, arrays };
 }
 
 /** The state's arrays by name, once it is known to be of this predictor and shape. */
 export function openState(state: PredictorState, predictor: string, shape: RoutingShape): StateArrays {
   const is = `${state?.predictor} v${state?.version} of ${state?.layers} layers x ${state?.experts} experts`;
-  const wanted = `${predictor} v1 of ${shape.layers} layers x ${shape.experts} experts`;
+  const wanted = `${predictor} v${stateVersion} of ${shape.layers} layers x ${shape.experts} experts`;
   if (is !== wanted || typeof state.arrays !== 'object' || state.arrays === null) {
     throw corruptState(predictor, `is ${is}, not ${wanted}`);
   }
@@ -77,8 +81,8 @@ export function corruptState(predictor: string, problem: string): EngineError {
 export class StateArrays {
   constructor(private readonly state: PredictorState) {}
 
-  /** A finite, non-negative array of this type. `length` undefined: any length. */
-  get<T extends SavedArray>(name: string, type: new (length: number) => T, length?: number): T {
+  /** A finite array of this type, non-negative unless it is said to be signed. `length` undefined: any length. */
+  get<T extends SavedArray>(name: string, type: new (length: number) => T, length?: number, isSigned = false): T {
     const { predictor, arrays } = this.state;
     const array = arrays[name];
     if (!(array instanceof type)) throw corruptState(predictor, `has no ${type.name} "${name}"`);
@@ -86,7 +90,7 @@ export class StateArrays {
       throw corruptState(predictor, `has ${array.length} values in "${name}", not ${length}`);
     }
     for (const value of array) {
-      if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) {
+      if (!Number.isFinite(value) || (value < 0 && !isSigned)) {
         throw corruptState(predictor, `has the value ${value} in "${name}"`);
       }
     }

@@ -1,18 +1,20 @@
 /**
  * Predictor: what was used lately is used again. Two exponentially decayed use rates per page, a fast one for the
- * sentence and a slow one for the conversation; their mean is the probability.
+ * sentence and a slow one for the conversation, which keeps the fast one from being sure of a few tokens.
  */
 import { createState, openState, type Predictor } from './predictor';
 import type { RoutingShape } from './token-routes';
 
 /** A use counts half after this many tokens. */
 export const recencyHalfWeightTokens = [16, 256] as const;
+/** Share of each rate in the probability (docs/log.md, "a calibrated ensemble"). */
+export const recencyShares = [0.9, 0.1] as const;
 
 export function createRecency(shape: RoutingShape): Predictor {
-  const { layers, experts } = shape;
+  const { layers, experts, expertsPerToken } = shape;
   const pages = layers * experts;
-  // [rate][layers, experts] f32: decayed uses per token, as if the time before the first token had no uses.
-  let rates = recencyHalfWeightTokens.map(() => new Float32Array(pages));
+  // [rate][layers, experts] f32: decayed uses per token, as if all experts had been used alike before the first one.
+  let rates = recencyHalfWeightTokens.map(() => new Float32Array(pages).fill(expertsPerToken / experts));
   const keeps = recencyHalfWeightTokens.map((tokens) => 2 ** (-1 / tokens));
   let tokens = 0;
 
@@ -20,13 +22,13 @@ export function createRecency(shape: RoutingShape): Predictor {
     name: 'recency',
     predict(_context, scores) {
       scores.fill(0);
-      if (tokens === 0) return;
+      if (tokens === 0) return false;
       for (const [which, rate] of rates.entries()) {
-        // The weights of n tokens sum up to 1 - keep^n.
-        const scale = 1 / (1 - (keeps[which] as number) ** tokens) / rates.length;
+        const share = recencyShares[which] as number;
         for (let page = 0; page < pages; page++)
-          scores[page] = (scores[page] as number) + (rate[page] as number) * scale;
+          scores[page] = (scores[page] as number) + (rate[page] as number) * share;
       }
+      return true;
     },
     predictBehind: () => 0,
     observe(_context, routes) {

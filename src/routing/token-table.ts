@@ -1,17 +1,18 @@
 /**
- * Predictor: the experts that this token id used before. One row of counts per token id, the least recently seen rows
- * going first when the memory is full; token ids without a row, and rows that saw little, lean on the average token.
+ * Predictor: the experts that tokens of this id used before, or tokens behind this id. One row of counts per token id, the
+ * least recently seen rows going first when the memory is full; token ids without a row, and rows that saw little, lean on
+ * the average token.
  */
 import { EngineError } from '../errors';
-import { corruptState, createState, openState, type Predictor } from './predictor';
+import { corruptState, createState, openState, type Predictor, type TokenContext } from './predictor';
 import type { RoutingShape } from './token-routes';
 
 /** Bytes of rows; a row has layers x experts bytes. 32 MiB are 20,000 token ids of 26 layers x 64 experts. */
 const defaultBudgetBytes = 32 << 20;
 /** A row's counts are halved when its sightings would pass this: the newer half of the evidence stays. */
 const maxSightings = 255;
-/** The average token weighs as much as this many sightings of the token itself. */
-const priorSightings = 1;
+/** The average token weighs as much as this many sightings of the token itself (docs/log.md, "a calibrated ensemble"). */
+const priorSightings = 4;
 /** Tokens until a use counts half in the average token's rates. */
 const averageHalfWeightTokens = 4096;
 
@@ -22,7 +23,12 @@ interface Row {
   sightings: number;
 }
 
-export function createTokenTable(shape: RoutingShape, budgetBytes = defaultBudgetBytes): Predictor {
+/** @param rowsBy which token's id names a row: the token that runs, or the one before it. */
+export function createTokenTable(
+  shape: RoutingShape,
+  budgetBytes = defaultBudgetBytes,
+  rowsBy: 'token' | 'previous' = 'token',
+): Predictor {
   const { layers, experts } = shape;
   const pages = layers * experts;
   const maxRows = Math.floor(budgetBytes / pages);
@@ -39,6 +45,12 @@ export function createTokenTable(shape: RoutingShape, budgetBytes = defaultBudge
   let average = new Float32Array(pages);
   const averageKeep = 2 ** (-1 / averageHalfWeightTokens);
   let tokens = 0;
+  /** Id of the token that ran last; null when that is not known. */
+  let lastId: number | null = null;
+
+  /** Id that names the token's row; null for the first token when rows are named by the one before. */
+  const getRowId = ({ tokenId, position }: TokenContext): number | null =>
+    rowsBy === 'token' ? tokenId : position === 0 ? null : lastId;
 
   /** The row of a token id, which is now the most recently seen. */
   const ensureRow = (tokenId: number): Row => {
@@ -57,35 +69,38 @@ export function createTokenTable(shape: RoutingShape, budgetBytes = defaultBudge
   };
 
   return {
-    name: 'token',
-    predict({ tokenId }, scores) {
-      const row = rows.get(tokenId);
+    name: rowsBy,
+    predict(context, scores) {
+      const rowId = getRowId(context);
+      const row = rowId === null ? undefined : rows.get(rowId);
       const weight = 1 / ((row?.sightings ?? 0) + priorSightings);
       const averageScale = tokens > 0 ? (priorSightings * weight) / (1 - averageKeep ** tokens) : 0;
       for (let page = 0; page < pages; page++) scores[page] = (average[page] as number) * averageScale;
-      if (!row) return;
+      if (!row) return tokens > 0;
       const { counts } = row;
       for (let page = 0; page < pages; page++) {
         const count = counts[page] as number;
         if (count > 0) scores[page] = (scores[page] as number) + count * weight;
       }
+      return true;
     },
     predictBehind: () => 0,
-    observe({ tokenId }, routes) {
+    observe(context, routes) {
       tokens++;
-      const row = ensureRow(tokenId);
-      const { counts } = row;
-      if (row.sightings === maxSightings) {
+      const rowId = getRowId(context);
+      lastId = context.tokenId;
+      const row = rowId === null ? null : ensureRow(rowId);
+      if (row?.sightings === maxSightings) {
         row.sightings >>= 1;
-        for (let page = 0; page < pages; page++) counts[page] = (counts[page] as number) >> 1;
+        for (let page = 0; page < pages; page++) row.counts[page] = (row.counts[page] as number) >> 1;
       }
-      row.sightings++;
+      if (row) row.sightings++;
       for (let page = 0; page < pages; page++) average[page] = (average[page] as number) * averageKeep;
       for (let layer = 0; layer < layers; layer++) {
         const end = routes.getStart(layer + 1);
         for (let at = routes.getStart(layer); at < end; at++) {
           const page = layer * experts + (routes.ids[at] as number);
-          counts[page] = (counts[page] as number) + 1;
+          if (row) row.counts[page] = (row.counts[page] as number) + 1;
           average[page] = (average[page] as number) + 1 - averageKeep;
         }
       }
@@ -94,21 +109,23 @@ export function createTokenTable(shape: RoutingShape, budgetBytes = defaultBudge
       const counts = new Uint8Array(rows.size * pages);
       const kept = [...rows.values()];
       for (const [index, row] of kept.entries()) counts.set(row.counts, index * pages);
-      return createState('token', shape, {
+      return createState(rowsBy, shape, {
         tokenIds: Uint32Array.from(rows.keys()),
         sightings: Uint8Array.from(kept, (row) => row.sightings),
         counts,
         average: average.slice(),
         tokens: Uint32Array.of(tokens),
+        last: Uint32Array.from(lastId === null ? [] : [lastId]),
       });
     },
     restore(state) {
-      const arrays = openState(state, 'token', shape);
+      const arrays = openState(state, rowsBy, shape);
       const tokenIds = arrays.get('tokenIds', Uint32Array);
       const sightings = arrays.get('sightings', Uint8Array, tokenIds.length);
       const counts = arrays.get('counts', Uint8Array, tokenIds.length * pages);
       const restoredAverage = arrays.get('average', Float32Array, pages).slice();
       const restoredTokens = arrays.get('tokens', Uint32Array, 1)[0] as number;
+      const restoredLast = arrays.get('last', Uint32Array)[0] ?? null;
       // A smaller budget than the one it was saved under keeps the most recently seen.
       const skipped = Math.max(0, tokenIds.length - maxRows);
       const restored = new Map<number, Row>();
@@ -118,8 +135,9 @@ export function createTokenTable(shape: RoutingShape, budgetBytes = defaultBudge
           sightings: sightings[index] as number,
         });
       }
-      if (restored.size !== tokenIds.length - skipped) throw corruptState('token', 'names a token id twice');
+      if (restored.size !== tokenIds.length - skipped) throw corruptState(rowsBy, 'names a token id twice');
       rows = restored;
+      lastId = restoredLast;
       average = restoredAverage;
       tokens = restoredTokens;
     },

@@ -69,7 +69,7 @@ async function runWatched(
     segmentLayers: manifest.config.layers,
     runAhead: manifest.config.layers + 1,
     getExpected(fault) {
-      const context = { tokenId: request.tokenIds[0] as number, startsSequence: false };
+      const context = { tokenId: request.tokenIds[0] as number, position: request.position };
       const pages = forecast.getExpectedBehind(context, fault);
       first ??= {
         moeLayer: fault.moeLayer,

@@ -18,6 +18,8 @@ export interface PackedTrace {
   readonly tokenIds: Uint32Array;
   /** [tokens]: conversation of the token. */
   readonly sequences: Uint32Array;
+  /** [tokens]: tokens before it in its conversation. */
+  readonly positions: Uint32Array;
   /** Expert ids of all layers of all tokens. */
   readonly ids: Uint16Array;
   /** [tokens * layers + 1]: where the ids of a token's layer begin. */
@@ -45,11 +47,8 @@ export function getModelKey({ header }: PackedTrace): string {
 }
 
 /** What predictors know of a token before it runs. */
-export function getContext({ tokenIds, sequences }: PackedTrace, token: number): TokenContext {
-  return {
-    tokenId: tokenIds[token] as number,
-    startsSequence: token === 0 || sequences[token] !== sequences[token - 1],
-  };
+export function getContext({ tokenIds, positions }: PackedTrace, token: number): TokenContext {
+  return { tokenId: tokenIds[token] as number, position: positions[token] as number };
 }
 
 export function packTrace(name: string, header: TraceHeader, tokens: Iterable<TraceToken>): PackedTrace {
@@ -78,6 +77,7 @@ export async function readTraceFile(path: string): Promise<PackedTrace> {
 class TracePacker {
   readonly #tokenIds: number[] = [];
   readonly #sequences: number[] = [];
+  readonly #positions: number[] = [];
   #ids = new Uint16Array(1 << 16);
   #used = 0;
   #starts = new Uint32Array(1 << 12);
@@ -90,6 +90,8 @@ class TracePacker {
 
   add({ token, sequence, routes }: TraceToken): void {
     this.#tokenIds.push(token);
+    const isSame = this.#sequences.at(-1) === sequence;
+    this.#positions.push(isSame ? (this.#positions.at(-1) as number) + 1 : 0);
     this.#sequences.push(sequence);
     const { layers, expertsPerToken } = this.header;
     if (this.#used + layers * expertsPerToken > this.#ids.length) this.#ids = grow(this.#ids, layers * expertsPerToken);
@@ -107,6 +109,7 @@ class TracePacker {
       tokens: this.#tokenIds.length,
       tokenIds: Uint32Array.from(this.#tokenIds),
       sequences: Uint32Array.from(this.#sequences),
+      positions: Uint32Array.from(this.#positions),
       ids: this.#ids.slice(0, this.#used),
       starts: this.#starts.slice(0, this.#layers + 1),
     };

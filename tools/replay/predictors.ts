@@ -1,29 +1,12 @@
 /**
  * The predictors of a replay by name. `oracle` exists here only: it looks the answer up.
  */
-import { createAffinity } from '../../src/routing/affinity.ts';
-import { createEnsemble } from '../../src/routing/ensemble.ts';
 import { createState, type Predictor } from '../../src/routing/predictor.ts';
-import { createRecency } from '../../src/routing/recency.ts';
-import type { RoutingShape } from '../../src/routing/token-routes.ts';
-import { createTokenTable } from '../../src/routing/token-table.ts';
 import { getRoutes, type PackedTrace } from './packed-trace.ts';
 
+/** `lookahead` runs on the GPU, and a trace has no hidden states for it. */
 export const predictorNames = ['none', 'recency', 'token', 'affinity', 'ensemble', 'oracle'] as const;
 export type PredictorName = (typeof predictorNames)[number];
-
-export function createPredictor(name: Exclude<PredictorName, 'none' | 'oracle'>, shape: RoutingShape): Predictor {
-  switch (name) {
-    case 'recency':
-      return createRecency(shape);
-    case 'token':
-      return createTokenTable(shape);
-    case 'affinity':
-      return createAffinity(shape);
-    case 'ensemble':
-      return createEnsemble(shape, [createRecency(shape), createTokenTable(shape), createAffinity(shape)]);
-  }
-}
 
 /** Names exactly what the trace's tokens, one after the other, use. */
 export function createOracle(trace: PackedTrace): Predictor {
@@ -37,6 +20,7 @@ export function createOracle(trace: PackedTrace): Predictor {
       for (let layer = 0; layer < layers; layer++) {
         for (const expert of routes.getLayer(layer)) scores[layer * experts + expert] = 1;
       }
+      return true;
     },
     predictBehind: () => 0,
     observe() {

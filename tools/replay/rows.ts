@@ -2,12 +2,13 @@
  * The rows of `npm run replay`: one per (policy, predictor, slots) over all traces of one model, each file replayed cold.
  */
 import type { Predictor } from '../../src/routing/predictor.ts';
+import { createPredictor } from '../../src/routing/predictors.ts';
 import { ToolError } from '../tool-error.ts';
 import type { ReplayFlags } from './flags.ts';
 import { getSegmentCache, getSegmentRouting, segmentLengths } from './local-routing.ts';
 import { getContext, getModelKey, getRoutes, groupByModel, type PackedTrace } from './packed-trace.ts';
 import { createPolicy, type PolicyName } from './policies.ts';
-import { createOracle, createPredictor, type PredictorName } from './predictors.ts';
+import { createOracle, type PredictorName } from './predictors.ts';
 import { createCounters, type ReplayCounters, replay } from './simulator.ts';
 
 /** Segment length of the fields `srp` and `sch`: the one of the paper's tables. */
@@ -135,7 +136,7 @@ function learnFrom(
   name: Exclude<PredictorName, 'none' | 'oracle'>,
   { header }: PackedTrace,
 ): Predictor {
-  const predictor = createPredictor(name, header);
+  const predictor = createPredictor(name, header, { looksAhead: false }) as Predictor;
   const scores = new Float32Array(header.layers * header.experts);
   for (const trace of learn) {
     for (let token = 0; token < trace.tokens; token++) {

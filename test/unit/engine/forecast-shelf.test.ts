@@ -5,7 +5,7 @@ import { buildTestManifest } from '../test-manifest';
 
 const manifest = await buildTestManifest();
 const { moeLayers, moe } = manifest.config;
-const context = { tokenId: 3, startsSequence: true };
+const context = { tokenId: 3, position: 0 };
 const routes = moeLayers.map(() => Array.from({ length: moe.expertsPerToken }, (_, expert) => expert));
 
 it('keeps one forecast per predictor as long as the model is loaded', async () => {
@@ -41,7 +41,7 @@ it('gives the next visit what was learnt, by predictor and model', async () => {
 it('writes nothing for forecasts that learn nothing', async () => {
   const store = createMemoryStore();
   const shelf = new ForecastShelf(manifest, store);
-  for (const name of ['none', 'lookahead'] as const) {
+  for (const name of ['none'] as const) {
     await shelf.save(await shelf.get(name));
     expect(await store.readState(manifest.modelId, `predictor-${name}`)).toBeUndefined();
   }

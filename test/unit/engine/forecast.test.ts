@@ -4,7 +4,7 @@ import { TokenRoutes } from '../../../src/routing/token-routes';
 import { createTokenTable } from '../../../src/routing/token-table';
 
 const shape = { layers: 3, experts: 8, expertsPerToken: 2 };
-const at = (tokenId: number) => ({ tokenId, startsSequence: false });
+const at = (tokenId: number) => ({ tokenId, position: 1 });
 const ROUTES = [
   [0, 1],
   [2, 3],
@@ -49,7 +49,7 @@ describe('createForecast', () => {
     expect(pages.every(({ isWanted }) => isWanted)).toBe(true);
   });
 
-  it('names the most probable first, wants from 0.16 on and protects from 0.096 on', () => {
+  it('names the most probable first, wants from 0.13 on and protects from 0.078 on', () => {
     const forecast = createForecast('token', shape);
     // Of 1,000 tokens layer 0 used expert 0 always, expert 1 in 17 %, 2 in 12 %, 3 in 5 %, 4 in the rest.
     const ways = Array.from({ length: 100 }, (_, i) => [
@@ -71,8 +71,8 @@ describe('createForecast', () => {
     expect(first.map(({ isWanted }) => isWanted)).toEqual([true, true, true, false]);
     for (const { moeLayer, expert, isWanted } of pages) {
       const score = scores[moeLayer * 8 + expert] as number;
-      expect(score).toBeGreaterThanOrEqual(0.096);
-      expect(isWanted).toBe(score >= 0.16);
+      expect(score).toBeGreaterThanOrEqual(0.078);
+      expect(isWanted).toBe(score >= 0.13);
     }
     const ordered = pages.map(({ moeLayer, expert }) => scores[moeLayer * 8 + expert] as number);
     expect(ordered).toEqual([...ordered].sort((a, b) => b - a));
@@ -83,9 +83,9 @@ describe('createForecast', () => {
     const pages = forecast.getExpectedBehind(at(1), fault(0, ROUTES, 4));
     expect(getKeys(pages)).toEqual(['1/2', '1/3', '2/4', '2/5']);
     expect(pages.every(({ isWanted }) => isWanted)).toBe(true);
-    expect(getKeys(forecast.getExpectedBehind(at(1), fault(1, ROUTES, 1)))).toEqual(['2/4', '2/5']);
+    const routed = forecast.getExpectedBehind(at(1), fault(1, ROUTES, 1)).filter(({ isWanted }) => isWanted);
+    expect(getKeys(routed)).toEqual(['2/4', '2/5']);
     expect(forecast.getExpectedBehind(at(1), fault(2, ROUTES, 4))).toEqual([]);
-    expect(forecast.save()).toBeNull();
   });
 
   it('names a page once that several rows chose', () => {
@@ -108,8 +108,8 @@ describe('createForecast', () => {
     expect(getKeys(pages).slice(4).sort()).toEqual(['1/3', '2/5']);
   });
 
-  it('routers on an old residual second a page from half the probability on, and name none alone', () => {
-    const forecast = createForecast('token', shape);
+  it('what routers on an old residual choose becomes more probable, and counts beside the rest', () => {
+    const forecast = createForecast('ensemble', shape);
     // Layer 1: expert 3 in every tenth token, below what is wanted.
     const ways = Array.from({ length: 10 }, (_, i) => [
       [0, 1],
@@ -133,9 +133,8 @@ describe('createForecast', () => {
       [3, 7],
       [4, 5],
     ];
-    expect(find(silent, 1, 3)).toMatchObject({ isWanted: false });
+    expect(find(silent, 1, 3)?.isWanted ?? false).toBe(false);
     expect(find(seconding, 1, 3)).toMatchObject({ isWanted: true });
-    expect(find(seconding, 1, 7)).toBeUndefined();
     expect(find(seconding, 4, 7)).toMatchObject({ isWanted: true });
   });
 

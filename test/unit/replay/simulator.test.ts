@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import type { Predictor } from '../../../src/routing/predictor.ts';
+import { createPredictor } from '../../../src/routing/predictors.ts';
 import type { PackedTrace } from '../../../tools/replay/packed-trace.ts';
 import { createPolicy, type PolicyName, policyNames } from '../../../tools/replay/policies.ts';
-import { createOracle, createPredictor, type PredictorName, predictorNames } from '../../../tools/replay/predictors.ts';
+import { createOracle, type PredictorName, predictorNames } from '../../../tools/replay/predictors.ts';
 import { createCounters, type ReplayCounters, replay } from '../../../tools/replay/simulator.ts';
 import { createRandom, type Random } from '../random.ts';
 import { type SlowPolicy, slowReplay } from './slow-replay.ts';
@@ -11,8 +12,9 @@ import { makeTrace } from './traces.ts';
 const cases = process.env.WEBMOE_FULL ? 300 : 30;
 
 function makePredictor(name: PredictorName, trace: PackedTrace): Predictor | undefined {
-  if (name === 'none') return undefined;
-  return name === 'oracle' ? createOracle(trace) : createPredictor(name, trace.header);
+  return name === 'oracle'
+    ? createOracle(trace)
+    : (createPredictor(name, trace.header, { looksAhead: false }) ?? undefined);
 }
 
 interface RunOptions {

@@ -1,8 +1,9 @@
-// out[row, head, :] = softmax over positions p <= own of (q[row, head] . k[p] * SCALE), times v[p]
+// out[row, head, :] = softmax over the last WINDOW positions p <= own of (q[row, head] . k[p] * SCALE), times v[p]
+// A sink is a logit that joins the softmax and is dropped behind it (gpt-oss).
 //
 // Online softmax over chunks of positions, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135).
-// Bindings: qkv [rows, Q + 2 KV] f32 (its q part); k_cache, v_cache [kv heads, context, HEAD_DIM] f32;
-// out [rows, heads, HEAD_DIM] f32.
+// Bindings: qkv [rows, Q + 2 KV] f32 (its q part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
+// out [rows, heads, HEAD_DIM] f32; sinks [heads] f32 (unread without).
 // Grid: (heads, rows). One workgroup per head and row: the sums' order depends on the position alone.
 // Assumes HEAD_DIM % 4 == 0.
 override WORKGROUP_SIZE: u32;
@@ -10,8 +11,13 @@ override CHUNK: u32;
 override HEADS: u32;
 override KV_HEADS: u32;
 override HEAD_DIM: u32;
-override CONTEXT: u32;
+override CACHE_LENGTH: u32;
 override SCALE: f32;
+// The largest u32 where the layer sees everything.
+override WINDOW: u32;
+// 1: position p lies at p % CACHE_LENGTH.
+override RING: u32;
+override SINKS: u32;
 
 const LOWEST = -3.4028234e38;
 
@@ -22,9 +28,17 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(4) var<storage, read> v_cache: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> control: array<u32>;
+@group(0) @binding(7) var<storage, read> sinks: array<f32>;
 
 var<workgroup> scores: array<f32, CHUNK>;
 var<workgroup> mixed: array<vec4<f32>, HEAD_DIM / 4u>;
+
+fn get_slot(position: u32) -> u32 {
+  if (RING == 1u) {
+    return position % CACHE_LENGTH;
+  }
+  return position;
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -33,7 +47,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
   }
   let quads = HEAD_DIM / 4u;
   let head = group.x;
-  let cache = head / (HEADS / KV_HEADS) * CONTEXT * quads;
+  let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * quads;
   let q = group.y * (HEADS + 2u * KV_HEADS) * quads + head * quads;
   let positions = step.position + group.y + 1u;
 
@@ -42,11 +56,15 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
   }
   var highest = LOWEST;
   var weight = 0.0;
-  for (var start = 0u; start < positions; start += CHUNK) {
+  if (SINKS == 1u) {
+    highest = sinks[head];
+    weight = 1.0;
+  }
+  for (var start = select(0u, positions - WINDOW, positions > WINDOW); start < positions; start += CHUNK) {
     let count = min(CHUNK, positions - start);
     var own_highest = LOWEST;
     for (var i = lane; i < count; i += WORKGROUP_SIZE) {
-      let k = cache + (start + i) * quads;
+      let k = cache + get_slot(start + i) * quads;
       var sum = 0.0;
       for (var d = 0u; d < quads; d++) {
         sum += dot(qkv[q + d], k_cache[k + d]);
@@ -67,7 +85,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
       var sum = mixed[d] * fade;
       for (var i = 0u; i < count; i++) {
-        sum += scores[i] * v_cache[cache + (start + i) * quads + d];
+        sum += scores[i] * v_cache[cache + get_slot(start + i) * quads + d];
       }
       mixed[d] = sum;
     }

@@ -1,13 +1,17 @@
-// residual[row] += sum over ranks, in router order, of weight[rank] * outputs[row, rank];
-// x[row] = residual[row] / rms(residual[row]) * norm: what the next layer, or the head, reads
+// residual[row] += RESIDUAL_SCALE * sum over ranks, in router order, of weight[rank] * outputs[row, rank];
+// x[row] = norm(residual[row]): what the next layer, or the head, reads
 //
 // Bindings: outputs [rows, TOP_K, HIDDEN] f32; route_weights [MoE layers, rows, TOP_K] f32;
-// residual [2, CAPACITY, HIDDEN] f32: exact, shadow; x [rows, HIDDEN], norm [HIDDEN] f32.
+// residual [2, CAPACITY, HIDDEN] f32: exact, shadow; x [rows, HIDDEN] f32;
+// norm [1 or 2, HIDDEN] f32: weights, and of a LayerNorm biases.
 // Grid: (rows). One workgroup per row. Row 0 counts the layer as executed. Assumes HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override HIDDEN: u32;
 override TOP_K: u32;
 override EPSILON: f32;
+// 0: RMSNorm, 1: LayerNorm.
+override LAYER_NORM: u32;
+override RESIDUAL_SCALE: f32;
 // Rows of the exact half of residual; the shadow's half follows.
 override CAPACITY: u32;
 
@@ -38,19 +42,32 @@ fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   let row = (select(0u, CAPACITY, mode == SHADOW) + group.x) * quads;
   let x_row = group.x * quads;
   let weights = (moe_layer * step.rows + group.x) * TOP_K;
-  var squares = 0.0;
+  var own_sum = 0.0;
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
     var mixed = vec4<f32>(0.0);
     for (var rank = 0u; rank < TOP_K; rank++) {
       mixed += route_weights[weights + rank] * outputs[(group.x * TOP_K + rank) * quads + i];
     }
-    let value = residual[from_row + i] + mixed;
+    let value = residual[from_row + i] + RESIDUAL_SCALE * mixed;
     residual[row + i] = value;
+    own_sum += dot(value, vec4<f32>(1.0));
+  }
+  var mean = 0.0;
+  if (LAYER_NORM == 1u) {
+    mean = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
+  }
+  var squares = 0.0;
+  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+    let value = residual[row + i] - mean;
     squares += dot(value, value);
   }
   let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    x[x_row + i] = residual[row + i] * scale * norm[i];
+    var value = (residual[row + i] - mean) * scale * norm[i];
+    if (LAYER_NORM == 1u) {
+      value += norm[quads + i];
+    }
+    x[x_row + i] = value;
   }
   if (mode == EXACT && lane == 0u && group.x == 0u) {
     atomicAdd(&control[LAYERS_EXECUTED], 1u);

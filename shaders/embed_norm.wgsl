@@ -1,11 +1,15 @@
-// residual[row, :] = E[tokens[row], :];  x[row, :] = residual[row, :] / rms(residual[row, :]) * norm
+// residual[row, :] = EMBEDDING_SCALE * E[tokens[row], :];  x[row, :] = norm(residual[row, :])
 //
-// Bindings: E [vocabulary part, hidden] quantised in place; tokens [rows] u32; norm [hidden] f32;
+// Bindings: E [vocabulary part, hidden] quantised in place; tokens [rows] u32; norm [1 or 2, hidden] f32: weights, and
+// of a LayerNorm biases;
 // residual, x [rows, hidden] f32.
 // Grid: (rows). One workgroup per row. A large table lies in several buffers: a dispatch makes the rows whose token it has.
 override WORKGROUP_SIZE: u32;
 override HIDDEN: u32;
 override EPSILON: f32;
+// 0: RMSNorm, 1: LayerNorm.
+override LAYER_NORM: u32;
+override EMBEDDING_SCALE: f32;
 
 struct Part {
   first_token: u32,
@@ -27,14 +31,27 @@ fn embed_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     return;
   }
   let out = group.x * quads;
+  var own_sum = 0.0;
+  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+    let value = EMBEDDING_SCALE * block_quad(0u, part.tokens * HIDDEN / 32u, token * (HIDDEN / 32u) + i / 8u, i % 8u);
+    residual[out + i] = value;
+    own_sum += dot(value, vec4<f32>(1.0));
+  }
+  var mean = 0.0;
+  if (LAYER_NORM == 1u) {
+    mean = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
+  }
   var squares = 0.0;
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    let value = block_quad(0u, part.tokens * HIDDEN / 32u, token * (HIDDEN / 32u) + i / 8u, i % 8u);
-    residual[out + i] = value;
+    let value = residual[out + i] - mean;
     squares += dot(value, value);
   }
   let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    x[out + i] = residual[out + i] * scale * norm[i];
+    var value = (residual[out + i] - mean) * scale * norm[i];
+    if (LAYER_NORM == 1u) {
+      value += norm[quads + i];
+    }
+    x[out + i] = value;
   }
 }

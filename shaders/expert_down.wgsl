@@ -1,7 +1,7 @@
-// outputs[row, rank, :] = D act[row, rank, :], D that of the expert that the row chose at this rank
+// outputs[row, rank, :] = D act[row, rank, :] + d, D and its bias those of the expert that the row chose at this rank
 //
 // Outputs stay apart by rank: combine_norm sums them in router order, whatever order they were made in.
-// Bindings: weights: the slots of one layer, each a page [gate | up | down] quantised in place; act [rows, TOP_K, WIDTH];
+// Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place; act [rows, TOP_K, WIDTH];
 // route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS]; outputs [rows, TOP_K, HIDDEN] f32.
 // Grid: (ceil(HIDDEN / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out.
 // Assumes WIDTH % 32 == 0.
@@ -11,6 +11,8 @@ override EXPERTS: u32;
 override TOP_K: u32;
 override HIDDEN: u32;
 override WIDTH: u32;
+// 1: experts have biases.
+override BIAS: u32;
 
 struct Pool {
   moe_layer: u32,
@@ -20,6 +22,9 @@ struct Pool {
   gate_base: u32, // first vec4 of each matrix in a page
   up_base: u32,
   down_base: u32,
+  gate_bias: u32, // likewise; unread where experts have no biases
+  up_bias: u32,
+  down_bias: u32,
 }
 
 @group(0) @binding(0) var<uniform> pool: Pool;
@@ -73,7 +78,10 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         block_dot(base, HIDDEN * blocks, r.w + block, &xs),
       );
     }
-    let total = reduce_sum(sum, lane);
+    var total = reduce_sum(sum, lane);
+    if (BIAS == 1u) {
+      total += bitcast<vec4<f32>>(weights[slot * pool.page_quads + pool.down_bias + first / 4u]);
+    }
     if (lane == 0u) {
       for (var i = 0u; i < min(4u, HIDDEN - first); i++) {
         outputs[choice * HIDDEN + first + i] = total[i];

@@ -1,6 +1,7 @@
-// act[row, rank, :] = silu(G x[row]) * (U x[row]), G and U those of the expert that the row chose at this rank
+// act[row, rank, :] = activate(G x[row] + g, U x[row] + u), G, U and the biases those of the expert that the row chose at this
+// rank. activate(g, u) is silu(g) * u, or gpt-oss's: (clamp(u, -LIMIT, LIMIT) + 1) * g' * sigmoid(ALPHA * g'), g' = min(g, LIMIT).
 //
-// Bindings: weights: the slots of one layer, each a page [gate | up | down] quantised in place;
+// Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place;
 // x [2, CAPACITY, hidden] f32: exact, shadow; route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS];
 // act [rows, TOP_K, WIDTH] f32.
 // Grid: (ceil(WIDTH / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out:
@@ -13,6 +14,12 @@ override HIDDEN: u32;
 override WIDTH: u32;
 // Rows of the exact half of x; the shadow's half follows.
 override CAPACITY: u32;
+// 1: experts have biases.
+override BIAS: u32;
+// 0: silu, 1: clamped.
+override ACTIVATION: u32;
+override ALPHA: f32;
+override LIMIT: f32;
 
 struct Pool {
   moe_layer: u32,
@@ -22,6 +29,9 @@ struct Pool {
   gate_base: u32, // first vec4 of each matrix in a page
   up_base: u32,
   down_base: u32,
+  gate_bias: u32, // likewise; unread where experts have no biases
+  up_bias: u32,
+  down_bias: u32,
 }
 
 @group(0) @binding(0) var<uniform> pool: Pool;
@@ -32,6 +42,14 @@ struct Pool {
 @group(0) @binding(5) var<storage, read> page_table: array<u32>;
 @group(0) @binding(6) var<storage, read_write> act: array<f32>;
 @group(0) @binding(7) var<storage, read> control: array<u32>;
+
+fn activate(g: vec4<f32>, u: vec4<f32>) -> vec4<f32> {
+  if (ACTIVATION == 1u) {
+    let low = min(g, vec4<f32>(LIMIT));
+    return (clamp(u, vec4<f32>(-LIMIT), vec4<f32>(LIMIT)) + 1.0) * low / (1.0 + exp(-ALPHA * low));
+  }
+  return g / (1.0 + exp(-g)) * u;
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -78,10 +96,14 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
         block_dot(u, WIDTH * blocks, b.w, &xs),
       );
     }
-    let g = reduce_sum(gate, lane);
-    let u = reduce_sum(up, lane);
+    var g = reduce_sum(gate, lane);
+    var u = reduce_sum(up, lane);
+    if (BIAS == 1u) {
+      g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first / 4u]);
+      u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first / 4u]);
+    }
     if (lane == 0u) {
-      let value = g / (1.0 + exp(-g)) * u;
+      let value = activate(g, u);
       for (var i = 0u; i < min(4u, WIDTH - first); i++) {
         act[choice * WIDTH + first + i] = value[i];
       }

@@ -1,6 +1,7 @@
-// y[row, r] (+)= sum over c of W[r, c] * x[row, c]
+// y[row, r] (+)= SCALE * (sum over c of W[r, c] * x[row, c] + bias[r])
 //
-// Bindings: W quantised in place; x [rows, cols] f32; y [rows, y_stride] f32, written at column y_offset.
+// Bindings: W quantised in place; bias [y_stride] f32 (unread without); x [rows, cols] f32; y [rows, y_stride] f32, written at
+// column y_offset.
 // Grid: (ceil(rows of W / (4 * TILES)), rows of x). A workgroup makes 4 * TILES results; its lanes share the columns, so
 // the order of a sum depends on WORKGROUP_SIZE and on nothing else: not on the number of rows, nor on what is resident.
 // Assumes cols % 32 == 0.
@@ -8,6 +9,9 @@ override WORKGROUP_SIZE: u32;
 override TILES: u32;
 // 1: add to y, the residual stream.
 override ACCUMULATE: u32;
+// 1: there is a bias.
+override BIAS: u32;
+override SCALE: f32;
 
 const NO_SHADOW = 0xffffffffu;
 
@@ -25,6 +29,7 @@ struct Shape {
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(0) @binding(4) var<storage, read> control: array<u32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -59,7 +64,11 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     if (lane == 0u) {
       let out = y_base + group.y * shape.y_stride + shape.y_offset + first;
       for (var i = 0u; i < min(4u, shape.rows - first); i++) {
-        y[out + i] = select(0.0, y[out + i], ACCUMULATE == 1u) + total[i];
+        var value = total[i];
+        if (BIAS == 1u) {
+          value += bias[shape.y_offset + first + i];
+        }
+        y[out + i] = select(0.0, y[out + i], ACCUMULATE == 1u) + SCALE * value;
       }
     }
   }

@@ -1,19 +1,27 @@
 // q = rope(clip(norm(q))), k = rope(clip(norm(k))), v = clip(v); k and v go to the KV cache at the row's position.
-// The norm, where there is one, is an RMSNorm over the whole projected width, before the head split (OLMoE).
-// Rope is half-split (NEOX): dimension d of the first half turns with dimension d + HEAD_DIM / 2.
+// NORM, an RMSNorm: 0 none; 1 over the whole projected width (OLMoE); 2 over each head; 3 over each head, its weights behind
+// the rotation (which keeps a head's length, so the root mean square may be taken before it).
+// Rope turns the first ROPE_DIMS dimensions of a head: d with d + ROPE_DIMS / 2, or INTERLEAVED 2d with 2d + 1.
 //
-// Bindings: qkv [rows, Q + 2 KV] f32, its q part rewritten in place; norms [Q + KV] f32 (q's, then k's; unread without);
-// rope [context, HEAD_DIM / 2] of (cos, sin); k_cache, v_cache [kv heads, context, HEAD_DIM] f32.
+// Bindings: qkv [rows, Q + 2 KV] f32, its q part rewritten in place; norms f32: q's, then k's, [Q + KV] or [2 HEAD_DIM]
+// (unread without); rope [context, ROPE_DIMS / 2] of (cos, sin); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32, a
+// position p at p % CACHE_LENGTH.
 // Grid: (rows). One workgroup per row.
 override WORKGROUP_SIZE: u32;
 override HEADS: u32;
 override KV_HEADS: u32;
 override HEAD_DIM: u32;
-override CONTEXT: u32;
+override CACHE_LENGTH: u32;
 override EPSILON: f32;
-override USE_NORM: u32;
+override NORM: u32;
 // Clamp to [-CLIP, CLIP]; the largest f32 where the model has none.
 override CLIP: f32;
+override ROPE_DIMS: u32;
+override INTERLEAVED: u32;
+
+const NORM_FULL = 1u;
+const NORM_HEAD = 2u;
+const NORM_HEAD_AFTER = 3u;
 
 @group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -24,8 +32,37 @@ override CLIP: f32;
 @group(0) @binding(6) var<storage, read_write> v_cache: array<f32>;
 @group(0) @binding(7) var<storage, read> control: array<u32>;
 
-fn clip(value: f32) -> f32 {
-  return clamp(value, -CLIP, CLIP);
+// 1 / rms of every head of q, then of k.
+var<workgroup> head_scales: array<f32, HEADS + KV_HEADS>;
+
+fn clip(value: vec2<f32>) -> vec2<f32> {
+  return clamp(value, vec2<f32>(-CLIP), vec2<f32>(CLIP));
+}
+
+// The two dimensions of a head that make a pair; those behind the rotating ones stay as they are.
+fn get_pair(pair: u32) -> vec2<u32> {
+  let turning = ROPE_DIMS / 2u;
+  if (pair >= turning || INTERLEAVED == 1u) {
+    return vec2<u32>(2u * pair, 2u * pair + 1u);
+  }
+  return vec2<u32>(pair, pair + turning);
+}
+
+// One pair of a head: normed, clipped, turned. `norm_at` is the place of the head's norm weights.
+fn prepare(raw: vec2<f32>, dims: vec2<u32>, pair: u32, scale: f32, norm_at: u32, position: u32) -> vec2<f32> {
+  var value = raw;
+  if (NORM == NORM_FULL || NORM == NORM_HEAD) {
+    value *= scale * vec2<f32>(norms[norm_at + dims.x], norms[norm_at + dims.y]);
+  }
+  value = clip(value);
+  if (pair < ROPE_DIMS / 2u) {
+    let turn = rope[position * (ROPE_DIMS / 2u) + pair];
+    value = vec2<f32>(value.x * turn.x - value.y * turn.y, value.y * turn.x + value.x * turn.y);
+  }
+  if (NORM == NORM_HEAD_AFTER) {
+    value *= scale * vec2<f32>(norms[norm_at + dims.x], norms[norm_at + dims.y]);
+  }
+  return value;
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -40,7 +77,7 @@ fn qk_norm_rope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   let position = step.position + group.x;
 
   var scale = vec2<f32>(1.0);
-  if (USE_NORM == 1u) {
+  if (NORM == NORM_FULL) {
     var squares = vec4<f32>(0.0);
     for (var i = lane; i < q_width; i += WORKGROUP_SIZE) {
       squares.x += qkv[row + i] * qkv[row + i];
@@ -51,37 +88,43 @@ fn qk_norm_rope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     let mean = reduce_sum(squares, lane).xy / vec2<f32>(f32(q_width), f32(kv_width));
     scale = inverseSqrt(mean + EPSILON);
   }
-
-  for (var pair = lane; pair < q_width / 2u; pair += WORKGROUP_SIZE) {
-    let a = pair / half_dim * HEAD_DIM + pair % half_dim;
-    let b = a + half_dim;
-    var q = vec2<f32>(qkv[row + a], qkv[row + b]);
-    if (USE_NORM == 1u) {
-      q *= scale.x * vec2<f32>(norms[a], norms[b]);
+  if (NORM == NORM_HEAD || NORM == NORM_HEAD_AFTER) {
+    for (var head = lane; head < HEADS + KV_HEADS; head += WORKGROUP_SIZE) {
+      var squares = 0.0;
+      for (var i = 0u; i < HEAD_DIM; i++) {
+        let value = qkv[row + head * HEAD_DIM + i];
+        squares += value * value;
+      }
+      head_scales[head] = inverseSqrt(squares / f32(HEAD_DIM) + EPSILON);
     }
-    q = vec2<f32>(clip(q.x), clip(q.y));
-    let turn = rope[position * half_dim + pair % half_dim];
-    qkv[row + a] = q.x * turn.x - q.y * turn.y;
-    qkv[row + b] = q.y * turn.x + q.x * turn.y;
+    workgroupBarrier();
   }
 
-  for (var pair = lane; pair < kv_width / 2u; pair += WORKGROUP_SIZE) {
-    let head = pair / half_dim;
-    let d = pair % half_dim;
-    let a = head * HEAD_DIM + d;
-    let b = a + half_dim;
-    let k_row = row + q_width;
-    var k = vec2<f32>(qkv[k_row + a], qkv[k_row + b]);
-    if (USE_NORM == 1u) {
-      k *= scale.y * vec2<f32>(norms[q_width + a], norms[q_width + b]);
-    }
-    k = vec2<f32>(clip(k.x), clip(k.y));
-    let turn = rope[position * half_dim + d];
-    let at = (head * CONTEXT + position) * HEAD_DIM + d;
-    k_cache[at] = k.x * turn.x - k.y * turn.y;
-    k_cache[at + half_dim] = k.y * turn.x + k.x * turn.y;
-    let v_row = k_row + kv_width;
-    v_cache[at] = clip(qkv[v_row + a]);
-    v_cache[at + half_dim] = clip(qkv[v_row + b]);
+  for (var i = lane; i < q_width / 2u; i += WORKGROUP_SIZE) {
+    let head = i / half_dim;
+    let pair = i % half_dim;
+    let dims = get_pair(pair);
+    let at = row + head * HEAD_DIM;
+    let own_scale = select(head_scales[head], scale.x, NORM < NORM_HEAD);
+    let norm_at = select(0u, head * HEAD_DIM, NORM == NORM_FULL);
+    let q = prepare(vec2<f32>(qkv[at + dims.x], qkv[at + dims.y]), dims, pair, own_scale, norm_at, position);
+    qkv[at + dims.x] = q.x;
+    qkv[at + dims.y] = q.y;
+  }
+
+  for (var i = lane; i < kv_width / 2u; i += WORKGROUP_SIZE) {
+    let head = i / half_dim;
+    let pair = i % half_dim;
+    let dims = get_pair(pair);
+    let at = row + q_width + head * HEAD_DIM;
+    let own_scale = select(head_scales[HEADS + head], scale.y, NORM < NORM_HEAD);
+    let norm_at = select(HEAD_DIM, q_width + head * HEAD_DIM, NORM == NORM_FULL);
+    let k = prepare(vec2<f32>(qkv[at + dims.x], qkv[at + dims.y]), dims, pair, own_scale, norm_at, position);
+    let v = clip(vec2<f32>(qkv[at + kv_width + dims.x], qkv[at + kv_width + dims.y]));
+    let to = (head * CACHE_LENGTH + position % CACHE_LENGTH) * HEAD_DIM;
+    k_cache[to + dims.x] = k.x;
+    k_cache[to + dims.y] = k.y;
+    v_cache[to + dims.x] = v.x;
+    v_cache[to + dims.y] = v.y;
   }
 }

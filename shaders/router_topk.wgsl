@@ -1,8 +1,14 @@
-// x = residual / rms(residual) * norm;  p = softmax(W x);  the TOP_K largest p, in falling order, ties to the lower id;
+// x = norm(residual);  l = W x + bias;  s = softmax(l) or sigmoid(l);  the TOP_K best, in falling order, ties to the lower id;
 // then the page table: an expert without a slot raises the fault word. Behind a fault it names the experts that the residual
 // stream of the shadow would choose, and raises nothing.
 //
-// Bindings: gate [1 + EXPERTS, HIDDEN] f32: the norm's weights, then W; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
+// Best: by l; by s + choice bias where SCORED, then with GROUPS only from the best groups. A weight is s of the expert; with
+// NORMALIZE divided by max(sum of the chosen + SUM_EPSILON, SUM_FLOOR); times WEIGHT_SCALE.
+// SPARSEMIXER (Phi-3.5-MoE, arXiv 2409.12136, at inference): twice the largest l that is left, its weight by a softmax over
+// those left with (m - l) <= 2 JITTER max(|l|, m), m the largest.
+//
+// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [NORM_ROWS, HIDDEN], W [EXPERTS, HIDDEN], the logits' bias
+// and the choice's [EXPERTS up to a multiple of 4] where there is one; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
 // page_table [MoE layers, EXPERTS] u32; route_ids, route_weights [MoE layers, rows, TOP_K].
 // Grid: (rows). One workgroup per row. Assumes HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
@@ -10,10 +16,30 @@ override HIDDEN: u32;
 override EXPERTS: u32;
 override TOP_K: u32;
 override EPSILON: f32;
+// 1: RMSNorm, 2: LayerNorm.
+override NORM_ROWS: u32;
+// 0: softmax, 1: sigmoid, 2: sparsemixer.
+override SCORING: u32;
+override LOGIT_BIAS: u32;
+override CHOICE_BIAS: u32;
+// 1: chosen by score (and choice bias), not by logit.
+override SCORED: u32;
+// 1: no groups. Else a group counts as its best score, or with GROUP_TWO as the sum of its two best.
+override GROUPS: u32;
+override GROUPS_USED: u32;
+override GROUP_TWO: u32;
 // 1: weights are divided by their sum.
 override NORMALIZE: u32;
+override SUM_EPSILON: f32;
+override SUM_FLOOR: f32;
+override WEIGHT_SCALE: f32;
+override JITTER: f32;
 // Rows of the exact half of residual and x; the shadow's half follows.
 override CAPACITY: u32;
+
+const SIGMOID = 1u;
+const SPARSEMIXER = 2u;
+const LOWEST = -3.4028234e38;
 
 @group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -27,7 +53,41 @@ override CAPACITY: u32;
 
 var<workgroup> fault_and_run_ahead: vec2<u32>;
 var<workgroup> logits: array<f32, EXPERTS>;
+// What the choice goes by.
+var<workgroup> keys: array<f32, EXPERTS>;
+var<workgroup> group_keys: array<f32, GROUPS>;
 var<workgroup> chosen: array<u32, TOP_K>;
+var<workgroup> chosen_weights: array<f32, TOP_K>;
+
+// One entry of the vectors over the experts that lie behind W.
+fn get_bias(vector: u32, expert: u32) -> f32 {
+  let quads = (EXPERTS + 3u) / 4u;
+  return gate[(NORM_ROWS + EXPERTS) * (HIDDEN / 4u) + vector * quads + expert / 4u][expert % 4u];
+}
+
+// Only lane 0 runs it: two rounds over few experts.
+fn mix_sparsely() {
+  for (var rank = 0u; rank < TOP_K; rank++) {
+    var best = 0u;
+    var highest = LOWEST;
+    for (var expert = 0u; expert < EXPERTS; expert++) {
+      if (logits[expert] > highest && (rank == 0u || expert != chosen[0])) {
+        highest = logits[expert];
+        best = expert;
+      }
+    }
+    var total = 0.0;
+    for (var expert = 0u; expert < EXPERTS; expert++) {
+      let l = logits[expert];
+      let is_near = highest - l <= 2.0 * JITTER * max(abs(l), highest);
+      if (is_near && (rank == 0u || expert != chosen[0])) {
+        total += exp(l - highest);
+      }
+    }
+    chosen[rank] = best;
+    chosen_weights[rank] = 1.0 / total;
+  }
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -44,18 +104,31 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let row = (select(0u, CAPACITY, is_shadow && state.y > 1u) + group.x) * quads;
   let x_row = (select(0u, CAPACITY, is_shadow) + group.x) * quads;
 
+  var mean = 0.0;
+  if (NORM_ROWS == 2u) {
+    var sum = 0.0;
+    for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+      sum += dot(residual[row + i], vec4<f32>(1.0));
+    }
+    mean = reduce_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
+  }
   var squares = 0.0;
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    squares += dot(residual[row + i], residual[row + i]);
+    let value = residual[row + i] - mean;
+    squares += dot(value, value);
   }
   let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    x[x_row + i] = residual[row + i] * scale * gate[i];
+    var value = (residual[row + i] - mean) * scale * gate[i];
+    if (NORM_ROWS == 2u) {
+      value += gate[quads + i];
+    }
+    x[x_row + i] = value;
   }
 
   // Four experts at a time; a lane reads back only what it wrote itself.
   for (var first = 0u; first < EXPERTS; first += 4u) {
-    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(EXPERTS - 1u)) + 1u) * quads;
+    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(EXPERTS - 1u)) + NORM_ROWS) * quads;
     var sum = vec4<f32>(0.0);
     for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
       let v = x[x_row + i];
@@ -64,43 +137,103 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let total = reduce_sum(sum, lane);
     if (lane == 0u) {
       for (var i = 0u; i < min(4u, EXPERTS - first); i++) {
-        logits[first + i] = total[i];
+        var logit = total[i];
+        if (LOGIT_BIAS == 1u) {
+          logit += get_bias(0u, first + i);
+        }
+        logits[first + i] = logit;
       }
     }
   }
   workgroupBarrier();
 
-  // An expert's rank is the number of experts before it; ranks below TOP_K are the choice.
-  for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
-    let own = logits[expert];
-    var rank = 0u;
-    for (var other = 0u; other < EXPERTS; other++) {
-      let before = logits[other] > own || (logits[other] == own && other < expert);
-      rank += select(0u, 1u, before);
+  if (SCORING == SPARSEMIXER) {
+    if (lane == 0u) {
+      mix_sparsely();
     }
-    if (rank < TOP_K) {
-      chosen[rank] = expert;
+  } else {
+    var own_highest = LOWEST;
+    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+      own_highest = max(own_highest, logits[expert]);
+    }
+    let highest = reduce_max(own_highest, lane);
+    var own_sum = 0.0;
+    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+      own_sum += exp(logits[expert] - highest);
+    }
+    let whole = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x;
+    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+      let logit = logits[expert];
+      let score = select(exp(logit - highest) / whole, 1.0 / (1.0 + exp(-logit)), SCORING == SIGMOID);
+      keys[expert] = select(logit, score, SCORED == 1u);
+      if (CHOICE_BIAS == 1u) {
+        keys[expert] += get_bias(LOGIT_BIAS, expert);
+      }
+      // From here on the score.
+      logits[expert] = score;
+    }
+    workgroupBarrier();
+
+    if (GROUPS > 1u) {
+      let size = EXPERTS / GROUPS;
+      for (var i = lane; i < GROUPS; i += WORKGROUP_SIZE) {
+        var best = LOWEST;
+        var second = LOWEST;
+        for (var expert = i * size; expert < (i + 1u) * size; expert++) {
+          let key = keys[expert];
+          second = max(second, min(best, key));
+          best = max(best, key);
+        }
+        group_keys[i] = select(best, best + second, GROUP_TWO == 1u);
+      }
+      workgroupBarrier();
+      for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+        let own = expert / size;
+        var rank = 0u;
+        for (var other = 0u; other < GROUPS; other++) {
+          let before = group_keys[other] > group_keys[own] || (group_keys[other] == group_keys[own] && other < own);
+          rank += select(0u, 1u, before);
+        }
+        if (rank >= GROUPS_USED) {
+          keys[expert] = LOWEST;
+        }
+      }
+      workgroupBarrier();
+    }
+
+    // An expert's rank is the number of experts before it; ranks below TOP_K are the choice.
+    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+      let own = keys[expert];
+      var rank = 0u;
+      for (var other = 0u; other < EXPERTS; other++) {
+        let before = keys[other] > own || (keys[other] == own && other < expert);
+        rank += select(0u, 1u, before);
+      }
+      if (rank < TOP_K) {
+        chosen[rank] = expert;
+      }
+    }
+    workgroupBarrier();
+
+    var divisor = 1.0;
+    if (NORMALIZE == 1u) {
+      var sum = SUM_EPSILON;
+      for (var rank = 0u; rank < TOP_K; rank++) {
+        sum += logits[chosen[rank]];
+      }
+      divisor = max(sum, SUM_FLOOR);
+    }
+    for (var rank = lane; rank < TOP_K; rank += WORKGROUP_SIZE) {
+      chosen_weights[rank] = WEIGHT_SCALE * logits[chosen[rank]] / divisor;
     }
   }
   workgroupBarrier();
 
-  let highest = logits[chosen[0]];
-  var own_sum = 0.0;
-  for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
-    own_sum += exp(logits[expert] - highest);
-  }
-  var divisor = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x;
-  if (NORMALIZE == 1u) {
-    divisor = 0.0;
-    for (var rank = 0u; rank < TOP_K; rank++) {
-      divisor += exp(logits[chosen[rank]] - highest);
-    }
-  }
   let out = (moe_layer * step.rows + group.x) * TOP_K;
   for (var rank = lane; rank < TOP_K; rank += WORKGROUP_SIZE) {
     let expert = chosen[rank];
     route_ids[out + rank] = expert;
-    route_weights[out + rank] = exp(logits[expert] - highest) / divisor;
+    route_weights[out + rank] = chosen_weights[rank];
     if (!is_shadow && page_table[moe_layer * EXPERTS + expert] == ABSENT) {
       atomicMin(&control[FAULT_LAYER], moe_layer);
     }

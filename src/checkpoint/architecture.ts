@@ -1,18 +1,15 @@
 /**
- * What a reader of one architecture provides, and the checks of tensors that all readers share.
- * Owns no architecture's names or keys; see olmoe.ts and the registry in architectures.ts.
+ * What reading a checkpoint provides: its model as data, and where each of its tensors lies.
+ * Owns the lookup of tensors by name and shape, and that none is left over; no architecture's names or keys.
  */
 import { EngineError } from '../errors';
 import { type Checkpoint, splitGateUp, type TensorEntry } from './checkpoint';
-import type { ResidentRole } from './manifest';
+import type { PagePart, ResidentRole } from './manifest';
 import type { ModelConfig } from './model-config';
+import { getExpertShapes, listResidentTensors } from './resident-tensors';
 
-/** The experts' tensors of one layer, each [experts, rows, cols]. */
-export interface ExpertTensors {
-  readonly gateProj: TensorEntry; // [experts, expertWidth, hiddenSize]
-  readonly upProj: TensorEntry; // [experts, expertWidth, hiddenSize]
-  readonly downProj: TensorEntry; // [experts, hiddenSize, expertWidth]
-}
+/** The experts' matrices and vectors of one layer, each for all experts: [experts, rows, cols] or [experts, values]. */
+export type ExpertTensors = Readonly<Partial<Record<PagePart, TensorEntry>>>;
 
 export interface ResidentSource {
   readonly role: ResidentRole;
@@ -28,21 +25,20 @@ export interface ArchitectureReading {
   readonly experts: readonly ExpertTensors[];
 }
 
-export interface Architecture {
-  /** `general.architecture` of the file. */
-  readonly name: ModelConfig['architecture'];
-  /** @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
-  read(gguf: Checkpoint): ArchitectureReading;
-}
+/** Where a source keeps a tensor: its name, with `{i}` for the layer. */
+export type TensorNames = Readonly<Record<ResidentRole | PagePart, string>> & {
+  /** Gate and up projection as one tensor, gate first: used where the two are not there. */
+  readonly gateUpProj: string;
+};
 
 /** Looks tensors up by name and shape, and remembers which were asked for. */
 export class TensorReader {
   private readonly taken = new Set<string>();
 
-  constructor(private readonly gguf: Checkpoint) {}
+  constructor(private readonly checkpoint: Pick<Checkpoint, 'sourceName' | 'tensors'>) {}
 
   has(name: string): boolean {
-    return this.gguf.tensors.has(name);
+    return this.checkpoint.tensors.has(name);
   }
 
   /**
@@ -50,8 +46,8 @@ export class TensorReader {
    * @throws EngineError `BAD_FILE`
    */
   get(name: string, dimensions: number): TensorEntry {
-    const tensor = this.gguf.tensors.get(name);
-    if (!tensor) throw new EngineError('BAD_FILE', `${this.gguf.sourceName}: tensor "${name}" is missing`);
+    const tensor = this.checkpoint.tensors.get(name);
+    if (!tensor) throw new EngineError('BAD_FILE', `${this.checkpoint.sourceName}: tensor "${name}" is missing`);
     if (tensor.shape.length !== dimensions) this.failShape(tensor, `${dimensions} dimensions`);
     this.taken.add(name);
     return tensor;
@@ -64,16 +60,9 @@ export class TensorReader {
     return tensor;
   }
 
-  /** Gate, up and down projection of all experts of a layer, gate and up apart or in one tensor. */
-  getExperts(prefix: string, experts: number, expertWidth: number, hiddenSize: number): ExpertTensors {
-    const get = (name: string, rows: number, cols: number) =>
-      this.getShaped(`${prefix}.ffn_${name}_exps.weight`, [experts, rows, cols]);
-    const downProj = get('down', hiddenSize, expertWidth);
-    if (this.has(`${prefix}.ffn_gate_up_exps.weight`)) {
-      const [gateProj, upProj] = splitGateUp(get('gate_up', 2 * expertWidth, hiddenSize));
-      return { gateProj, upProj, downProj };
-    }
-    return { gateProj: get('gate', expertWidth, hiddenSize), upProj: get('up', expertWidth, hiddenSize), downProj };
+  /** Tensors that are known, and not used. */
+  skip(isSkipped: (name: string) => boolean): void {
+    for (const name of this.checkpoint.tensors.keys()) if (isSkipped(name)) this.taken.add(name);
   }
 
   /**
@@ -81,11 +70,11 @@ export class TensorReader {
    * @throws EngineError `UNSUPPORTED`
    */
   checkAllTaken(architecture: string): void {
-    for (const name of this.gguf.tensors.keys()) {
+    for (const name of this.checkpoint.tensors.keys()) {
       if (!this.taken.has(name)) {
         throw new EngineError(
           'UNSUPPORTED',
-          `${this.gguf.sourceName}: tensor "${name}" has no place in the ${architecture} models that webmoe runs`,
+          `${this.checkpoint.sourceName}: tensor "${name}" has no place in the ${architecture} models that webmoe runs`,
         );
       }
     }
@@ -94,7 +83,40 @@ export class TensorReader {
   private failShape(tensor: TensorEntry, expected: string): never {
     throw new EngineError(
       'BAD_FILE',
-      `${this.gguf.sourceName}: tensor "${tensor.name}" has shape [${tensor.shape.join(', ')}]; expected ${expected}`,
+      `${this.checkpoint.sourceName}: tensor "${tensor.name}" has shape [${tensor.shape.join(', ')}]; expected ${expected}`,
     );
   }
+}
+
+/**
+ * Finds every tensor of a model by its name.
+ * @throws EngineError `BAD_FILE`: one is missing or has another shape; `UNSUPPORTED`: one has no place
+ */
+export function collectTensors(config: ModelConfig, names: TensorNames, tensors: TensorReader): ArchitectureReading {
+  const resident = listResidentTensors(config).map(({ role, layer, shape }) => ({
+    role,
+    layer,
+    tensor: tensors.getShaped(nameOf(names[role], layer), shape),
+  }));
+  const experts = config.moeLayers.map((layer) => collectExperts(config, names, tensors, layer));
+  tensors.checkAllTaken(config.architecture);
+  return { config, resident, experts };
+}
+
+function nameOf(template: string, layer: number | null): string {
+  return layer === null ? template : template.replace('{i}', String(layer));
+}
+
+function collectExperts(config: ModelConfig, names: TensorNames, tensors: TensorReader, layer: number): ExpertTensors {
+  const { experts, expertWidth } = config.moe;
+  const found: Partial<Record<PagePart, TensorEntry>> = {};
+  const fused = nameOf(names.gateUpProj, layer);
+  if (tensors.has(fused)) {
+    const whole = tensors.getShaped(fused, [experts, 2 * expertWidth, config.hiddenSize]);
+    [found.gateProj, found.upProj] = splitGateUp(whole);
+  }
+  for (const [part, shape] of Object.entries(getExpertShapes(config)) as [PagePart, readonly number[]][]) {
+    found[part] ??= tensors.getShaped(nameOf(names[part], layer), [experts, ...shape]);
+  }
+  return found;
 }

@@ -1,10 +1,13 @@
-/** The registry of model architectures, by GGUF name: adding one is its file and its line here. */
+/** The registry of model architectures, by GGUF name: adding one is its entry here. */
 import { EngineError } from '../errors';
-import type { Architecture, ArchitectureReading } from './architecture';
+import type { ArchitectureReading } from './architecture';
 import type { Checkpoint } from './checkpoint';
-import { olmoe } from './olmoe';
+import { type GgufTraits, readGgufDecoder } from './gguf-decoder';
 
-const architectures: readonly Architecture[] = [olmoe];
+const architectures: readonly GgufTraits[] = [
+  // arXiv 2409.02060. The converter does not permute q and k, and leaves out `expert_weights_norm`, which is false.
+  { name: 'olmoe', pairing: 'half', qkNorm: 'full' },
+];
 
 /**
  * Reads a file's hyperparameters and finds its tensors' roles.
@@ -12,13 +15,13 @@ const architectures: readonly Architecture[] = [olmoe];
  */
 export function readArchitecture(gguf: Checkpoint): ArchitectureReading {
   const name = gguf.metadata.getString('general.architecture');
-  const architecture = architectures.find((candidate) => candidate.name === name);
-  if (!architecture) {
+  const traits = architectures.find((candidate) => candidate.name === name);
+  if (!traits) {
     const supported = architectures.map((candidate) => candidate.name).join(', ');
     throw new EngineError(
       'UNSUPPORTED',
       `${gguf.sourceName}: architecture "${name.slice(0, 80)}" is not supported; supported: ${supported}`,
     );
   }
-  return architecture.read(gguf);
+  return readGgufDecoder(gguf, traits);
 }

@@ -3,22 +3,24 @@
  * Owns page and tensor layouts; reads nothing itself, so that store/ decides how to fetch.
  */
 import { assert, EngineError } from '../errors';
-import type { ArchitectureReading, ResidentSource } from './architecture';
+import type { ArchitectureReading, ExpertTensors, ResidentSource } from './architecture';
 import { readArchitecture } from './architectures';
 import type { Checkpoint, SourceRange, TensorEntry, TensorSlab } from './checkpoint';
 import { getWeightFormat } from './formats';
-import { LAYOUT_ALIGNMENT_BYTES, UNIT_WEIGHTS } from './formats/weight-format';
+import { LAYOUT_ALIGNMENT_BYTES, roundUp, UNIT_WEIGHTS } from './formats/weight-format';
 import {
   getPageKey,
   getTensorKey,
   type ModelManifest,
+  PAGE_PARTS,
   type PackedMatrix,
   type PageLayout,
-  type ResidentRole,
+  type PagePart,
   type ResidentTensor,
   type TokenizerData,
 } from './manifest';
 import type { ModelConfig } from './model-config';
+import { isMatrixRole } from './resident-tensors';
 
 export interface InstallRecord {
   readonly key: string;
@@ -47,9 +49,7 @@ export interface InstallPlan {
   readonly records: readonly InstallRecord[];
 }
 
-/** Roles that kernels read as f32 whatever the file holds. */
-const F32_ROLES: ReadonlySet<ResidentRole> = new Set(['attnNorm', 'qNorm', 'kNorm', 'ffnNorm', 'router', 'outputNorm']);
-/** Vectors are read as vec4<f32>. */
+/** Vectors are read as vec4<f32>: they end with zeros up to a multiple of it. */
 const VECTOR_UNIT = 4;
 
 /**
@@ -61,9 +61,7 @@ export function buildInstallPlan(gguf: Checkpoint): InstallPlan {
   const { config } = reading;
   const tokenizer = gguf.readTokenizer(config.vocabSize);
   const resident = reading.resident.map((source) => planResident(gguf, source));
-  const pageLayouts = reading.experts.map(({ gateProj, upProj, downProj }) =>
-    layOutPage(gguf, gateProj, upProj, downProj),
-  );
+  const pageLayouts = reading.experts.map((tensors) => layOutPage(gguf, tensors));
   const records = [
     ...reading.resident.map((source, i) => buildResidentRecord(source, resident[i] as ResidentTensor)),
     ...pageLayouts.flatMap((layout, moeLayer) => buildPageRecords(reading, moeLayer, layout)),
@@ -89,7 +87,7 @@ export function buildManifest(
 ): ModelManifest {
   for (const { key } of plan.records) assert(digests[key] !== undefined, `record ${key} has a digest`);
   const { sourceBytes, config, tokenizer, resident, pageLayouts } = plan;
-  return { format: 1, modelId, name, sourceBytes, config, tokenizer, resident, pageLayouts, digests };
+  return { format: 2, modelId, name, sourceBytes, config, tokenizer, resident, pageLayouts, digests };
 }
 
 function getStart(record: InstallRecord): number {
@@ -99,42 +97,47 @@ function getStart(record: InstallRecord): number {
 /** Places a matrix of `rows` rows of the tensor's columns at an offset of its record. */
 function placeMatrix(gguf: Checkpoint, tensor: TensorEntry, rows: number, offsetBytes: number): PackedMatrix {
   const cols = tensor.shape.at(-1) as number;
-  if (cols % UNIT_WEIGHTS !== 0) {
-    throw new EngineError(
-      'UNSUPPORTED',
-      `${gguf.sourceName}: tensor "${tensor.name}" has ${cols} columns; a multiple of ${UNIT_WEIGHTS} is needed`,
-    );
-  }
+  if (cols % UNIT_WEIGHTS !== 0) failColumns(gguf, tensor, cols);
   const sizeBytes = getWeightFormat(tensor.type).getPackedBytes(rows, cols);
   assert(sizeBytes % LAYOUT_ALIGNMENT_BYTES === 0, `${tensor.name} packs to whole 16-byte units`);
   return { type: tensor.type, rows, cols, offsetBytes, sizeBytes };
 }
 
-/** Vectors have rows 1. Norms and routers become f32, which is exact from f16 and bf16. */
+/** Vectors have rows 1. What is no matrix becomes f32, which is exact from f16 and bf16. */
 function planResident(gguf: Checkpoint, { role, layer, tensor }: ResidentSource): ResidentTensor {
   const key = getTensorKey(role, layer);
-  const isVector = tensor.shape.length === 1;
-  if (!F32_ROLES.has(role)) {
+  if (isMatrixRole(role)) {
     return { role, layer, key, matrix: placeMatrix(gguf, tensor, tensor.shape[0] as number, 0) };
   }
-  const { type, name } = tensor;
-  if (getWeightFormat(type).scaleBytesPer32 > 0) {
-    throw new EngineError(
-      'UNSUPPORTED',
-      `${gguf.sourceName}: tensor "${name}" has type ${type.toUpperCase()}; norms and routers are F32, F16 or BF16`,
-    );
-  }
+  const isVector = tensor.shape.length === 1;
+  checkPlain(gguf, tensor);
+  if (isVector) return { role, layer, key, matrix: placeVector(tensor, 0) };
   const cols = tensor.shape.at(-1) as number;
-  const unit = isVector ? VECTOR_UNIT : UNIT_WEIGHTS;
-  if (cols % unit !== 0) {
-    throw new EngineError(
-      'UNSUPPORTED',
-      `${gguf.sourceName}: tensor "${name}" has ${cols} columns; a multiple of ${unit} is needed`,
-    );
-  }
-  const rows = isVector ? 1 : (tensor.shape[0] as number);
+  if (cols % UNIT_WEIGHTS !== 0) failColumns(gguf, tensor, cols);
+  const rows = tensor.shape[0] as number;
   const sizeBytes = getWeightFormat('f32').getPackedBytes(rows, cols);
   return { role, layer, key, matrix: { type: 'f32', rows, cols, offsetBytes: 0, sizeBytes } };
+}
+
+/** A vector in f32, with zeros up to a multiple of its unit. */
+function placeVector(tensor: TensorEntry, offsetBytes: number): PackedMatrix {
+  const cols = roundUp(tensor.shape.at(-1) as number, VECTOR_UNIT);
+  return { type: 'f32', rows: 1, cols, offsetBytes, sizeBytes: cols * 4 };
+}
+
+function checkPlain(gguf: Checkpoint, { name, type }: TensorEntry): void {
+  if (getWeightFormat(type).scaleBytesPer32 === 0) return;
+  throw new EngineError(
+    'UNSUPPORTED',
+    `${gguf.sourceName}: tensor "${name}" has type ${type.toUpperCase()}; norms and routers are F32, F16 or BF16, and so are biases`,
+  );
+}
+
+function failColumns(gguf: Checkpoint, tensor: TensorEntry, cols: number): never {
+  throw new EngineError(
+    'UNSUPPORTED',
+    `${gguf.sourceName}: tensor "${tensor.name}" has ${cols} columns; a multiple of ${UNIT_WEIGHTS} is needed`,
+  );
 }
 
 function buildResidentRecord({ role, tensor }: ResidentSource, { key, matrix }: ResidentTensor): InstallRecord {
@@ -147,32 +150,59 @@ function buildResidentRecord({ role, tensor }: ResidentSource, { key, matrix }: 
     sourceRanges: slab.ranges,
     pack(ranges) {
       const file = assembleSlab(slab, ranges);
-      if (F32_ROLES.has(role)) return new Uint8Array(getWeightFormat(type).dequantizeFile(file, rows * cols).buffer);
       const out = new Uint8Array(sizeBytes);
+      if (!isMatrixRole(role)) {
+        packAsF32(tensor, file, out, 0);
+        return out;
+      }
       getWeightFormat(type).pack(file, rows, cols, out, 0);
       return out;
     },
   };
 }
 
-function layOutPage(gguf: Checkpoint, gate: TensorEntry, up: TensorEntry, down: TensorEntry): PageLayout {
-  const place = (tensor: TensorEntry, offsetBytes: number) =>
-    placeMatrix(gguf, tensor, tensor.shape[1] as number, offsetBytes);
-  const gateProj = place(gate, 0);
-  const upProj = place(up, gateProj.sizeBytes);
-  const downProj = place(down, upProj.offsetBytes + upProj.sizeBytes);
-  return { gateProj, upProj, downProj, pageBytes: downProj.offsetBytes + downProj.sizeBytes };
+/** Widens the weights of a tensor, or of one expert's part of it. */
+function packAsF32({ type }: TensorEntry, file: Uint8Array, out: Uint8Array, offsetBytes: number): void {
+  const format = getWeightFormat(type);
+  const values = format.dequantizeFile(file, (file.byteLength / format.blockBytes) * format.blockWeights);
+  out.set(new Uint8Array(values.buffer), offsetBytes);
+}
+
+/** One part after another, in the order of PAGE_PARTS. */
+function layOutPage(gguf: Checkpoint, tensors: ExpertTensors): PageLayout {
+  const placed: Partial<Record<PagePart, PackedMatrix>> = {};
+  let pageBytes = 0;
+  for (const part of PAGE_PARTS) {
+    const tensor = tensors[part];
+    if (!tensor) continue;
+    const isVector = tensor.shape.length === 2;
+    if (isVector) checkPlain(gguf, tensor);
+    const matrix = isVector
+      ? placeVector(tensor, pageBytes)
+      : placeMatrix(gguf, tensor, tensor.shape[1] as number, pageBytes);
+    placed[part] = matrix;
+    pageBytes += matrix.sizeBytes;
+  }
+  const { gateProj, upProj, downProj, gateBias = null, upBias = null, downBias = null } = placed;
+  assert(gateProj && upProj && downProj, 'an expert has three matrices');
+  if (gateProj.type !== upProj.type) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `${gguf.sourceName}: tensor "${tensors.gateProj?.name}" has type ${gateProj.type.toUpperCase()}, "${tensors.upProj?.name}" ` +
+        `${upProj.type.toUpperCase()}; the two are read together and need one type`,
+    );
+  }
+  return { gateProj, upProj, downProj, gateBias, upBias, downBias, pageBytes };
 }
 
 function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout: PageLayout): InstallRecord[] {
   const tensors = reading.experts[moeLayer];
   assert(tensors, `MoE layer ${moeLayer} has tensors`);
   const { experts } = reading.config.moe;
-  const parts = [
-    { tensor: tensors.gateProj, matrix: layout.gateProj },
-    { tensor: tensors.upProj, matrix: layout.upProj },
-    { tensor: tensors.downProj, matrix: layout.downProj },
-  ];
+  const parts = PAGE_PARTS.flatMap((part) => {
+    const [tensor, matrix] = [tensors[part], layout[part]];
+    return tensor && matrix ? [{ tensor, matrix }] : [];
+  });
   return Array.from({ length: experts }, (_, expert) => {
     const slabs = parts.map(({ tensor }) => tensor.getSlab(expert, experts));
     return {
@@ -182,11 +212,12 @@ function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout
       pack(ranges) {
         const out = new Uint8Array(layout.pageBytes);
         let taken = 0;
-        for (const [i, { matrix }] of parts.entries()) {
+        for (const [i, { tensor, matrix }] of parts.entries()) {
           const slab = slabs[i] as TensorSlab;
           const file = assembleSlab(slab, ranges.slice(taken, taken + slab.ranges.length));
           taken += slab.ranges.length;
-          getWeightFormat(matrix.type).pack(file, matrix.rows, matrix.cols, out, matrix.offsetBytes);
+          if (tensor.shape.length === 2) packAsF32(tensor, file, out, matrix.offsetBytes);
+          else getWeightFormat(matrix.type).pack(file, matrix.rows, matrix.cols, out, matrix.offsetBytes);
         }
         return out;
       },

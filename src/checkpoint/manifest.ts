@@ -15,29 +15,57 @@ export interface PackedMatrix {
   readonly sizeBytes: number;
 }
 
+/** The matrices of a page, in its order. */
+export const PAGE_PARTS = ['gateProj', 'upProj', 'downProj', 'gateBias', 'upBias', 'downBias'] as const;
+export type PagePart = (typeof PAGE_PARTS)[number];
+
 /** One page = one expert of one layer: gate, up and down projection, contiguous. The same for all experts of a layer. */
 export interface PageLayout {
   readonly gateProj: PackedMatrix; // [expertWidth, hiddenSize]
   readonly upProj: PackedMatrix; // [expertWidth, hiddenSize]
   readonly downProj: PackedMatrix; // [hiddenSize, expertWidth]
+  /** Vectors in f32; null where experts have no biases. */
+  readonly gateBias: PackedMatrix | null; // [expertWidth]
+  readonly upBias: PackedMatrix | null; // [expertWidth]
+  readonly downBias: PackedMatrix | null; // [hiddenSize]
   /** Size of a page; a multiple of 16. */
   readonly pageBytes: number;
 }
 
-/** Roles of the tensors that always live on the GPU. `router` and norms are f32. */
+/** Roles of the tensors that always live on the GPU; resident-tensors.ts has their shapes. */
 export type ResidentRole =
-  | 'embedding' // [vocabSize, hiddenSize]
-  | 'attnNorm' // [hiddenSize] f32
-  | 'qProj' // [heads * headDim, hiddenSize]
-  | 'kProj' // [kvHeads * headDim, hiddenSize]
-  | 'vProj' // [kvHeads * headDim, hiddenSize]
-  | 'qNorm' // [heads * headDim] f32
-  | 'kNorm' // [kvHeads * headDim] f32
-  | 'oProj' // [hiddenSize, heads * headDim]
-  | 'ffnNorm' // [hiddenSize] f32
-  | 'router' // [experts, hiddenSize] f32
-  | 'outputNorm' // [hiddenSize] f32
-  | 'head'; // [vocabSize, hiddenSize]; absent when tied: the embedding is the head
+  | 'embedding'
+  | 'attnNorm'
+  | 'attnNormBias'
+  | 'qProj'
+  | 'kProj'
+  | 'vProj'
+  | 'qBias'
+  | 'kBias'
+  | 'vBias'
+  | 'qNorm'
+  | 'kNorm'
+  | 'sinks'
+  | 'oProj'
+  | 'oBias'
+  | 'ffnNorm'
+  | 'ffnNormBias'
+  | 'router'
+  | 'routerBias'
+  | 'choiceBias'
+  // the MLP of a layer without experts
+  | 'mlpGate'
+  | 'mlpUp'
+  | 'mlpDown'
+  // the shared expert of a layer with them
+  | 'sharedGate'
+  | 'sharedUp'
+  | 'sharedDown'
+  | 'sharedScale'
+  | 'outputNorm'
+  | 'outputNormBias'
+  | 'head' // absent when tied: the embedding is the head
+  | 'headBias';
 
 export interface ResidentTensor {
   readonly role: ResidentRole;
@@ -45,7 +73,7 @@ export interface ResidentTensor {
   readonly layer: number | null;
   /** Key of its record in the store. */
   readonly key: string;
-  readonly matrix: PackedMatrix; // vectors have rows 1; offsetBytes is 0
+  readonly matrix: PackedMatrix; // vectors have rows 1, and zeros up to a multiple of 4 columns; offsetBytes is 0
 }
 
 /** Tokenizer as found in the checkpoint, in the file's own terms; text/ builds a tokenizer from it. */
@@ -70,7 +98,7 @@ export interface TokenizerData {
 
 export interface ModelManifest {
   /** Version of this format; a store with another one is reinstalled. */
-  readonly format: 1;
+  readonly format: 2;
   /** Content identity: digest of the file's header, its size and samples of its weights. */
   readonly modelId: string;
   /** For people: `general.name` or the file name. */

@@ -6,6 +6,52 @@
 /** Storage type of a weight matrix, as the kernels read it. */
 export type WeightType = 'f32' | 'f16' | 'bf16' | 'q4_0' | 'q8_0';
 
+/** `rms`: x / rms(x) · weight. `layer`: (x - mean) / deviation · weight + bias. */
+export interface NormConfig {
+  readonly kind: 'rms' | 'layer';
+  readonly epsilon: number;
+}
+
+/** How rotary frequencies are stretched beyond the length a model was trained on; src/model/rope.ts has the formulas. */
+export type RopeScaling =
+  | { readonly kind: 'linear'; readonly factor: number }
+  | {
+      readonly kind: 'yarn';
+      readonly factor: number;
+      readonly originalLength: number;
+      readonly betaFast: number;
+      readonly betaSlow: number;
+      /** Whether the ends of the ramp are rounded to whole dimensions. */
+      readonly truncate: boolean;
+      /** Cosines and sines are multiplied by it. */
+      readonly magnitude: number;
+    }
+  | {
+      readonly kind: 'llama3';
+      readonly factor: number;
+      readonly lowFactor: number;
+      readonly highFactor: number;
+      readonly originalLength: number;
+    }
+  | {
+      readonly kind: 'longrope';
+      /** Divisor of every frequency. */
+      readonly factors: readonly number[];
+      readonly originalLength: number;
+      /** Cosines and sines are multiplied by it: below the original length, and from there on. */
+      readonly magnitude: number;
+      readonly longMagnitude: number;
+    };
+
+export interface RopeConfig {
+  readonly theta: number;
+  /** Dimensions of a head that turn: its first ones. Even. */
+  readonly dims: number;
+  /** `half`: dimension d turns with d + dims / 2 (NEOX). `interleaved`: 2d with 2d + 1. */
+  readonly pairing: 'half' | 'interleaved';
+  readonly scaling: RopeScaling | null;
+}
+
 export interface AttentionConfig {
   readonly heads: number;
   /** Key/value heads; a divisor of `heads`. */
@@ -13,13 +59,55 @@ export interface AttentionConfig {
   readonly headDim: number;
   /** Factor on q·k before the softmax. */
   readonly scale: number;
-  /** `full`: RMSNorm over the whole projected width before the head split (OLMoE). */
-  readonly qkNorm: 'none' | 'full';
-  /** Base of the half-split (NEOX) rotary embedding. */
-  readonly ropeTheta: number;
+  /**
+   * RMSNorm of q and k. `full`: over the whole projected width before the head split (OLMoE). `head`: over each head, before
+   * the rotation. `head-after-rope`: over each head, behind it.
+   */
+  readonly qkNorm: 'none' | 'full' | 'head' | 'head-after-rope';
+  readonly rope: RopeConfig;
   /** Clamp of q, k and v to [-clip, clip] (q and k after their norm), or null. */
   readonly clipQkv: number | null;
+  /** Positions that a `sliding` layer sees, its own included; null where no layer slides. */
+  readonly window: number | null;
+  /** Whether the projections to q, k and v, and the one of the output, add a bias. */
+  readonly qkvBias: boolean;
+  readonly outputBias: boolean;
+  /** A learned logit per head that joins the softmax and is dropped behind it (gpt-oss). */
+  readonly hasSinks: boolean;
 }
+
+/** What mixes the positions of a layer: attention over all of them, over the last `window`, or a short convolution. */
+export type Mixer = 'full' | 'sliding';
+
+/** From a token's scores to its experts and their weights; shaders/router_topk.wgsl has the order of things. */
+export interface RouterConfig {
+  /** How logits become scores. `sparsemixer`: two experts, each by a softmax over those near the largest (Phi-3.5-MoE). */
+  readonly scoring: 'softmax' | 'sigmoid' | 'sparsemixer';
+  /** A bias on the logits. */
+  readonly logitBias: boolean;
+  /** A bias on the scores that counts for the choice, not for the weights. */
+  readonly choiceBias: boolean;
+  /** Experts are chosen from the best groups only; null: from all. */
+  readonly groups: {
+    readonly count: number;
+    readonly used: number;
+    /** A group counts as its best score, or as the sum of its two best. */
+    readonly rank: 'best' | 'two-best';
+  } | null;
+  /** Whether the weights are divided by their sum, and what is added to it or is the least it can be. */
+  readonly normalize: boolean;
+  readonly sumEpsilon: number;
+  readonly sumFloor: number;
+  /** Factor on the weights. */
+  readonly scale: number;
+  /** Of sparsemixer: experts further from the largest than twice this share are left out; else 0. */
+  readonly jitter: number;
+}
+
+/** What an expert does between its matrices. `silu`: silu(gate) · up. `clamped`: gpt-oss's, with its alpha and limit. */
+export type Activation =
+  | { readonly kind: 'silu' }
+  | { readonly kind: 'clamped'; readonly alpha: number; readonly limit: number };
 
 export interface MoeConfig {
   /** Experts per MoE layer. */
@@ -28,22 +116,50 @@ export interface MoeConfig {
   readonly expertsPerToken: number;
   /** Inner width of one expert. */
   readonly expertWidth: number;
-  /** Whether the chosen experts' softmax weights are divided by their sum. */
-  readonly normalizeTopK: boolean;
+  readonly router: RouterConfig;
+  readonly activation: Activation;
+  /** Whether an expert's three products add biases. */
+  readonly expertBias: boolean;
+  /** An expert that every token uses, beside the chosen ones; `isGated`: times the sigmoid of a product of its own. */
+  readonly shared: { readonly width: number; readonly isGated: boolean } | null;
 }
 
 export interface ModelConfig {
   /** GGUF architecture name. */
-  readonly architecture: 'olmoe';
+  readonly architecture: string;
   readonly layers: number;
   /** Width of the residual stream. */
   readonly hiddenSize: number;
   readonly vocabSize: number;
   /** Longest sequence the model declares, in tokens. */
   readonly contextLength: number;
-  readonly normEpsilon: number;
+  readonly norm: NormConfig;
+  /** Factors on the embedding, on what every block adds to the residual stream, and on the logits. */
+  readonly embeddingScale: number;
+  readonly residualScale: number;
+  readonly logitScale: number;
+  /** Whether the embedding is the head too, and whether the head adds a bias. */
+  readonly tiedHead: boolean;
+  readonly headBias: boolean;
+  /** One per layer. */
+  readonly mixers: readonly Mixer[];
   readonly attention: AttentionConfig;
   readonly moe: MoeConfig;
   /** Indices of the layers that have experts, ascending. */
   readonly moeLayers: readonly number[];
+  /** Inner width of the MLP of the layers that have none; null where all have. */
+  readonly denseWidth: number | null;
 }
+
+/** A router's fields where a model says nothing else: softmax over all experts, the largest as they are. */
+export const plainRouter: RouterConfig = {
+  scoring: 'softmax',
+  logitBias: false,
+  choiceBias: false,
+  groups: null,
+  normalize: false,
+  sumEpsilon: 0,
+  sumFloor: 0,
+  scale: 1,
+  jitter: 0,
+};

@@ -163,23 +163,24 @@ export class PassRunner {
   }
 
   /**
-   * Runs every layer but the last combine step without a read-back: all experts of a layer pass through its slots, the
+   * Runs up to the last MoE layer's combine step without a read-back: all experts of a layer pass through its slots, the
    * resident ones first.
    */
   async #streamLayers(first: Submission, rows: number, signal: AbortSignal | undefined): Promise<Segment> {
     const { device, manifest, pager, forward } = this.runtime;
     const all = Array.from({ length: manifest.config.moe.experts }, (_, expert) => expert);
     let submission = first;
+    let from: EntryPoint = { layer: 0, stage: 'attention' };
     for (const [moeLayer, layer] of manifest.config.moeLayers.entries()) {
       throwIfAborted(signal);
-      forward.encodeLayers(submission, { layer, stage: 'attention' }, layer, rows);
+      forward.encodeLayers(submission, from, layer, rows);
       submission.submit();
       this.counters.submits++;
       await this.#runWaves(moeLayer, layer, rows, pager.planWaves(moeLayer, all, []));
       submission = new Submission(device);
-      if (layer < manifest.config.layers - 1) forward.encodeCombine(submission, layer, rows);
+      from = { layer, stage: 'combine' };
     }
-    return { submission, from: { layer: manifest.config.layers - 1, stage: 'combine' } };
+    return { submission, from };
   }
 
   #noteLayerTime(passMs: number): void {

@@ -10,42 +10,51 @@ import type { Variant } from './variant';
 
 export interface AttentionSpec {
   readonly attention: AttentionConfig;
-  readonly contextLength: number;
+  /** Whether the layer sees its window only. */
+  readonly slides: boolean;
+  /** Positions that the cache holds. */
+  readonly cacheLength: number;
 }
 
 export interface AttentionBuffers {
   readonly moeLayer: BindingResource; // u32: the MoE layer at or behind it
   readonly step: BindingResource; // {rows, position}
   readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32
-  readonly kCache: BindingResource; // [kvHeads, contextLength, headDim] f32
-  readonly vCache: BindingResource; // [kvHeads, contextLength, headDim] f32
+  readonly kCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
+  readonly vCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
   readonly out: BindingResource; // [rows, heads * headDim] f32
   readonly control: BindingResource;
+  readonly sinks: BindingResource; // [heads] f32; unread without
 }
+
+const UNLIMITED = 0xffffffff;
 
 export interface Attention {
   bind(buffers: AttentionBuffers): Command;
 }
 
 export async function compileAttention(device: GpuDevice, variant: Variant, spec: AttentionSpec): Promise<Attention> {
-  const { heads, kvHeads, headDim, scale } = spec.attention;
+  const { heads, kvHeads, headDim, scale, window, hasSinks } = spec.attention;
   const program = await compileProgram(device, {
     name: 'attention',
     source: getProgramSource(source, variant),
-    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'read'],
+    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'read', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
       CHUNK: variant.attentionChunk,
       HEADS: heads,
       KV_HEADS: kvHeads,
       HEAD_DIM: headDim,
-      CONTEXT: spec.contextLength,
+      CACHE_LENGTH: spec.cacheLength,
       SCALE: scale,
+      WINDOW: spec.slides && window !== null ? window : UNLIMITED,
+      RING: spec.slides ? 1 : 0,
+      SINKS: hasSinks ? 1 : 0,
     },
   });
   return {
-    bind({ moeLayer, step, qkv, kCache, vCache, out, control }) {
-      const group = program.bind([moeLayer, step, qkv, kCache, vCache, out, control]);
+    bind({ moeLayer, step, qkv, kCache, vCache, out, control, sinks }) {
+      const group = program.bind([moeLayer, step, qkv, kCache, vCache, out, control, sinks]);
       return (submission, rows) => submission.dispatch(program.pipeline, group, heads, rows);
     },
   };

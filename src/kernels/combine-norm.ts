@@ -1,6 +1,7 @@
 /** Weighted sum of the experts' outputs, residual and the next norm: twin of shaders/combine_norm.wgsl. */
 
 import source from '../../shaders/combine_norm.wgsl?raw';
+import type { NormConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
@@ -10,7 +11,9 @@ import type { Variant } from './variant';
 export interface CombineNormSpec {
   readonly hiddenSize: number;
   readonly expertsPerToken: number;
-  readonly epsilon: number;
+  readonly norm: NormConfig;
+  /** Factor on the experts' sum. */
+  readonly residualScale: number;
   /** Rows of one half of residual. */
   readonly rowsCapacity: number;
 }
@@ -21,7 +24,7 @@ export interface CombineNormBuffers {
   readonly outputs: BindingResource; // [rows, expertsPerToken, hiddenSize] f32
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
   readonly residual: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
-  readonly norm: BindingResource; // [hiddenSize] f32
+  readonly norm: BindingResource; // [1 or 2, hiddenSize] f32
   readonly x: BindingResource; // [rows, hiddenSize] f32
   readonly control: BindingResource;
 }
@@ -43,7 +46,9 @@ export async function compileCombineNorm(
       WORKGROUP_SIZE: variant.workgroupSize,
       HIDDEN: spec.hiddenSize,
       TOP_K: spec.expertsPerToken,
-      EPSILON: spec.epsilon,
+      EPSILON: spec.norm.epsilon,
+      LAYER_NORM: spec.norm.kind === 'layer' ? 1 : 0,
+      RESIDUAL_SCALE: spec.residualScale,
       CAPACITY: spec.rowsCapacity,
     },
   });

@@ -1,7 +1,7 @@
 /** Embedding lookup and the first layer's norm: twin of shaders/embed_norm.wgsl. */
 
 import source from '../../shaders/embed_norm.wgsl?raw';
-import type { WeightType } from '../checkpoint/model-config';
+import type { NormConfig, WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
@@ -11,7 +11,9 @@ import type { Variant } from './variant';
 export interface EmbedNormSpec {
   readonly type: WeightType;
   readonly hiddenSize: number;
-  readonly epsilon: number;
+  readonly norm: NormConfig;
+  /** Factor on the embedding. */
+  readonly embeddingScale: number;
 }
 
 export interface EmbedNormBuffers {
@@ -19,7 +21,7 @@ export interface EmbedNormBuffers {
   readonly part: BindingResource;
   readonly weights: BindingResource; // [tokens, hiddenSize] in kernel layout
   readonly tokens: BindingResource; // [rows] u32
-  readonly norm: BindingResource; // [hiddenSize] f32
+  readonly norm: BindingResource; // [1 or 2, hiddenSize] f32
   readonly residual: BindingResource; // [rows, hiddenSize] f32
   readonly x: BindingResource; // [rows, hiddenSize] f32
 }
@@ -33,7 +35,13 @@ export async function compileEmbedNorm(device: GpuDevice, variant: Variant, spec
     name: 'embed_norm',
     source: getProgramSource(source, variant, spec.type),
     bindings: ['uniform', 'read', 'read', 'read', 'write', 'write'],
-    constants: { WORKGROUP_SIZE: variant.workgroupSize, HIDDEN: spec.hiddenSize, EPSILON: spec.epsilon },
+    constants: {
+      WORKGROUP_SIZE: variant.workgroupSize,
+      HIDDEN: spec.hiddenSize,
+      EPSILON: spec.norm.epsilon,
+      LAYER_NORM: spec.norm.kind === 'layer' ? 1 : 0,
+      EMBEDDING_SCALE: spec.embeddingScale,
+    },
   });
   return {
     bind({ part, weights, tokens, norm, residual, x }) {

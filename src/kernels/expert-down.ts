@@ -11,7 +11,7 @@ import type { Variant } from './variant';
 export type ExpertDownSpec = Omit<ExpertGateUpSpec, 'rowsCapacity'>;
 
 export interface ExpertDownBuffers {
-  /** {MoE layer, first slot, slots, page quads, gate base, up base, down base}: u32 each. */
+  /** {MoE layer, first slot, slots, page quads, and the bases of gate, up, down and their biases}: u32 each. */
   readonly pool: BindingResource;
   readonly step: BindingResource; // {rows, position}
   readonly weights: BindingResource; // [slots] pages
@@ -31,7 +31,7 @@ export async function compileExpertDown(
   variant: Variant,
   spec: ExpertDownSpec,
 ): Promise<ExpertDown> {
-  const { experts, expertsPerToken, expertWidth } = spec.moe;
+  const { experts, expertsPerToken, expertWidth, expertBias } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_down',
     source: getProgramSource(source, variant, spec.type),
@@ -43,6 +43,7 @@ export async function compileExpertDown(
       TOP_K: expertsPerToken,
       HIDDEN: spec.hiddenSize,
       WIDTH: expertWidth,
+      BIAS: expertBias ? 1 : 0,
     },
   });
   const tiles = Math.ceil(spec.hiddenSize / (4 * variant.tiles));

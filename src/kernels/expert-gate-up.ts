@@ -1,10 +1,10 @@
-/** Gate and up projection of the chosen experts, with SiLU: twin of shaders/expert_gate_up.wgsl. */
+/** Gate and up projection of the chosen experts, with their activation: twin of shaders/expert_gate_up.wgsl. */
 
 import source from '../../shaders/expert_gate_up.wgsl?raw';
 import type { MoeConfig, WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
-import type { Command } from './command';
+import { type Command, LARGEST_F32 } from './command';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
 
@@ -17,7 +17,7 @@ export interface ExpertGateUpSpec {
 }
 
 export interface ExpertGateUpBuffers {
-  /** {MoE layer, first slot, slots, page quads, gate base, up base, down base}: u32 each. */
+  /** {MoE layer, first slot, slots, page quads, and the bases of gate, up, down and their biases}: u32 each. */
   readonly pool: BindingResource;
   readonly step: BindingResource; // {rows, position}
   readonly weights: BindingResource; // [slots] pages
@@ -37,7 +37,7 @@ export async function compileExpertGateUp(
   variant: Variant,
   spec: ExpertGateUpSpec,
 ): Promise<ExpertGateUp> {
-  const { experts, expertsPerToken, expertWidth } = spec.moe;
+  const { experts, expertsPerToken, expertWidth, activation, expertBias } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_gate_up',
     source: getProgramSource(source, variant, spec.type),
@@ -50,6 +50,10 @@ export async function compileExpertGateUp(
       HIDDEN: spec.hiddenSize,
       WIDTH: expertWidth,
       CAPACITY: spec.rowsCapacity,
+      BIAS: expertBias ? 1 : 0,
+      ACTIVATION: activation.kind === 'clamped' ? 1 : 0,
+      ALPHA: activation.kind === 'clamped' ? activation.alpha : 1,
+      LIMIT: activation.kind === 'clamped' ? activation.limit : LARGEST_F32,
     },
   });
   const tiles = Math.ceil(expertWidth / (4 * variant.tiles));

@@ -12,6 +12,9 @@ export interface MatvecSpec {
   readonly type: WeightType;
   /** Add to y instead of writing it. */
   readonly accumulate: boolean;
+  readonly hasBias: boolean;
+  /** Factor on the product, its bias included. */
+  readonly scale: number;
 }
 
 export interface MatvecBuffers {
@@ -21,6 +24,7 @@ export interface MatvecBuffers {
   readonly x: BindingResource; // [rows, cols] f32
   readonly y: BindingResource; // [rows, y stride] f32
   readonly control: BindingResource;
+  readonly bias: BindingResource; // [y stride] f32; unread without
 }
 
 /** As shadow offset: the product does not run behind a fault. */
@@ -35,12 +39,18 @@ export async function compileMatvec(device: GpuDevice, variant: Variant, spec: M
   const program = await compileProgram(device, {
     name: 'matvec',
     source: getProgramSource(source, variant, spec.type),
-    bindings: ['uniform', 'read', 'read', 'write', 'read'],
-    constants: { WORKGROUP_SIZE: variant.workgroupSize, TILES: variant.tiles, ACCUMULATE: spec.accumulate ? 1 : 0 },
+    bindings: ['uniform', 'read', 'read', 'write', 'read', 'read'],
+    constants: {
+      WORKGROUP_SIZE: variant.workgroupSize,
+      TILES: variant.tiles,
+      ACCUMULATE: spec.accumulate ? 1 : 0,
+      BIAS: spec.hasBias ? 1 : 0,
+      SCALE: spec.scale,
+    },
   });
   return {
-    bind({ shape, weights, x, y, control }, matrixRows) {
-      const group = program.bind([shape, weights, x, y, control]);
+    bind({ shape, weights, x, y, control, bias }, matrixRows) {
+      const group = program.bind([shape, weights, x, y, control, bias]);
       const tiles = Math.ceil(matrixRows / (4 * variant.tiles));
       return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, rows);
     },

@@ -10,7 +10,8 @@ import type { Variant } from './variant';
 
 export interface QkNormRopeSpec {
   readonly attention: AttentionConfig;
-  readonly contextLength: number;
+  /** Positions that the cache holds; a position behind them takes the place of the oldest. */
+  readonly cacheLength: number;
   readonly epsilon: number;
 }
 
@@ -18,12 +19,14 @@ export interface QkNormRopeBuffers {
   readonly moeLayer: BindingResource; // u32: the MoE layer at or behind it
   readonly step: BindingResource; // {rows, position}
   readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32; q is rewritten in place
-  readonly norms: BindingResource; // [(heads + kvHeads) * headDim] f32
-  readonly rope: BindingResource; // [contextLength, headDim / 2] of (cos, sin) f32
-  readonly kCache: BindingResource; // [kvHeads, contextLength, headDim] f32
-  readonly vCache: BindingResource; // [kvHeads, contextLength, headDim] f32
+  readonly norms: BindingResource; // [(heads + kvHeads) * headDim] f32, or [2 * headDim] where heads are normed one by one
+  readonly rope: BindingResource; // [context, rope dims / 2] of (cos, sin) f32
+  readonly kCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
+  readonly vCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
   readonly control: BindingResource;
 }
+
+const NORM = { none: 0, full: 1, head: 2, 'head-after-rope': 3 } as const;
 
 export interface QkNormRope {
   bind(buffers: QkNormRopeBuffers): Command;
@@ -34,7 +37,7 @@ export async function compileQkNormRope(
   variant: Variant,
   spec: QkNormRopeSpec,
 ): Promise<QkNormRope> {
-  const { heads, kvHeads, headDim, qkNorm, clipQkv } = spec.attention;
+  const { heads, kvHeads, headDim, qkNorm, clipQkv, rope } = spec.attention;
   const program = await compileProgram(device, {
     name: 'qk_norm_rope',
     source: getProgramSource(source, variant),
@@ -44,10 +47,12 @@ export async function compileQkNormRope(
       HEADS: heads,
       KV_HEADS: kvHeads,
       HEAD_DIM: headDim,
-      CONTEXT: spec.contextLength,
+      CACHE_LENGTH: spec.cacheLength,
       EPSILON: spec.epsilon,
-      USE_NORM: qkNorm === 'full' ? 1 : 0,
+      NORM: NORM[qkNorm],
       CLIP: clipQkv ?? LARGEST_F32,
+      ROPE_DIMS: rope.dims,
+      INTERLEAVED: rope.pairing === 'interleaved' ? 1 : 0,
     },
   });
   return {

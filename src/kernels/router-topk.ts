@@ -1,7 +1,7 @@
 /** Norm, router, choice of experts and page-table test: twin of shaders/router_topk.wgsl. */
 
 import source from '../../shaders/router_topk.wgsl?raw';
-import type { MoeConfig } from '../checkpoint/model-config';
+import type { MoeConfig, NormConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
@@ -11,7 +11,7 @@ import type { Variant } from './variant';
 export interface RouterTopkSpec {
   readonly moe: MoeConfig;
   readonly hiddenSize: number;
-  readonly epsilon: number;
+  readonly norm: NormConfig;
   /** Rows of one half of residual and x. */
   readonly rowsCapacity: number;
 }
@@ -19,7 +19,8 @@ export interface RouterTopkSpec {
 export interface RouterTopkBuffers {
   readonly moeLayer: BindingResource; // u32
   readonly step: BindingResource; // {rows, position}
-  readonly gate: BindingResource; // [1 + experts, hiddenSize] f32: norm weights, then the router
+  /** Norm weights (of a LayerNorm biases too), then the router, its bias and the choice's; see the shader. */
+  readonly gate: BindingResource; // [1 or 2 + experts, hiddenSize] f32, and [experts] each
   readonly residual: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly pageTable: BindingResource; // [moeLayers, experts] u32
   readonly control: BindingResource;
@@ -27,6 +28,8 @@ export interface RouterTopkBuffers {
   readonly routeIds: BindingResource; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
 }
+
+const SCORING = { softmax: 0, sigmoid: 1, sparsemixer: 2 } as const;
 
 export interface RouterTopk {
   bind(buffers: RouterTopkBuffers): Command;
@@ -37,6 +40,9 @@ export async function compileRouterTopk(
   variant: Variant,
   spec: RouterTopkSpec,
 ): Promise<RouterTopk> {
+  const { router } = spec.moe;
+  const { groups } = router;
+  const scored = router.scoring === 'sigmoid' || router.choiceBias || groups !== null;
   const program = await compileProgram(device, {
     name: 'router_topk',
     source: getProgramSource(source, variant),
@@ -46,8 +52,20 @@ export async function compileRouterTopk(
       HIDDEN: spec.hiddenSize,
       EXPERTS: spec.moe.experts,
       TOP_K: spec.moe.expertsPerToken,
-      EPSILON: spec.epsilon,
-      NORMALIZE: spec.moe.normalizeTopK ? 1 : 0,
+      EPSILON: spec.norm.epsilon,
+      NORM_ROWS: spec.norm.kind === 'layer' ? 2 : 1,
+      SCORING: SCORING[router.scoring],
+      LOGIT_BIAS: router.logitBias ? 1 : 0,
+      CHOICE_BIAS: router.choiceBias ? 1 : 0,
+      SCORED: scored ? 1 : 0,
+      GROUPS: groups?.count ?? 1,
+      GROUPS_USED: groups?.used ?? 1,
+      GROUP_TWO: groups?.rank === 'two-best' ? 1 : 0,
+      NORMALIZE: router.normalize ? 1 : 0,
+      SUM_EPSILON: router.sumEpsilon,
+      SUM_FLOOR: router.sumFloor,
+      WEIGHT_SCALE: router.scale,
+      JITTER: router.jitter,
       CAPACITY: spec.rowsCapacity,
     },
   });

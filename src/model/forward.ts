@@ -6,8 +6,9 @@
  *     q, k, v = W x                      qkv
  *     q, k = rope(norm(q)), rope(norm(k)); cache k, v
  *     residual += W attention(q, cache)
- *     experts = top-k of softmax(W norm(residual))        <- a missing page stops the pass here
- *     residual += sum of weight * down(silu(gate x) * up x)
+ *     experts = top-k of scores(W norm(residual))         <- a missing page stops the pass here
+ *     residual += down(silu(gate x) * up x)               of the expert that all tokens share, or of a layer without experts
+ *     residual += sum of weight * down(act(gate x, up x)) of the chosen experts
  *     x = norm(residual)
  *   logits = W x
  */
@@ -20,10 +21,20 @@ import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import type { Command } from '../kernels/command';
-import { type Matvec, NO_SHADOW } from '../kernels/matvec';
+import { NO_SHADOW } from '../kernels/matvec';
 import type { KernelSet } from './kernel-set';
 import type { RunState } from './run-state';
-import type { LayerWeightPlan, MatrixPlan, WeightPlan, Weights } from './weights';
+import {
+  getAddition,
+  getProduct,
+  type LayerWeightPlan,
+  listMatrices,
+  type MatrixPlan,
+  type MlpWeightPlan,
+  type Product,
+  type WeightPlan,
+  type Weights,
+} from './weights';
 
 /** Where a pass (re)starts: at a layer's attention, at its experts, or at its combine step. */
 export interface EntryPoint {
@@ -33,7 +44,7 @@ export interface EntryPoint {
 
 interface LayerCommands {
   readonly attention: readonly Command[];
-  /** Bound by `bindExperts`. */
+  /** Bound by `bindExperts` where the layer has experts; else its MLP. */
   experts: readonly Command[];
   /** First of the uniform places for the pool's buffers. */
   readonly poolUniforms: number;
@@ -60,13 +71,13 @@ export interface ForwardParts {
   readonly sampling: DeviceBuffer;
 }
 
-/** Bytes of the constants' buffer: a struct per matrix product, per layer, and per buffer of its slots. */
+/** Most uniform structs that a layer takes beside those of its matrices and slots: its place, and those of two norms. */
+const STRUCTS_PER_LAYER = 3;
+
+/** Bytes of the constants' buffer: a struct per matrix, a few per layer, and one per buffer of its slots. */
 export function getForwardUniformBytes(plan: WeightPlan, poolPartsPerLayer: number): number {
-  const products = plan.layers.reduce(
-    (sum, layer) => sum + layer.qkv.length + 1,
-    plan.embedding.length + plan.head.length,
-  );
-  return getUniformBytes(products + plan.layers.length * (1 + poolPartsPerLayer));
+  const matrices = listMatrices(plan).length + plan.head.length;
+  return getUniformBytes(matrices + plan.layers.length * (STRUCTS_PER_LAYER + poolPartsPerLayer));
 }
 
 export class Forward {
@@ -99,8 +110,14 @@ export class Forward {
     for (const layer of manifest.config.moeLayers) this.bindExperts(layer);
     // The head runs when no layer at all has faulted: it lies behind the last one.
     const behindAll = manifest.config.moeLayers.length;
+    const { vocabSize, logitScale } = manifest.config;
     this.#head = weights.plan.head.map((part) =>
-      this.#bindMatvec(uniforms, part, state.headInput, state.logits, manifest.config.vocabSize, behindAll, NO_SHADOW),
+      this.#bindProduct(
+        uniforms,
+        getProduct(part, weights.plan.headBias, logitScale),
+        [state.headInput, state.logits],
+        [vocabSize, behindAll, NO_SHADOW],
+      ),
     );
     const { control, adjustedLogits } = state;
     this.#sample = kernels.sampleToken.bind({ sampling, logits: state.logits, control });
@@ -128,11 +145,6 @@ export class Forward {
   /** A layer's experts alone: those that the page table shows. */
   encodeExperts(submission: Submission, layer: number, rows: number): void {
     for (const command of this.#layers[layer]?.experts ?? []) command(submission, rows);
-  }
-
-  /** A layer's sum over its experts, and the next layer's norm. */
-  encodeCombine(submission: Submission, layer: number, rows: number): void {
-    this.#layers[layer]?.combine(submission, rows);
   }
 
   /** Logits of `count` rows from `firstRow`. */
@@ -163,6 +175,8 @@ export class Forward {
     const page = manifest.pageLayouts[moe];
     const commands = this.#layers[layer];
     assert(page && commands, `layer ${layer} has experts`);
+    const { gateProj, upProj, downProj, gateBias, upBias, downBias } = page;
+    const bases = [gateProj, upProj, downProj, gateBias, upBias, downBias].map((part) => (part?.offsetBytes ?? 0) / 16);
     commands.experts = pool.getParts(moe).flatMap((part, i) => {
       const shared = {
         pool: this.#uniforms.set(
@@ -171,9 +185,7 @@ export class Forward {
           part.firstSlot,
           part.slots,
           page.pageBytes / 16,
-          page.gateProj.offsetBytes / 16,
-          page.upProj.offsetBytes / 16,
-          page.downProj.offsetBytes / 16,
+          ...bases,
         ),
         step,
         weights: part.buffer,
@@ -183,97 +195,135 @@ export class Forward {
         control,
       };
       return [
-        kernels.getExpertGateUp(page.gateProj.type).bind({ ...shared, x: expertInput }),
-        kernels.getExpertDown(page.downProj.type).bind({ ...shared, outputs: expertOutputs }),
+        kernels.getExpertGateUp(gateProj.type).bind({ ...shared, x: expertInput }),
+        kernels.getExpertDown(downProj.type).bind({ ...shared, outputs: expertOutputs }),
       ];
     });
   }
 
   #bindLayer(plan: LayerWeightPlan, layer: number, uniforms: UniformBlock): LayerCommands {
-    const { manifest, kernels, weights, state, pageTable, step } = this.parts;
-    const { config } = manifest;
-    const { heads, kvHeads, headDim } = config.attention;
-    const { control, x, qkv, mixed, residual, rope, routeIds, routeWeights, expertInput, expertOutputs } = state;
-    const kCache = state.kCache[layer] as DeviceBuffer;
-    const vCache = state.vCache[layer] as DeviceBuffer;
-    // Position among the MoE layers; every layer of the architectures so far is one.
-    const moe = config.moeLayers.indexOf(layer);
-    const moeLayer = uniforms.add(moe);
-    const nextNorm = this.parts.weights.plan.layers[layer + 1]?.attnNorm ?? weights.plan.outputNorm;
-
+    const { manifest, weights, state } = this.parts;
+    const { moeLayers } = manifest.config;
+    // Position among the MoE layers of this one, or of the next behind it.
+    const moe = moeLayers.filter((moeLayer) => moeLayer < layer).length;
+    const place = uniforms.add(moe);
+    const nextNorm = weights.plan.layers[layer + 1]?.attnNorm ?? weights.plan.outputNorm;
+    const attention = this.#bindAttention(plan, layer, moe, place, uniforms);
+    const mlp = plan.mlp ? this.#bindMlp(plan.mlp, moe, uniforms) : [];
+    if (moeLayers.includes(layer)) {
+      return {
+        // The shared expert needs no page: it is done before the pass may stop.
+        attention: [...attention, this.#bindRouter(plan, place), ...mlp],
+        experts: [],
+        poolUniforms: uniforms.reserve(this.parts.poolPartsPerLayer),
+        combine: this.#bindCombine(nextNorm, place),
+      };
+    }
     return {
-      attention: [
-        ...plan.qkv.map((part) => this.#bindMatvec(uniforms, part, x, qkv, (heads + 2 * kvHeads) * headDim, moe, 0)),
-        kernels.qkNormRope.bind({
-          moeLayer,
-          step,
-          qkv,
-          norms: plan.qkNorms ? weights.getBuffer(plan.qkNorms) : state.noNorms,
-          rope,
-          kCache,
-          vCache,
-          control,
-        }),
-        kernels.attention.bind({ moeLayer, step, qkv, kCache, vCache, out: mixed, control }),
-        this.#bindProduct(kernels.getMatvecAdd(plan.oProj.type), uniforms, plan.oProj, mixed, residual, [
-          config.hiddenSize,
-          moe,
-          this.parts.rowsCapacity * config.hiddenSize,
-        ]),
-        kernels.routerTopk.bind({
-          moeLayer,
-          step,
-          gate: weights.getBuffer(plan.gate),
-          residual,
-          pageTable,
-          control,
-          x: expertInput,
-          routeIds,
-          routeWeights,
-        }),
-      ],
-      experts: [],
-      poolUniforms: uniforms.reserve(this.parts.poolPartsPerLayer),
-      combine: kernels.combineNorm.bind({
-        moeLayer,
-        step,
-        outputs: expertOutputs,
-        routeWeights,
-        residual,
-        norm: weights.getBuffer(nextNorm),
-        x,
-        control,
-      }),
+      attention,
+      experts: [this.#bindNorm(plan.gate, moe, state.expertInput, this.#shadowOffset, uniforms), ...mlp],
+      poolUniforms: 0,
+      combine: this.#bindNorm(nextNorm, moe, state.x, 0, uniforms),
     };
   }
 
-  /** y = W x; with a shadow offset also behind a fault. */
-  #bindMatvec(
+  /** qkv to residual += W attention(q, cache). */
+  #bindAttention(
+    plan: LayerWeightPlan,
+    layer: number,
+    moe: number,
+    moeLayer: BindingResource,
     uniforms: UniformBlock,
-    matrix: MatrixPlan,
-    x: BindingResource,
-    y: BindingResource,
-    yStride: number,
-    moeLayer: number,
-    shadowOffset: number,
-  ): Command {
-    return this.#bindProduct(this.parts.kernels.getMatvec(matrix.type), uniforms, matrix, x, y, [
-      yStride,
-      moeLayer,
-      shadowOffset,
-    ]);
+  ): Command[] {
+    const { manifest, kernels, state, step } = this.parts;
+    const { config } = manifest;
+    const { heads, kvHeads, headDim } = config.attention;
+    const { control, x, qkv, mixed, residual, rope } = state;
+    const mixer = config.mixers[layer];
+    const [kCache, vCache] = [state.kCache[layer], state.vCache[layer]];
+    assert(mixer && kCache && vCache, `layer ${layer} has a mixer and a cache`);
+    const norms = this.#getOptional(plan.qkNorms);
+    const sinks = this.#getOptional(plan.sinks);
+    return [
+      ...plan.qkv.map((part) =>
+        this.#bindProduct(
+          uniforms,
+          getProduct(part, plan.qkvBias),
+          [x, qkv],
+          [(heads + 2 * kvHeads) * headDim, moe, 0],
+        ),
+      ),
+      kernels.getQkNormRope(mixer).bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control }),
+      kernels.getAttention(mixer).bind({ moeLayer, step, qkv, kCache, vCache, out: mixed, control, sinks }),
+      this.#bindAddition(getAddition(plan.oProj, plan.oBias, config), mixed, residual, moe, uniforms),
+    ];
   }
 
+  #bindRouter(plan: LayerWeightPlan, moeLayer: BindingResource): Command {
+    const { kernels, weights, state, pageTable, step } = this.parts;
+    const { control, residual, routeIds, routeWeights, expertInput: x } = state;
+    const gate = weights.getBuffer(plan.gate);
+    return kernels.routerTopk.bind({ moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights });
+  }
+
+  /** residual += down(silu(gate x) * up x), x the experts' input. */
+  #bindMlp(mlp: MlpWeightPlan, moe: number, uniforms: UniformBlock): Command[] {
+    const { manifest, kernels, weights, state } = this.parts;
+    const { control, residual, expertInput: x, mlpAct: act } = state;
+    const width = mlp.down.cols;
+    const shape = uniforms.add(width, mlp.gateUp.cols / 32, moe);
+    const buffers = {
+      shape,
+      weights: weights.getBuffer(mlp.gateUp),
+      x,
+      scale: this.#getOptional(mlp.scale),
+      act,
+      control,
+    };
+    return [
+      kernels.getMlpGateUp(mlp).bind(buffers, width),
+      this.#bindAddition(getAddition(mlp.down, null, manifest.config), act, residual, moe, uniforms),
+    ];
+  }
+
+  #bindCombine(norm: MatrixPlan, moeLayer: BindingResource): Command {
+    const { kernels, weights, state, step } = this.parts;
+    const { control, x, residual, routeWeights, expertOutputs: outputs } = state;
+    const buffers = { moeLayer, step, outputs, routeWeights, residual, norm: weights.getBuffer(norm), x, control };
+    return kernels.combineNorm.bind(buffers);
+  }
+
+  #bindNorm(norm: MatrixPlan, moe: number, x: DeviceBuffer, shadowOffset: number, uniforms: UniformBlock): Command {
+    const { kernels, weights, state } = this.parts;
+    const { residual, control } = state;
+    const place = uniforms.add(moe, shadowOffset);
+    return kernels.norm.bind({ place, residual, norm: weights.getBuffer(norm), x, control });
+  }
+
+  /** Values between the exact and the shadow half of the residual stream. */
+  get #shadowOffset(): number {
+    return this.parts.rowsCapacity * this.parts.manifest.config.hiddenSize;
+  }
+
+  /** Adds a product to the residual stream, in shadow to its second half. */
+  #bindAddition(product: Product, x: DeviceBuffer, y: DeviceBuffer, moe: number, uniforms: UniformBlock): Command {
+    return this.#bindProduct(uniforms, product, [x, y], [product.matrix.rows, moe, this.#shadowOffset]);
+  }
+
+  /** @param place y's stride, the MoE layer at or behind it, and y's offset in shadow. */
   #bindProduct(
-    kernel: Matvec,
     uniforms: UniformBlock,
-    matrix: MatrixPlan,
-    x: BindingResource,
-    y: BindingResource,
-    rest: readonly number[],
+    { matrix, bias, form }: Product,
+    [x, y]: readonly [DeviceBuffer, DeviceBuffer],
+    place: readonly [yStride: number, moeLayer: number, shadowOffset: number],
   ): Command {
-    const { weights, state } = this.parts;
-    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...rest);
-    return kernel.bind({ shape, weights: weights.getBuffer(matrix), x, y, control: state.control }, matrix.rows);
+    const { kernels, weights, state } = this.parts;
+    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...place);
+    const buffers = { shape, weights: weights.getBuffer(matrix), x, y, control: state.control };
+    return kernels.getMatvec(form).bind({ ...buffers, bias: this.#getOptional(bias) }, matrix.rows);
+  }
+
+  #getOptional(matrix: MatrixPlan | null): DeviceBuffer {
+    return matrix ? this.parts.weights.getBuffer(matrix) : this.parts.state.nothing;
   }
 }

@@ -1,9 +1,9 @@
 /**
- * The kernels that one model needs, compiled once, each weight type of a kernel its own pipeline.
+ * The kernels that one model needs, compiled once, each form of a kernel its own pipeline.
  * Owns the choice of what to compile; never binds buffers.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
-import type { WeightType } from '../checkpoint/model-config';
+import type { Mixer, WeightType } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import { type AdjustLogits, compileAdjustLogits } from '../kernels/adjust-logits';
@@ -13,21 +13,23 @@ import { compileEmbedNorm, type EmbedNorm } from '../kernels/embed-norm';
 import { compileExpertDown, type ExpertDown } from '../kernels/expert-down';
 import { compileExpertGateUp, type ExpertGateUp } from '../kernels/expert-gate-up';
 import { compileMatvec, type Matvec } from '../kernels/matvec';
+import { compileMlpGateUp, type MlpGateUp } from '../kernels/mlp-gate-up';
+import { compileNorm, type Norm } from '../kernels/norm';
 import { compileQkNormRope, type QkNormRope } from '../kernels/qk-norm-rope';
 import { compileRouterTopk, type RouterTopk } from '../kernels/router-topk';
 import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
 import type { Variant } from '../kernels/variant';
-import type { StateShape } from './run-state';
-import { listMatrices, type WeightPlan } from './weights';
+import { getCacheLength, type StateShape } from './run-state';
+import { listMatrices, listProducts, type MlpWeightPlan, type ProductForm, type WeightPlan } from './weights';
 
 export interface KernelSet {
   readonly embedNorm: EmbedNorm;
-  /** y = W x */
-  getMatvec(type: WeightType): Matvec;
-  /** y += W x */
-  getMatvecAdd(type: WeightType): Matvec;
-  readonly qkNormRope: QkNormRope;
-  readonly attention: Attention;
+  /** y (+)= scale (W x + bias) */
+  getMatvec(form: ProductForm): Matvec;
+  getQkNormRope(mixer: Mixer): QkNormRope;
+  getAttention(mixer: Mixer): Attention;
+  readonly norm: Norm;
+  getMlpGateUp(mlp: MlpWeightPlan): MlpGateUp;
   readonly routerTopk: RouterTopk;
   getExpertGateUp(type: WeightType): ExpertGateUp;
   getExpertDown(type: WeightType): ExpertDown;
@@ -42,10 +44,12 @@ export async function compileKernels(
   variant: Variant,
   manifest: ModelManifest,
   weights: WeightPlan,
-  { contextLength, rows: rowsCapacity, changedLogits: capacity }: StateShape,
+  state: StateShape,
   onProgress: (done: number, total: number) => void,
 ): Promise<KernelSet> {
-  const { hiddenSize, normEpsilon: epsilon, attention, moe, vocabSize } = manifest.config;
+  const { config, pageLayouts } = manifest;
+  const { hiddenSize, norm, attention, moe, vocabSize, residualScale, mixers } = config;
+  const rowsCapacity = state.rows;
   let total = 0;
   let done = 0;
   const track = <T>(compile: Promise<T>): Promise<T> => {
@@ -55,27 +59,36 @@ export async function compileKernels(
       return kernel;
     });
   };
-  const byType = async <T>(types: Iterable<WeightType>, compile: (type: WeightType) => Promise<T>) => {
+  /** One kernel per form; forms are compared by value. */
+  const byForm = async <F, T>(forms: Iterable<F>, compile: (form: F) => Promise<T>): Promise<(form: F) => T> => {
+    const distinct = new Map([...forms].map((form) => [JSON.stringify(form), form]));
     const kernels = new Map(
-      await Promise.all([...new Set(types)].map(async (type) => [type, await track(compile(type))] as const)),
+      await Promise.all([...distinct].map(async ([key, form]) => [key, await track(compile(form))] as const)),
     );
-    return (type: WeightType): T => {
-      const kernel = kernels.get(type);
-      assert(kernel, `the kernel for ${type} is compiled`);
+    return (form) => {
+      const kernel = kernels.get(JSON.stringify(form));
+      assert(kernel, `the kernel for ${JSON.stringify(form)} is compiled`);
       return kernel;
     };
   };
-
-  const adding = new Set(weights.layers.map((layer) => layer.oProj));
-  const multiplied = [...weights.head, ...weights.layers.flatMap((layer) => layer.qkv)];
+  const getLayerForm = (mixer: Mixer) => ({
+    attention,
+    slides: mixer === 'sliding',
+    cacheLength: getCacheLength(config, state, mixers.indexOf(mixer)),
+  });
+  const getMlpForm = ({ gateUp, scale }: MlpWeightPlan) => ({ type: gateUp.type, isScaled: scale !== null });
+  const mlps = weights.layers.flatMap(({ mlp }) => mlp ?? []);
   const embedding = listMatrices(weights)[0];
   assert(embedding, 'there is an embedding');
+  const compileMlp = (form: ReturnType<typeof getMlpForm>) =>
+    compileMlpGateUp(device, variant, { ...form, rowsCapacity });
   const [
     embedNorm,
     getMatvec,
-    getMatvecAdd,
-    qkNormRope,
-    attentionKernel,
+    getQkNormRope,
+    getAttention,
+    normKernel,
+    getMlpGateUp,
     routerTopk,
     getExpertGateUp,
     getExpertDown,
@@ -83,38 +96,50 @@ export async function compileKernels(
     adjustLogits,
     sampleToken,
   ] = await Promise.all([
-    track(compileEmbedNorm(device, variant, { type: embedding.type, hiddenSize, epsilon })),
-    byType(
-      multiplied.map((matrix) => matrix.type),
-      (type) => compileMatvec(device, variant, { type, accumulate: false }),
+    track(
+      compileEmbedNorm(device, variant, {
+        type: embedding.type,
+        hiddenSize,
+        norm,
+        embeddingScale: config.embeddingScale,
+      }),
     ),
-    byType(
-      [...adding].map((matrix) => matrix.type),
-      (type) => compileMatvec(device, variant, { type, accumulate: true }),
+    byForm(
+      listProducts(weights, config).map(({ form }) => form),
+      (form) => compileMatvec(device, variant, form),
     ),
-    track(compileQkNormRope(device, variant, { attention, contextLength, epsilon })),
-    track(compileAttention(device, variant, { attention, contextLength })),
-    track(compileRouterTopk(device, variant, { moe, hiddenSize, epsilon, rowsCapacity })),
-    byType(
-      manifest.pageLayouts.map((page) => page.gateProj.type),
+    byForm(mixers, (mixer) => compileQkNormRope(device, variant, { ...getLayerForm(mixer), epsilon: norm.epsilon })),
+    byForm(mixers, (mixer) => compileAttention(device, variant, getLayerForm(mixer))),
+    track(compileNorm(device, variant, { hiddenSize, norm, rowsCapacity })),
+    byForm(mlps.map(getMlpForm), compileMlp),
+    track(compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity })),
+    byForm(
+      pageLayouts.map((page) => page.gateProj.type),
       (type) => compileExpertGateUp(device, variant, { type, moe, hiddenSize, rowsCapacity }),
     ),
-    byType(
-      manifest.pageLayouts.map((page) => page.downProj.type),
+    byForm(
+      pageLayouts.map((page) => page.downProj.type),
       (type) => compileExpertDown(device, variant, { type, moe, hiddenSize }),
     ),
     track(
-      compileCombineNorm(device, variant, { hiddenSize, expertsPerToken: moe.expertsPerToken, epsilon, rowsCapacity }),
+      compileCombineNorm(device, variant, {
+        hiddenSize,
+        expertsPerToken: moe.expertsPerToken,
+        norm,
+        residualScale,
+        rowsCapacity,
+      }),
     ),
-    track(compileAdjustLogits(device, variant, { vocabSize, capacity })),
+    track(compileAdjustLogits(device, variant, { vocabSize, capacity: state.changedLogits })),
     track(compileSampleToken(device, variant, vocabSize)),
   ]);
   return {
     embedNorm,
     getMatvec,
-    getMatvecAdd,
-    qkNormRope,
-    attention: attentionKernel,
+    getQkNormRope,
+    getAttention,
+    norm: normKernel,
+    getMlpGateUp: (mlp) => getMlpGateUp(getMlpForm(mlp)),
     routerTopk,
     getExpertGateUp,
     getExpertDown,

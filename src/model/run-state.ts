@@ -5,6 +5,7 @@ import type { ModelConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
 import { getChangesWords } from '../kernels/adjust-logits';
+import { computeRope } from './rope';
 
 export interface StateShape {
   /** Tokens of the largest pass. */
@@ -47,6 +48,16 @@ export function getStateShape(config: ModelConfig, contextLength: number): State
   };
 }
 
+/**
+ * Positions that a layer's cache holds. One that slides is a ring: what its window sees, and the rows of a pass, which are
+ * all written before the first is read. It never grows, and a pass that is run again finds what it found.
+ */
+export function getCacheLength(config: ModelConfig, { contextLength, rows }: StateShape, layer: number): number {
+  const { window } = config.attention;
+  if (config.mixers[layer] !== 'sliding' || window === null) return contextLength;
+  return Math.min(contextLength, window + rows);
+}
+
 /** Buffers of the state, by name; the KV cache has one pair per layer. */
 export interface RunState {
   readonly tokens: DeviceBuffer; // [rows] u32
@@ -59,15 +70,16 @@ export interface RunState {
   readonly routeWeights: DeviceBuffer; // [moeLayers, rows, expertsPerToken] f32
   readonly act: DeviceBuffer; // [rows, expertsPerToken, expertWidth] f32
   readonly expertOutputs: DeviceBuffer; // [rows, expertsPerToken, hidden] f32
+  readonly mlpAct: DeviceBuffer; // [rows, width of the widest dense MLP or shared expert] f32
   readonly headInput: DeviceBuffer; // [logitRows, hidden] f32
   readonly logits: DeviceBuffer; // [logitRows, vocab] f32
   readonly logitChanges: DeviceBuffer; // see shaders/adjust_logits.wgsl
   readonly adjustedLogits: DeviceBuffer; // [vocab] f32: one row of logits as the caller wants it
   readonly control: DeviceBuffer; // [CONTROL.nextToken + logitRows] u32
-  readonly rope: DeviceBuffer; // [context, headDim / 2] of (cos, sin) f32
-  readonly noNorms: DeviceBuffer; // bound where a model has no QK-norm
+  readonly rope: DeviceBuffer; // [context, rope dims / 2] of (cos, sin) f32
+  readonly nothing: DeviceBuffer; // bound where a model has no such weights
   readonly readback: DeviceBuffer;
-  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, context, headDim] f32
+  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, cache length, headDim] f32
   readonly vCache: readonly DeviceBuffer[];
 }
 
@@ -78,7 +90,7 @@ function getSizes(
   { rows, contextLength, logitRows, changedLogits }: StateShape,
 ): Record<Named, number> {
   const { heads, kvHeads, headDim } = config.attention;
-  const { expertsPerToken, expertWidth } = config.moe;
+  const { expertsPerToken, expertWidth, shared } = config.moe;
   const hidden = rows * config.hiddenSize;
   const routes = config.moeLayers.length * rows * expertsPerToken;
   const control = CONTROL.nextToken + logitRows;
@@ -94,13 +106,14 @@ function getSizes(
     routeWeights: routes,
     act: rows * expertsPerToken * expertWidth,
     expertOutputs: expertsPerToken * hidden,
+    mlpAct: rows * Math.max(1, config.denseWidth ?? 0, shared?.width ?? 0),
     headInput: logitRows * config.hiddenSize,
     logits,
     logitChanges: getChangesWords({ vocabSize: config.vocabSize, capacity: changedLogits }),
     adjustedLogits: config.vocabSize,
     control,
-    rope: contextLength * headDim,
-    noNorms: 4,
+    rope: contextLength * config.attention.rope.dims,
+    nothing: 4,
     readback: control + routes + logits,
   };
   return Object.fromEntries(Object.entries(words).map(([name, count]) => [name, count * 4])) as Record<Named, number>;
@@ -109,7 +122,7 @@ function getSizes(
 /** Buffers to allocate for a state; `createRunState` takes them in this order. */
 export function getStateRequests(config: ModelConfig, shape: StateShape): BufferRequest[] {
   const { kvHeads, headDim } = config.attention;
-  const cacheBytes = kvHeads * shape.contextLength * headDim * 4;
+  const getCacheBytes = (layer: number): number => kvHeads * getCacheLength(config, shape, layer) * headDim * 4;
   return [
     ...Object.entries(getSizes(config, shape)).map(
       ([label, sizeBytes]): BufferRequest => ({
@@ -122,7 +135,7 @@ export function getStateRequests(config: ModelConfig, shape: StateShape): Buffer
       { length: config.layers * 2 },
       (_, i): BufferRequest => ({
         label: `${i % 2 === 0 ? 'k' : 'v'} cache ${i >> 1}`,
-        sizeBytes: cacheBytes,
+        sizeBytes: getCacheBytes(i >> 1),
         kind: 'storage',
       }),
     ),
@@ -138,29 +151,10 @@ export function createRunState(
   const names = Object.keys(getSizes(config, shape)) as Named[];
   const named = Object.fromEntries(names.map((name, i) => [name, buffers[i]])) as Record<Named, DeviceBuffer>;
   const caches = buffers.slice(names.length);
-  device.handle.queue.writeBuffer(named.rope, 0, computeRope(config, shape.contextLength));
+  device.handle.queue.writeBuffer(named.rope, 0, computeRope(config.attention.rope, shape.contextLength));
   return {
     ...named,
     kCache: caches.filter((_, i) => i % 2 === 0),
     vCache: caches.filter((_, i) => i % 2 === 1),
   };
-}
-
-/**
- * [context, headDim / 2] of (cos, sin). Made on the CPU in double precision: WGSL promises sin and cos only to 2^-11.
- * Source: Su et al., RoFormer, arXiv 2104.09864.
- */
-export function computeRope(config: ModelConfig, contextLength: number): Float32Array<ArrayBuffer> {
-  const { headDim, ropeTheta } = config.attention;
-  const half = headDim / 2;
-  const table = new Float32Array(contextLength * headDim);
-  for (let d = 0; d < half; d++) {
-    const frequency = ropeTheta ** (-d / half);
-    for (let position = 0; position < contextLength; position++) {
-      const at = (position * half + d) * 2;
-      table[at] = Math.cos(position * frequency);
-      table[at + 1] = Math.sin(position * frequency);
-    }
-  }
-  return table;
 }

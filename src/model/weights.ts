@@ -5,7 +5,7 @@
 import { getWeightFormat } from '../checkpoint/formats';
 import { getScalesOffsetBytes, UNIT_WEIGHTS } from '../checkpoint/formats/weight-format';
 import type { ModelManifest, ResidentRole, ResidentTensor } from '../checkpoint/manifest';
-import type { WeightType } from '../checkpoint/model-config';
+import type { ModelConfig, WeightType } from '../checkpoint/model-config';
 import { assert, EngineError } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import { type BufferRequest, type DeviceBuffer, roundUp } from '../gpu/memory';
@@ -29,21 +29,35 @@ export interface MatrixPlan {
   readonly sources: readonly RowRange[];
 }
 
+/** A dense MLP: a layer's own, or the expert that all tokens share. */
+export interface MlpWeightPlan {
+  readonly gateUp: MatrixPlan; // [2 * width, hidden]: gate, then up
+  readonly down: MatrixPlan; // [hidden, width]
+  /** Times the sigmoid of its product with the input; null: as it is. */
+  readonly scale: MatrixPlan | null; // [1, hidden] f32
+}
+
 export interface LayerWeightPlan {
-  readonly attnNorm: MatrixPlan; // [1, hidden] f32
+  /** Of a LayerNorm the weights, then the biases; so with every norm. */
+  readonly attnNorm: MatrixPlan; // [1 or 2, hidden] f32
   /** q, k and v joined where their types agree, else one by one. */
   readonly qkv: readonly MatrixPlan[]; // [(heads + 2 kvHeads) * headDim, hidden]
+  readonly qkvBias: MatrixPlan | null; // [(heads + 2 kvHeads) * headDim] f32
   /** q's and k's norm weights, joined; null without a norm. */
   readonly qkNorms: MatrixPlan | null;
+  readonly sinks: MatrixPlan | null; // [heads] f32
   readonly oProj: MatrixPlan; // [hidden, heads * headDim]
-  /** ffn norm, then router. */
-  readonly gate: MatrixPlan; // [1 + experts, hidden] f32
+  readonly oBias: MatrixPlan | null; // [hidden] f32
+  /** ffn norm; in a layer with experts then the router, its bias, and the bias of the choice. */
+  readonly gate: MatrixPlan; // [1 or 2 + experts, hidden] f32, and [experts] each
+  readonly mlp: MlpWeightPlan | null;
 }
 
 export interface WeightPlan {
   readonly embedding: readonly MatrixPlan[]; // [vocab, hidden], split
   readonly head: readonly MatrixPlan[]; // [vocab, hidden], split; the embedding's own where tied
-  readonly outputNorm: MatrixPlan; // [1, hidden] f32
+  readonly headBias: MatrixPlan | null; // [vocab] f32
+  readonly outputNorm: MatrixPlan; // [1 or 2, hidden] f32
   readonly layers: readonly LayerWeightPlan[];
 }
 
@@ -65,18 +79,42 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
       bindingBytes,
     );
 
+  const joinFound = (label: string, layer: number | null, roles: readonly ResidentRole[]): MatrixPlan | null => {
+    const found = roles.flatMap((role) => find(role, layer) ?? []);
+    return found.length > 0 ? join(label, found) : null;
+  };
+  const joinAll = (label: string, layer: number | null, roles: readonly ResidentRole[]): MatrixPlan => {
+    const matrix = joinFound(label, layer, roles);
+    assert(matrix, `the manifest has ${roles[0]} of layer ${layer}`);
+    return matrix;
+  };
+  const planMlp = (layer: number): MlpWeightPlan | null => {
+    const isShared = find('sharedDown', layer) !== undefined;
+    const roles = isShared
+      ? (['sharedGate', 'sharedUp', 'sharedDown'] as const)
+      : (['mlpGate', 'mlpUp', 'mlpDown'] as const);
+    if (!find(roles[2], layer)) return null;
+    const [gate, up, down] = roles.map((role) => get(role, layer)) as [ResidentTensor, ResidentTensor, ResidentTensor];
+    requireSameType(gate, up);
+    return {
+      gateUp: join(`mlp gate and up ${layer}`, [gate, up]),
+      down: join(`mlp down ${layer}`, [down]),
+      scale: joinFound(`shared expert scale ${layer}`, layer, ['sharedScale']),
+    };
+  };
+
   const embedding = splitByRows('embedding', get('embedding', null), bindingBytes);
   const ownHead = find('head', null);
   return {
     embedding,
     head: ownHead ? splitByRows('head', ownHead, bindingBytes) : embedding,
-    outputNorm: join('output norm', [get('outputNorm', null)]),
+    headBias: joinFound('head bias', null, ['headBias']),
+    outputNorm: joinAll('output norm', null, ['outputNorm', 'outputNormBias']),
     layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
       const [q, k, v] = [get('qProj', layer), get('kProj', layer), get('vProj', layer)];
       const sameType = q.matrix.type === k.matrix.type && q.matrix.type === v.matrix.type;
-      const qNorm = find('qNorm', layer);
       return {
-        attnNorm: join(`attention norm ${layer}`, [get('attnNorm', layer)]),
+        attnNorm: joinAll(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
         qkv: sameType
           ? [join(`qkv ${layer}`, [q, k, v])]
           : [
@@ -84,12 +122,58 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
               join(`k ${layer}`, [k], q.matrix.rows),
               join(`v ${layer}`, [v], q.matrix.rows + k.matrix.rows),
             ],
-        qkNorms: qNorm ? join(`qk norms ${layer}`, [qNorm, get('kNorm', layer)]) : null,
+        qkvBias: joinFound(`qkv bias ${layer}`, layer, ['qBias', 'kBias', 'vBias']),
+        qkNorms: joinFound(`qk norms ${layer}`, layer, ['qNorm', 'kNorm']),
+        sinks: joinFound(`sinks ${layer}`, layer, ['sinks']),
         oProj: join(`attention output ${layer}`, [get('oProj', layer)]),
-        gate: join(`gate ${layer}`, [get('ffnNorm', layer), get('router', layer)]),
+        oBias: joinFound(`attention output bias ${layer}`, layer, ['oBias']),
+        gate: joinAll(`gate ${layer}`, layer, ['ffnNorm', 'ffnNormBias', 'router', 'routerBias', 'choiceBias']),
+        mlp: planMlp(layer),
       };
     }),
   };
+}
+
+/** What tells one pipeline of a matrix product from another. */
+export interface ProductForm {
+  readonly type: WeightType;
+  /** Adds to the residual stream instead of writing. */
+  readonly accumulate: boolean;
+  readonly hasBias: boolean;
+  readonly scale: number;
+}
+
+/** A matrix product of the forward pass. */
+export interface Product {
+  readonly matrix: MatrixPlan;
+  readonly bias: MatrixPlan | null;
+  readonly form: ProductForm;
+}
+
+/** A product that writes its result. */
+export function getProduct(matrix: MatrixPlan, bias: MatrixPlan | null, scale = 1): Product {
+  return { matrix, bias, form: { type: matrix.type, accumulate: false, hasBias: bias !== null, scale } };
+}
+
+/** A product that adds to the residual stream. */
+export function getAddition(
+  matrix: MatrixPlan,
+  bias: MatrixPlan | null,
+  { residualScale: scale }: ModelConfig,
+): Product {
+  return { matrix, bias, form: { type: matrix.type, accumulate: true, hasBias: bias !== null, scale } };
+}
+
+/** Every product of a pass, those of the head last. */
+export function listProducts(plan: WeightPlan, config: ModelConfig): Product[] {
+  return [
+    ...plan.layers.flatMap(({ qkv, qkvBias, oProj, oBias, mlp }) => [
+      ...qkv.map((matrix) => getProduct(matrix, qkvBias)),
+      getAddition(oProj, oBias, config),
+      ...(mlp ? [getAddition(mlp.down, null, config)] : []),
+    ]),
+    ...plan.head.map((matrix) => getProduct(matrix, plan.headBias, config.logitScale)),
+  ];
 }
 
 /** Every buffer of a plan once, in a fixed order. */
@@ -97,16 +181,15 @@ export function listMatrices(plan: WeightPlan): MatrixPlan[] {
   const all = [
     ...plan.embedding,
     ...plan.head,
+    plan.headBias,
     plan.outputNorm,
-    ...plan.layers.flatMap((layer) => [
-      layer.attnNorm,
-      ...layer.qkv,
-      ...(layer.qkNorms ? [layer.qkNorms] : []),
-      layer.oProj,
-      layer.gate,
+    ...plan.layers.flatMap(({ qkv, mlp, ...layer }) => [
+      ...qkv,
+      ...Object.values(layer),
+      ...(mlp ? [mlp.gateUp, mlp.down, mlp.scale] : []),
     ]),
   ];
-  return [...new Set(all)];
+  return [...new Set(all)].filter((matrix) => matrix !== null);
 }
 
 export function getWeightRequests(plan: WeightPlan): BufferRequest[] {
@@ -147,6 +230,14 @@ export async function loadWeights(
 export interface Weights {
   readonly plan: WeightPlan;
   getBuffer(matrix: MatrixPlan): DeviceBuffer;
+}
+
+function requireSameType(a: ResidentTensor, b: ResidentTensor): void {
+  if (a.matrix.type === b.matrix.type) return;
+  throw new EngineError(
+    'UNSUPPORTED',
+    `${a.key} is ${a.matrix.type}, ${b.key} is ${b.matrix.type}: the two are read together and need one type`,
+  );
 }
 
 function splitByRows(label: string, tensor: ResidentTensor, bindingBytes: number): MatrixPlan[] {

@@ -22,10 +22,10 @@ describe.each(goldenModels.map(({ name }) => name))('%s', (name) => {
     const percent = smallest ? (expertsPerToken / experts) * 100 : 100;
     open = await openGolden(name, { expertBudget: { percent } });
     const { runtime } = open;
-    const { attention, normEpsilon } = golden.config;
+    const { attention, norm } = golden.config;
     expect(runtime.manifest.config).toEqual({
       ...golden.config,
-      normEpsilon: expect.closeTo(normEpsilon, 9),
+      norm: { ...norm, epsilon: expect.closeTo(norm.epsilon, 9) },
       attention: { ...attention, scale: expect.closeTo(attention.scale, 12) },
     });
 

@@ -1,5 +1,6 @@
 import { describe, it } from 'vitest';
-import { type Attention, compileAttention } from '../../src/kernels/attention';
+import { type Attention, type AttentionSpec, compileAttention } from '../../src/kernels/attention';
+import { createAttention } from '../plain-config';
 import { attention } from '../reference/attention';
 import {
   type Bench,
@@ -64,6 +65,26 @@ describe.each(benches)('attention, $name', (bench) => {
       expectSameBits(await run(bench, kernel, qkv, 1, 5, { k: poisoned }), before);
     });
 
+    it.each([150, 40])('sees the last %i positions in a ring, with sinks', async (window) => {
+      const sinks = randomFloats(random, heads, 4);
+      const sliding = { ...shape, window, sinks, context: window + ROWS };
+      const kernel = await compile(bench, {
+        ...base,
+        scale: shape.scale,
+        window,
+        hasSinks: true,
+        context: window + ROWS,
+      });
+      const q = new Float32Array(ROWS * heads * headDim);
+      for (let row = 0; row < ROWS; row++) {
+        q.set(qkv.subarray(row * width, row * width + heads * headDim), row * heads * headDim);
+      }
+      for (const position of [0, window - 2, 2 * window + 7]) {
+        const out = await run(bench, kernel, qkv, ROWS, position, { sinks });
+        expectClose(out, attention(sliding, q, kCache, vCache, position), 1e-5, `from position ${position}`);
+      }
+    });
+
     // The modes know no shape: one shows them.
     if (base === SHAPES[0]) {
       it('runs the same in shadow, and not at all when dead', async () => {
@@ -83,7 +104,11 @@ describe.each(benches)('attention, $name', (bench) => {
       rowsOfQkv: Float32Array,
       rows: number,
       position: number,
-      { k = kCache, state = {} }: { k?: Float32Array; state?: PassState } = {},
+      {
+        k = kCache,
+        state = {},
+        sinks = new Float32Array(4),
+      }: { k?: Float32Array; state?: PassState; sinks?: Float32Array } = {},
     ): Promise<Float32Array> {
       const blank = new Float32Array(rows * heads * headDim).fill(SENTINEL);
       const b = await where.place({
@@ -92,6 +117,7 @@ describe.each(benches)('attention, $name', (bench) => {
         vCache,
         out: blank,
         control: createControl(state),
+        sinks,
       });
       const command = kernel.bind({ ...b, moeLayer: where.uniform(LAYER), step: where.uniform(rows, position) });
       const [bytes] = await where.run([[command, rows]], [b.out]);
@@ -102,10 +128,12 @@ describe.each(benches)('attention, $name', (bench) => {
 
 function compile(
   bench: Bench,
-  shape: { heads: number; kvHeads: number; headDim: number; scale: number },
+  { context, ...shape }: Parameters<typeof createAttention>[0] & { context: number },
 ): Promise<Attention> {
-  const attentionConfig = { ...shape, qkNorm: 'none', ropeTheta: 1e4, clipQkv: null } as const;
-  return bench.compileOnce(shape, () =>
-    compileAttention(bench.device, bench.variant, { attention: attentionConfig, contextLength: CONTEXT }),
-  );
+  const spec: AttentionSpec = {
+    attention: createAttention(shape),
+    slides: shape.window !== undefined,
+    cacheLength: context,
+  };
+  return bench.compileOnce(spec, () => compileAttention(bench.device, bench.variant, spec));
 }

@@ -36,10 +36,11 @@ async function run(
   { outputs, weights, residual, norm }: Inputs,
   { times = 1, shadow = new Float32Array(0), ...state }: PassState & { times?: number; shadow?: Float32Array } = {},
 ): Promise<Record<'residual' | 'shadow' | 'x', Float32Array> & { control: number[] }> {
-  const rows = residual.length / norm.length;
+  const hidden = (outputs.length / weights.length) | 0;
+  const rows = residual.length / hidden;
   const routeWeights = new Float32Array(LAYERS * weights.length).fill(SENTINEL);
   routeWeights.set(weights, LAYER * weights.length);
-  const half = CAPACITY * norm.length;
+  const half = CAPACITY * hidden;
   const halves = new Float32Array(2 * half).fill(SENTINEL);
   halves.set(residual);
   halves.set(shadow, half);
@@ -78,15 +79,26 @@ function createInputs(hidden: number, topK: number): Inputs {
 }
 
 describe.each(benches)('combine_norm, $name', (bench) => {
-  const compile = (hiddenSize: number, expertsPerToken: number) =>
-    bench.compileOnce([hiddenSize, expertsPerToken], () =>
+  const compile = (hiddenSize: number, expertsPerToken: number, kind: 'rms' | 'layer' = 'rms', residualScale = 1) =>
+    bench.compileOnce([hiddenSize, expertsPerToken, kind, residualScale], () =>
       compileCombineNorm(bench.device, bench.variant, {
         hiddenSize,
         expertsPerToken,
-        epsilon: EPSILON,
+        norm: { kind, epsilon: EPSILON },
+        residualScale,
         rowsCapacity: CAPACITY,
       }),
     );
+
+  it('scales what the experts add, and norms by mean and deviation with a bias', async () => {
+    const [hidden, topK, kind, scale] = [96, 3, 'layer', 0.25] as const;
+    const inputs = { ...createInputs(hidden, topK), norm: randomFloats(createRandom(4), 2 * hidden, 2) };
+    const got = await run(bench, await compile(hidden, topK, kind, scale), inputs);
+    const options = { kind, scale };
+    const expected = combineNorm(inputs.outputs, inputs.weights, inputs.residual, inputs.norm, EPSILON, options);
+    expectClose(got.residual, expected.residual, 1e-5, 'residual');
+    expectClose(got.x, expected.x, 2e-5, 'x');
+  });
 
   it.each([
     [32, 1],

@@ -20,16 +20,16 @@ const PART_TOKENS = 16;
 const benches = await openBenches();
 
 describe.each(benches)('embed_norm, $name', (bench) => {
-  describe.each<[WeightType, number]>([
-    ['f32', 32],
-    ['f16', 96],
-    ['bf16', 160],
-    ['q4_0', 96],
-    ['q8_0', 288],
-  ])('%s, hidden size %i', (type, hidden) => {
+  describe.each<[WeightType, number, 'rms' | 'layer', number]>([
+    ['f32', 32, 'rms', 1],
+    ['f16', 96, 'rms', 1],
+    ['bf16', 160, 'rms', 1],
+    ['q4_0', 96, 'layer', 12],
+    ['q8_0', 288, 'rms', 0.25],
+  ])('%s, hidden size %i, %s norm, factor %d', (type, hidden, kind, scale) => {
     const random = createRandom(hidden);
     const { packed, values } = randomWeights(random, type, VOCAB, hidden);
-    const norm = randomFloats(random, hidden, 2);
+    const norm = randomFloats(random, kind === 'layer' ? 2 * hidden : hidden, 2);
 
     /** Rows [first, first + tokens) of the table as a matrix of their own. */
     function getPart(first: number, tokens: number): Uint8Array<ArrayBuffer> {
@@ -42,8 +42,13 @@ describe.each(benches)('embed_norm, $name', (bench) => {
     }
 
     async function run(tokens: Uint32Array): Promise<[residual: Float32Array, x: Float32Array]> {
-      const kernel = await bench.compileOnce([type, hidden], () =>
-        compileEmbedNorm(bench.device, bench.variant, { type, hiddenSize: hidden, epsilon: EPSILON }),
+      const kernel = await bench.compileOnce([type, hidden, kind, scale], () =>
+        compileEmbedNorm(bench.device, bench.variant, {
+          type,
+          hiddenSize: hidden,
+          norm: { kind, epsilon: EPSILON },
+          embeddingScale: scale,
+        }),
       );
       const blank = new Float32Array(tokens.length * hidden).fill(SENTINEL);
       const { low, high, ...rest } = await bench.place({
@@ -70,12 +75,17 @@ describe.each(benches)('embed_norm, $name', (bench) => {
     it('looks tokens up in both parts of a split table, at the edges too, and normalises them', async () => {
       const tokens = Uint32Array.of(15, 0, 16, 22, 7, 16, 0);
       const [residual, x] = await run(tokens);
-      const expected = embedNorm(values, tokens, norm, EPSILON);
-      expectClose(residual, expected.residual, 0, 'residual');
+      const expected = embedNorm(values, tokens, norm, EPSILON, { kind, scale });
+      expectClose(
+        residual,
+        expected.residual,
+        expected.residual.map((value) => (scale === 1 ? 0 : Math.abs(value) * 1e-6)),
+        'residual',
+      );
       expectClose(
         x,
         expected.x,
-        expected.x.map((value) => Math.abs(value) * 2e-6 + 1e-30),
+        expected.x.map((value) => (kind === 'layer' ? 1e-5 : Math.abs(value) * 2e-6 + 1e-30)),
         'x',
       );
       for (const [row, token] of tokens.entries()) {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { compileExpertDown, type ExpertDown } from '../../src/kernels/expert-down';
+import { createMoe } from '../plain-config';
 import { expertDown } from '../reference/expert-down';
 import {
   createPages,
@@ -27,8 +28,12 @@ import { describeCase, LAYER, MODES } from './modes';
 
 const benches = await openBenches();
 
-function compile(bench: Bench, variant: Bench['variant'], { type, experts, topK, hidden, width }: ExpertShape) {
-  const moe = { experts, expertsPerToken: topK, expertWidth: width, normalizeTopK: false };
+function compile(
+  bench: Bench,
+  variant: Bench['variant'],
+  { type, experts, topK, hidden, width, isClamped = false }: ExpertShape,
+) {
+  const moe = createMoe({ experts, expertsPerToken: topK, expertWidth: width, expertBias: isClamped });
   const spec = { type, moe, hiddenSize: hidden };
   return bench.compileOnce([variant, spec], () => compileExpertDown(bench.device, variant, spec));
 }
@@ -89,12 +94,12 @@ describe.each(benches)('expert_down, $name', (bench) => {
             return;
           }
           const own = act.subarray(choice * width, (choice + 1) * width);
-          const { down } = pages.experts[id]!;
+          const { down, biases } = pages.experts[id]!;
           const magnitude = expertDown(down.map(Math.abs), own.map(Math.abs));
           expectClose(
             got,
-            expertDown(down, own),
-            magnitude.map((sum) => (width + 8) * 2 ** -24 * sum + 1e-30),
+            expertDown(down, own).map((sum, i) => sum + biases.down[i]!),
+            magnitude.map((sum) => (width + 8) * 2 ** -24 * sum + (shape.isClamped ? 1e-6 : 1e-30)),
             what,
           );
         });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { compileExpertGateUp, type ExpertGateUp } from '../../src/kernels/expert-gate-up';
+import { createMoe } from '../plain-config';
 import { expertGateUp } from '../reference/expert-gate-up';
 import { matvec } from '../reference/matvec';
 import {
@@ -29,10 +30,21 @@ import { describeCase, LAYER, MODES } from './modes';
 /** Rows of a half of x: more than any pass here has. */
 const CAPACITY = 5;
 
+const CLAMPED = { kind: 'clamped', alpha: 1.7, limit: 1.5 } as const;
+
 const benches = await openBenches();
 
-function compile(bench: Bench, variant: Bench['variant'], { type, experts, topK, hidden, width }: ExpertShape) {
-  const moe = { experts, expertsPerToken: topK, expertWidth: width, normalizeTopK: false };
+function compile(
+  bench: Bench,
+  variant: Bench['variant'],
+  { type, experts, topK, hidden, width, isClamped = false }: ExpertShape,
+) {
+  const moe = createMoe({
+    experts,
+    expertsPerToken: topK,
+    expertWidth: width,
+    ...(isClamped && { expertBias: true, activation: CLAMPED }),
+  });
   const spec = { type, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
   return bench.compileOnce([variant, spec], () => compileExpertGateUp(bench.device, variant, spec));
 }
@@ -97,8 +109,10 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
             expectUntouched(got, `${what}, absent`);
             return;
           }
-          const { gate, up } = pages.experts[id]!;
-          expectClose(got, expertGateUp(gate, up, own), getTolerance(gate, up, own), what);
+          const { gate, up, biases } = pages.experts[id]!;
+          const clamped = shape.isClamped ? { ...CLAMPED, gate: biases.gate, up: biases.up } : undefined;
+          const tolerance = shape.isClamped ? 2e-5 : getTolerance(gate, up, own);
+          expectClose(got, expertGateUp(gate, up, own, clamped), tolerance, what);
         });
       });
 

@@ -2,7 +2,7 @@
 import type { WeightType } from '../../src/checkpoint/model-config';
 import type { DeviceBuffer } from '../../src/gpu/memory';
 import type { BindingResource } from '../../src/gpu/program';
-import { ABSENT, type Bench, createRandom, randomWeights } from './harness';
+import { ABSENT, type Bench, createRandom, randomFloats, randomWeights } from './harness';
 import { LAYER, LAYERS } from './modes';
 
 export interface ExpertShape {
@@ -11,20 +11,24 @@ export interface ExpertShape {
   readonly topK: number;
   readonly hidden: number;
   readonly width: number;
+  /** Whether experts have biases, and gpt-oss's activation. */
+  readonly isClamped?: boolean;
 }
 
 export interface Expert {
   readonly gate: Float32Array; // [width, hidden]
   readonly up: Float32Array; // [width, hidden]
   readonly down: Float32Array; // [hidden, width]
+  /** Zeros unless the shape has biases. */
+  readonly biases: { readonly gate: Float32Array; readonly up: Float32Array; readonly down: Float32Array };
   readonly page: Uint8Array<ArrayBuffer>;
 }
 
 export interface Pages {
   readonly experts: readonly Expert[];
   readonly pageQuads: number;
-  /** First quad of gate, up and down in a page. */
-  readonly bases: readonly [number, number, number];
+  /** First quad of gate, up and down in a page, and of their biases. */
+  readonly bases: readonly number[];
 }
 
 /** Where each expert lies: a slot, or null for absent. Slots below `firstBufferSlots` are in the first buffer. */
@@ -34,13 +38,16 @@ export interface Placement {
   readonly allSlots: number;
 }
 
-export function createPages({ type, experts, hidden, width }: ExpertShape): Pages {
+export function createPages({ type, experts, hidden, width, isClamped = false }: ExpertShape): Pages {
   const random = createRandom(experts * width);
   const made = Array.from({ length: experts }, () => {
     const gate = randomWeights(random, type, width, hidden);
     const up = randomWeights(random, type, width, hidden);
     const down = randomWeights(random, type, hidden, width);
-    return { gate, up, down };
+    const [gateBias, upBias, downBias] = [width, width, hidden].map((count) =>
+      isClamped ? randomFloats(random, count, 2) : new Float32Array(count),
+    );
+    return { gate, up, down, biases: { gate: gateBias!, up: upBias!, down: downBias! } };
   });
   const { gate, up, down } = made[0]!;
   // A quad of nothing before, between and behind the matrices: a base or a size that is ignored shows.
@@ -49,16 +56,22 @@ export function createPages({ type, experts, hidden, width }: ExpertShape): Page
     2 + gate.packed.length / 16,
     3 + (gate.packed.length + up.packed.length) / 16,
   ];
-  const pageQuads = bases[2] + down.packed.length / 16 + 1;
+  const gateBias = bases[2] + down.packed.length / 16 + 1;
+  const biasBases = [gateBias, gateBias + width / 4, gateBias + width / 2] as const;
+  const pageQuads = biasBases[2] + hidden / 4 + 1;
   return {
-    bases,
+    bases: [...bases, ...biasBases],
     pageQuads,
     experts: made.map((expert) => {
       const page = new Uint8Array(pageQuads * 16).fill(0x55);
       page.set(expert.gate.packed, bases[0] * 16);
       page.set(expert.up.packed, bases[1] * 16);
       page.set(expert.down.packed, bases[2] * 16);
-      return { gate: expert.gate.values, up: expert.up.values, down: expert.down.values, page };
+      const { biases } = expert;
+      [biases.gate, biases.up, biases.down].forEach((bias, i) => {
+        if (isClamped) page.set(new Uint8Array(bias.buffer), biasBases[i]! * 16);
+      });
+      return { gate: expert.gate.values, up: expert.up.values, down: expert.down.values, biases, page };
     }),
   };
 }
@@ -131,6 +144,19 @@ export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placeme
       [2, 3, 1, 0],
     ],
     placement: { slots: [1, null, 3, 0], firstBufferSlots: 2, allSlots: 4 },
+  },
+  {
+    type: 'f32',
+    experts: 3,
+    topK: 2,
+    hidden: 32,
+    width: 64,
+    isClamped: true,
+    routes: [
+      [2, 0],
+      [1, 2],
+    ],
+    placement: { slots: [0, 2, 1], firstBufferSlots: 2, allSlots: 3 },
   },
   {
     type: 'q8_0',

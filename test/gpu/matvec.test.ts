@@ -46,6 +46,7 @@ async function run(
     state,
     shadowOffset = NO_SHADOW,
     yRows,
+    bias = new Float32Array(4),
   }: {
     packed: Uint8Array<ArrayBuffer>;
     x: Float32Array;
@@ -57,12 +58,15 @@ async function run(
     shadowOffset?: number;
     /** y's, where more than the tokens. */
     yRows?: number;
+    /** [y stride] */
+    bias?: Float32Array;
   },
 ): Promise<Float32Array[]> {
   const stride = matrixRows + Y_PADDING;
   const buffers = await bench.place({
     weights: packed,
     x,
+    bias,
     control: createControl(state),
     ...Object.fromEntries(tokens.map((count) => [`y${count}`, y.slice(0, (yRows ?? count) * stride)])),
   });
@@ -70,7 +74,10 @@ async function run(
   const shape = bench.uniform(matrixRows, cols / 32, Y_OFFSET, stride, LAYER, shadowOffset);
   const results = await bench.run(
     ys.map((target, i) => [
-      kernel.bind({ shape, weights: buffers.weights, x: buffers.x, y: target, control: buffers.control }, matrixRows),
+      kernel.bind(
+        { shape, weights: buffers.weights, x: buffers.x, y: target, control: buffers.control, bias: buffers.bias },
+        matrixRows,
+      ),
       tokens[i]!,
     ]),
     ys,
@@ -89,6 +96,8 @@ function embed(y: Float32Array, results: Float64Array, matrixRows: number, accum
   return expected;
 }
 
+const PLAIN = { hasBias: false, scale: 1 } as const;
+
 describe.each(benches)('matvec, $name', (bench) => {
   const compile = (spec: MatvecSpec) => bench.compileOnce(spec, () => compileMatvec(bench.device, bench.variant, spec));
 
@@ -96,7 +105,7 @@ describe.each(benches)('matvec, $name', (bench) => {
     it.each([false, true])(
       'multiplies every shape, accumulate %s, and leaves the other columns alone',
       async (accumulate) => {
-        const kernel = await compile({ type, accumulate });
+        const kernel = await compile({ type, accumulate, ...PLAIN });
         const random = createRandom(1);
         for (const { matrixRows, cols } of [...bench.thin(SHAPES), WIDE_SHAPE]) {
           const { packed, values } = randomWeights(random, type, matrixRows, cols);
@@ -123,7 +132,7 @@ describe.each(benches)('matvec, $name', (bench) => {
       const x = randomFloats(random, 7 * cols);
       const stride = matrixRows + Y_PADDING;
       const y = new Float32Array(7 * stride);
-      const spec = { type, accumulate: false };
+      const spec = { type, accumulate: false, ...PLAIN };
       const kernel = await compile(spec);
       const [all] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [7] });
       for (let row = 0; row < 7; row++) {
@@ -138,10 +147,25 @@ describe.each(benches)('matvec, $name', (bench) => {
     });
   });
 
+  it('adds a bias by column of y, and scales both', async () => {
+    const kernel = await compile({ type: 'f32', accumulate: true, hasBias: true, scale: 0.5 });
+    const random = createRandom(6);
+    const [matrixRows, cols] = [13, 64];
+    const { packed, values } = randomWeights(random, 'f32', matrixRows, cols);
+    const x = randomFloats(random, 2 * cols);
+    const y = randomFloats(random, 2 * (matrixRows + Y_PADDING));
+    const bias = randomFloats(random, matrixRows + Y_PADDING);
+    const [got] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [2], bias });
+    const biased = matvec(values, x, matrixRows, cols).map(
+      (value, i) => 0.5 * (value + bias[Y_OFFSET + (i % matrixRows)]!),
+    );
+    expectClose(got!, embed(y, biased, matrixRows, true), 1e-5);
+  });
+
   it.each([false, true])(
     'writes to its shadow half behind a fault, never both halves, accumulate %s',
     async (accumulate) => {
-      const kernel = await compile({ type: 'f32', accumulate });
+      const kernel = await compile({ type: 'f32', accumulate, ...PLAIN });
       const random = createRandom(3);
       const [matrixRows, cols, capacity] = [5, 32, 3];
       const { packed } = randomWeights(random, 'f32', matrixRows, cols);
@@ -173,7 +197,7 @@ describe.each(benches)('matvec, $name', (bench) => {
   );
 
   it.each(['f16', 'q4_0', 'q8_0'] as const)('reads %s halves that are subnormal, and zero', async (type) => {
-    const kernel = await compile({ type, accumulate: false });
+    const kernel = await compile({ type, accumulate: false, ...PLAIN });
     const format = getWeightFormat(type);
     const file = new Uint8Array((64 / format.blockWeights) * format.blockBytes).fill(0x21);
     const view = new DataView(file.buffer);

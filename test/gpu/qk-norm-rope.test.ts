@@ -1,6 +1,7 @@
 import { describe, it } from 'vitest';
-import type { AttentionConfig } from '../../src/checkpoint/model-config';
+import type { AttentionConfig, RopeConfig } from '../../src/checkpoint/model-config';
 import { compileQkNormRope, type QkNormRope } from '../../src/kernels/qk-norm-rope';
+import { createAttention } from '../plain-config';
 import { qkNormRope } from '../reference/qk-norm-rope';
 import {
   type Bench,
@@ -19,7 +20,8 @@ import { describeCase, LAYER, MODES } from './modes';
 const CONTEXT = 12;
 const EPSILON = 1e-5;
 
-type Shape = Pick<AttentionConfig, 'heads' | 'kvHeads' | 'headDim' | 'qkNorm' | 'clipQkv'>;
+type Shape = Pick<AttentionConfig, 'heads' | 'kvHeads' | 'headDim' | 'qkNorm' | 'clipQkv'> &
+  Partial<Pick<RopeConfig, 'dims' | 'pairing'>>;
 
 const SHAPES: readonly (Shape & { readonly position: number; readonly rows: number })[] = [
   { heads: 4, kvHeads: 4, headDim: 32, qkNorm: 'full', clipQkv: null, position: 0, rows: 3 },
@@ -27,6 +29,9 @@ const SHAPES: readonly (Shape & { readonly position: number; readonly rows: numb
   { heads: 6, kvHeads: 2, headDim: 4, qkNorm: 'none', clipQkv: null, position: 11, rows: 1 },
   { heads: 2, kvHeads: 1, headDim: 64, qkNorm: 'none', clipQkv: 0.5, position: 3, rows: 2 },
   { heads: 1, kvHeads: 1, headDim: 10, qkNorm: 'full', clipQkv: null, position: 1, rows: 5 },
+  { heads: 5, kvHeads: 1, headDim: 24, qkNorm: 'head', clipQkv: null, dims: 12, position: 2, rows: 3 },
+  { heads: 4, kvHeads: 2, headDim: 16, qkNorm: 'none', clipQkv: null, pairing: 'interleaved', position: 6, rows: 4 },
+  { heads: 3, kvHeads: 3, headDim: 8, qkNorm: 'head-after-rope', clipQkv: null, position: 4, rows: 3 },
 ];
 
 const benches = await openBenches();
@@ -37,7 +42,7 @@ interface Inputs {
   readonly rope: Float32Array;
 }
 
-function createInputs({ heads, kvHeads, headDim }: Shape, rows: number): Inputs {
+function createInputs({ heads, kvHeads, headDim, qkNorm }: Shape, rows: number): Inputs {
   const random = createRandom(heads * headDim + kvHeads);
   const rope = new Float32Array(CONTEXT * headDim);
   for (let i = 0; i < rope.length / 2; i++) {
@@ -46,7 +51,7 @@ function createInputs({ heads, kvHeads, headDim }: Shape, rows: number): Inputs 
   }
   return {
     qkv: randomFloats(random, rows * (heads + 2 * kvHeads) * headDim, 1.5),
-    norms: randomFloats(random, (heads + kvHeads) * headDim, 1.5),
+    norms: randomFloats(random, (qkNorm === 'full' ? heads + kvHeads : 2) * headDim, 1.5),
     rope,
   };
 }
@@ -75,8 +80,11 @@ describe.each(benches)('qk_norm_rope, $name', (bench) => {
   const compile = (shape: Shape) =>
     bench.compileOnce(shape, () =>
       compileQkNormRope(bench.device, bench.variant, {
-        attention: { ...shape, scale: 1, ropeTheta: 1e4 },
-        contextLength: CONTEXT,
+        attention: createAttention({
+          ...shape,
+          rope: { theta: 1e4, dims: shape.headDim, pairing: 'half', scaling: null, ...shape },
+        }),
+        cacheLength: CONTEXT,
         epsilon: EPSILON,
       }),
     );
@@ -89,7 +97,13 @@ describe.each(benches)('qk_norm_rope, $name', (bench) => {
       const kernel = await compile(shape);
       const got = await run(bench, kernel, shape, inputs, position, rows);
 
-      const reference = { ...shape, epsilon: EPSILON, useNorm: shape.qkNorm === 'full', clip: shape.clipQkv };
+      const reference = {
+        ...shape,
+        epsilon: EPSILON,
+        clip: shape.clipQkv,
+        ropeDims: shape.dims ?? headDim,
+        pairing: shape.pairing ?? 'half',
+      };
       const { q, k, v } = qkNormRope(reference, inputs.qkv, inputs.norms, inputs.rope, position);
       const [qWidth, kvWidth] = [heads * headDim, kvHeads * headDim];
       const width = qWidth + 2 * kvWidth;

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { plainRouter, type RouterConfig } from '../../src/checkpoint/model-config';
 import { compileRouterTopk } from '../../src/kernels/router-topk';
+import { createMoe } from '../plain-config';
 import { type RouterShape, routerTopk } from '../reference/router-topk';
 import {
   ABSENT,
@@ -20,19 +22,31 @@ const ROWS = 3;
 /** Rows of a half of the residual stream and of x: more than any pass here has. */
 const CAPACITY = 5;
 
-/** [experts, top k, hidden size, normalise] */
-const SHAPES: readonly [number, number, number, boolean][] = [
-  [1, 1, 32, false],
-  [5, 1, 36, true],
-  [5, 3, 32, true],
-  [5, 5, 96, false],
-  [32, 2, 64, false],
-  [32, 8, 160, true],
-  [60, 4, 96, false],
-  [60, 7, 32, true],
-  [60, 60, 32, true],
-  [512, 6, 64, false],
-  [512, 8, 32, true],
+const normalize = true;
+/** [experts, top k, hidden size, router] */
+const SHAPES: readonly [number, number, number, Partial<RouterConfig>][] = [
+  [1, 1, 32, {}],
+  [5, 1, 36, { normalize }],
+  [5, 3, 32, { normalize }],
+  [5, 5, 96, {}],
+  [32, 2, 64, {}],
+  [32, 8, 160, { normalize }],
+  [60, 4, 96, {}],
+  [60, 7, 32, { normalize }],
+  [60, 60, 32, { normalize }],
+  [512, 6, 64, {}],
+  [512, 8, 32, { normalize }],
+  [6, 2, 32, { logitBias: true, normalize }],
+  [9, 4, 64, { choiceBias: true, normalize, sumFloor: 1e-12 }],
+  [30, 3, 32, { scoring: 'sigmoid', choiceBias: true, normalize, sumEpsilon: 1e-6, scale: 2.5 }],
+  [
+    24,
+    4,
+    64,
+    { scoring: 'sigmoid', choiceBias: true, logitBias: true, groups: { count: 4, used: 2, rank: 'two-best' } },
+  ],
+  [18, 3, 32, { groups: { count: 3, used: 2, rank: 'best' }, scale: 16 }],
+  [16, 2, 64, { scoring: 'sparsemixer', jitter: 0.2 }],
 ];
 
 const benches = await openBenches();
@@ -42,17 +56,26 @@ interface Inputs {
   readonly residual: Float32Array;
 }
 
-function createInputs({ hidden, experts }: RouterShape): Inputs {
+const RMS = { kind: 'rms', epsilon: 1e-5 } as const;
+
+function createInputs({ hidden, experts, norm, router }: RouterShape): Inputs {
   const random = createRandom(experts + hidden);
-  return { gate: randomFloats(random, (1 + experts) * hidden), residual: randomFloats(random, ROWS * hidden, 3) };
+  const biases = (router.logitBias ? 1 : 0) + (router.choiceBias ? 1 : 0);
+  const words = ((norm.kind === 'layer' ? 2 : 1) + experts) * hidden + biases * Math.ceil(experts / 4) * 4;
+  return { gate: randomFloats(random, words), residual: randomFloats(random, ROWS * hidden, 3) };
 }
 
 function compile(bench: Bench, shape: RouterShape) {
   return bench.compileOnce(shape, () =>
     compileRouterTopk(bench.device, bench.variant, {
-      moe: { experts: shape.experts, expertsPerToken: shape.topK, expertWidth: 32, normalizeTopK: shape.normalize },
+      moe: createMoe({
+        experts: shape.experts,
+        expertsPerToken: shape.topK,
+        expertWidth: 32,
+        router: { ...plainRouter, ...shape.router },
+      }),
       hiddenSize: shape.hidden,
-      epsilon: shape.epsilon,
+      norm: shape.norm,
       rowsCapacity: CAPACITY,
     }),
   );
@@ -117,10 +140,12 @@ function ofLayer(values: readonly number[], sentinel: number): number[] {
 
 describe.each(benches)('router_topk, $name', (bench) => {
   it.each(bench.thin(SHAPES))(
-    '%i experts, top %i, hidden size %i, normalise %s: routes, weights and no fault',
+    '%i experts, top %i, hidden size %i, router %j: routes, weights and no fault',
     async (...of) => {
-      const [experts, topK, hidden, normalize] = of;
-      const shape: RouterShape = { experts, topK, hidden, normalize, epsilon: 1e-5 };
+      const [experts, topK, hidden, router] = of;
+      // The router with biases also has a LayerNorm.
+      const kind = router.logitBias ? 'layer' : 'rms';
+      const shape: RouterShape = { experts, topK, hidden, router, norm: { kind, epsilon: 1e-5 } };
       const inputs = createInputs(shape);
       const reference = routerTopk(shape, inputs.gate, inputs.residual);
       // Else the order of f32 sums, not the kernel, would decide: choose another seed.
@@ -134,7 +159,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
       expectClose(
         got.x,
         reference.x,
-        reference.x.map((value) => Math.abs(value) * 2e-6),
+        reference.x.map((value) => (kind === 'layer' ? 1e-5 : Math.abs(value) * 2e-6)),
         'x',
       );
       const weights = reference.weights.flat();
@@ -167,7 +192,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
 
   it('gives equal logits to the lower id', async () => {
     // Router rows that pick one element of x: their logits are exact, so equal ones are equal on every adapter.
-    const shape: RouterShape = { experts: 60, topK: 8, hidden: 32, normalize: false, epsilon: 1e-5 };
+    const shape: RouterShape = { experts: 60, topK: 8, hidden: 32, router: {}, norm: RMS };
     const gate = new Float32Array(61 * 32).fill(1, 0, 32);
     const picks = Array.from({ length: 60 }, (_, expert) => [3, 7, 7, 9][expert % 4]!);
     for (const [expert, pick] of picks.entries()) gate[(1 + expert) * 32 + pick] = 1;
@@ -183,7 +208,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
   });
 
   it('behind a fault routes the shadow, from the exact residual stream at depth 1, and raises nothing', async () => {
-    const shape: RouterShape = { experts: 60, topK: 4, hidden: 96, normalize: false, epsilon: 1e-5 };
+    const shape: RouterShape = { experts: 60, topK: 4, hidden: 96, router: {}, norm: RMS };
     const inputs = createInputs(shape);
     const shadow = randomFloats(createRandom(5), inputs.residual.length, 3);
     const kernel = await compile(bench, shape);

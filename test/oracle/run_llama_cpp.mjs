@@ -14,7 +14,9 @@ const GOLDEN = new URL('../golden/', import.meta.url);
 
 /** llama.cpp's OLMoE needs as many key heads as query heads and an own head; it ignores clipping and renormalisation. */
 function isSupported({ tiedEmbeddings, config: { attention, moe } }) {
-  return !tiedEmbeddings && attention.heads === attention.kvHeads && attention.clipQkv === null && !moe.normalizeTopK;
+  return (
+    !tiedEmbeddings && attention.heads === attention.kvHeads && attention.clipQkv === null && !moe.router.normalize
+  );
 }
 
 async function importLlama(folder) {

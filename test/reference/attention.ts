@@ -6,10 +6,15 @@ export interface AttentionShape {
   readonly headDim: number;
   readonly context: number;
   readonly scale: number;
+  /** Positions seen, the own one included; default all. */
+  readonly window?: number;
+  /** A logit per head that joins the softmax and is dropped. */
+  readonly sinks?: ArrayLike<number>;
 }
 
 /**
- * q [rows, heads, headDim]; k and v caches [kvHeads, context, headDim]; row r sees positions 0 … position + r.
+ * q [rows, heads, headDim]; k and v caches [kvHeads, context, headDim], position p at p % context; row r sees positions
+ * up to position + r, the last `window` of them.
  * Returns [rows, heads, headDim].
  */
 export function attention(
@@ -19,7 +24,7 @@ export function attention(
   vCache: ArrayLike<number>,
   position: number,
 ): Float64Array {
-  const { heads, kvHeads, headDim, context } = shape;
+  const { heads, kvHeads, headDim, context, window = Number.POSITIVE_INFINITY } = shape;
   const rows = q.length / (heads * headDim);
   const out = new Float64Array(q.length);
   for (let row = 0; row < rows; row++) {
@@ -27,18 +32,20 @@ export function attention(
       const own = (row * heads + head) * headDim;
       const cache = Math.floor(head / (heads / kvHeads)) * context * headDim;
       const scores: number[] = [];
-      for (let p = 0; p <= position + row; p++) {
+      const first = Math.max(0, position + row + 1 - window);
+      for (let p = first; p <= position + row; p++) {
         let sum = 0;
-        for (let d = 0; d < headDim; d++) sum += q[own + d]! * kCache[cache + p * headDim + d]!;
+        for (let d = 0; d < headDim; d++) sum += q[own + d]! * kCache[cache + (p % context) * headDim + d]!;
         scores.push(sum * shape.scale);
       }
-      const highest = scores.reduce((a, b) => Math.max(a, b));
+      const sink = shape.sinks?.[head] ?? Number.NEGATIVE_INFINITY;
+      const highest = scores.reduce((a, b) => Math.max(a, b), sink);
       const weights = scores.map((score) => Math.exp(score - highest));
-      const total = weights.reduce((a, b) => a + b);
+      const total = weights.reduce((a, b) => a + b, Math.exp(sink - highest));
       for (let d = 0; d < headDim; d++) {
         let sum = 0;
-        weights.forEach((weight, p) => {
-          sum += weight * vCache[cache + p * headDim + d]!;
+        weights.forEach((weight, i) => {
+          sum += weight * vCache[cache + ((first + i) % context) * headDim + d]!;
         });
         out[own + d] = sum / total;
       }

@@ -1,10 +1,28 @@
 /** CPU reference of shaders/expert_gate_up.wgsl for one row and one expert, in f64. */
 import { matvec } from './matvec';
 
-/** silu(G x) * (U x): gate and up [width, hidden], x [hidden]; result [width]. */
-export function expertGateUp(gate: ArrayLike<number>, up: ArrayLike<number>, x: ArrayLike<number>): Float64Array {
+/** silu(G x) * (U x): gate and up [width, hidden], x [hidden]; result [width]. With biases: gpt-oss's clamped form of it. */
+export function expertGateUp(
+  gate: ArrayLike<number>,
+  up: ArrayLike<number>,
+  x: ArrayLike<number>,
+  clamped?: {
+    readonly alpha: number;
+    readonly limit: number;
+    readonly gate: ArrayLike<number>;
+    readonly up: ArrayLike<number>;
+  },
+): Float64Array {
   const width = gate.length / x.length;
   const g = matvec(gate, x, width, x.length);
   const u = matvec(up, x, width, x.length);
+  if (clamped) {
+    const { alpha, limit } = clamped;
+    return g.map((value, i) => {
+      const low = Math.min(value + clamped.gate[i]!, limit);
+      const linear = Math.min(limit, Math.max(-limit, u[i]! + clamped.up[i]!));
+      return ((linear + 1) * low) / (1 + Math.exp(-alpha * low));
+    });
+  }
   return g.map((value, i) => (value / (1 + Math.exp(-value))) * u[i]!);
 }

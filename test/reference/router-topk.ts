@@ -1,41 +1,104 @@
 /** CPU reference of shaders/router_topk.wgsl, in f64. */
+import { type NormConfig, plainRouter, type RouterConfig } from '../../src/checkpoint/model-config';
 import { matvec } from './matvec';
-import { rmsNorm } from './rms-norm';
+import { normalize } from './rms-norm';
 
 export interface RouterShape {
   readonly hidden: number;
   readonly experts: number;
   readonly topK: number;
-  readonly epsilon: number;
-  readonly normalize: boolean;
+  readonly norm: NormConfig;
+  readonly router: Partial<RouterConfig>;
 }
 
 export interface Routes {
   readonly x: Float64Array; // [rows, hidden]: the experts' input
-  readonly ids: number[][]; // [rows][topK], falling logits, ties to the lower id
+  readonly ids: number[][]; // [rows][topK], falling keys, ties to the lower id
   readonly weights: number[][]; // [rows][topK]
-  /** Smallest distance between two logits whose order decides ids or their order; per row. */
+  /** Smallest distance between two values whose order decides ids or their order; per row. */
   readonly margins: number[];
 }
 
-/** gate [1 + experts, hidden]: the norm's weights, then the router; residual [rows, hidden]. */
+/** gate: the norm's weights (and biases) [hidden], the router [experts, hidden], biases [experts padded to 4]; residual [rows, hidden]. */
 export function routerTopk(shape: RouterShape, gate: Float32Array, residual: Float32Array): Routes {
-  const { hidden, experts, topK } = shape;
-  const x = rmsNorm(residual, gate.subarray(0, hidden), shape.epsilon);
-  const logits = matvec(gate.subarray(hidden), x, experts, hidden);
-  const ids: number[][] = [];
-  const weights: number[][] = [];
-  const margins: number[] = [];
+  const { hidden, experts, topK, norm } = shape;
+  const router = { ...plainRouter, ...shape.router };
+  const normWidth = norm.kind === 'layer' ? 2 * hidden : hidden;
+  const x = normalize(norm.kind, residual, gate.subarray(0, normWidth), norm.epsilon);
+  const logits = matvec(gate.subarray(normWidth, normWidth + experts * hidden), x, experts, hidden);
+  const biases = gate.subarray(normWidth + experts * hidden);
+  const choiceBias = router.logitBias ? biases.subarray(Math.ceil(experts / 4) * 4) : biases;
+  const routes: Routes = { x, ids: [], weights: [], margins: [] };
   for (let start = 0; start < logits.length; start += experts) {
-    const row = logits.subarray(start, start + experts);
-    const order = [...row.keys()].sort((a, b) => row[b]! - row[a]! || a - b);
-    const highest = row[order[0]!]!;
-    const p = Array.from(row, (logit) => Math.exp(logit - highest));
-    const chosen = order.slice(0, topK);
-    const sum = (shape.normalize ? chosen.map((id) => p[id]!) : p).reduce((a, b) => a + b);
-    ids.push(chosen);
-    weights.push(chosen.map((id) => p[id]! / sum));
-    margins.push(Math.min(...order.slice(1, topK + 1).map((id, rank) => row[order[rank]!]! - row[id]!)));
+    const row = [...logits.subarray(start, start + experts)].map((l, e) => l + (router.logitBias ? biases[e]! : 0));
+    if (router.scoring === 'sparsemixer') mixSparsely(routes, row, router.jitter);
+    else choose(routes, row, topK, router, router.choiceBias ? choiceBias : null);
   }
-  return { x, ids, weights, margins };
+  return routes;
+}
+
+function choose(
+  { ids, weights, margins }: Routes,
+  logits: readonly number[],
+  topK: number,
+  router: RouterConfig,
+  bias: Float32Array | null,
+): void {
+  const { groups } = router;
+  const highest = Math.max(...logits);
+  const total = logits.reduce((sum, l) => sum + Math.exp(l - highest), 0);
+  const scores = logits.map((l) =>
+    router.scoring === 'sigmoid' ? 1 / (1 + Math.exp(-l)) : Math.exp(l - highest) / total,
+  );
+  const byScore = router.scoring === 'sigmoid' || bias !== null || groups !== null;
+  const keys = (byScore ? scores : logits).map((key, e) => key + (bias?.[e] ?? 0));
+  const gaps: number[] = [];
+  if (groups) {
+    const size = logits.length / groups.count;
+    const ranked = Array.from({ length: groups.count }, (_, group) => {
+      const own = keys.slice(group * size, (group + 1) * size).sort((a, b) => b - a);
+      return { group, key: own[0]! + (groups.rank === 'two-best' ? own[1]! : 0) };
+    }).sort((a, b) => b.key - a.key);
+    gaps.push(ranked[groups.used - 1]!.key - ranked[groups.used]!.key);
+    const used = new Set(ranked.slice(0, groups.used).map(({ group }) => group));
+    keys.forEach((_, e) => {
+      if (!used.has(Math.floor(e / size))) keys[e] = Number.NEGATIVE_INFINITY;
+    });
+  }
+  const order = [...keys.keys()].sort((a, b) => keys[b]! - keys[a]! || a - b);
+  const chosen = order.slice(0, topK);
+  const sum = router.normalize
+    ? Math.max(
+        chosen.reduce((all, e) => all + scores[e]!, router.sumEpsilon),
+        router.sumFloor,
+      )
+    : 1;
+  ids.push(chosen);
+  weights.push(chosen.map((e) => (router.scale * scores[e]!) / sum));
+  margins.push(Math.min(...gaps, ...order.slice(1, topK + 1).map((e, rank) => keys[order[rank]!]! - keys[e]!)));
+}
+
+/** Phi-3.5-MoE: transformers, modeling_phimoe.py, sparsemixer, not training. */
+function mixSparsely({ ids, weights, margins }: Routes, logits: readonly number[], jitter: number): void {
+  const left = [...logits];
+  const chosen: number[] = [];
+  const own: number[] = [];
+  const gaps: number[] = [];
+  for (let round = 0; round < 2; round++) {
+    const highest = Math.max(...left);
+    const best = left.indexOf(highest);
+    let total = 0;
+    for (const [e, l] of left.entries()) {
+      const distance = (highest - logits[e]!) / Math.max(Math.abs(logits[e]!), highest);
+      gaps.push(Math.abs(distance - 2 * jitter));
+      if (distance <= 2 * jitter) total += Math.exp(l - highest);
+    }
+    gaps.push(highest - Math.max(...left.filter((_, e) => e !== best)));
+    chosen.push(best);
+    own.push(1 / total);
+    left[best] = Number.NEGATIVE_INFINITY;
+  }
+  ids.push(chosen);
+  weights.push(own);
+  margins.push(Math.min(...gaps));
 }

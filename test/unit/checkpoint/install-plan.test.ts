@@ -5,6 +5,7 @@ import { type GgufFile, readGgufFile } from '../../../src/checkpoint/gguf';
 import { buildInstallPlan, buildManifest, type InstallPlan } from '../../../src/checkpoint/install-plan';
 import type { PackedMatrix } from '../../../src/checkpoint/manifest';
 import { EngineError, type ErrorCode } from '../../../src/errors';
+import { createAttention, createMoe } from '../../plain-config';
 import {
   type Entry,
   memorySource,
@@ -54,18 +55,17 @@ describe('an install plan', () => {
       hiddenSize: 32,
       vocabSize: 20,
       contextLength: 64,
-      normEpsilon: Math.fround(1e-5),
-      attention: {
-        heads: 4,
-        kvHeads: 2,
-        headDim: 8,
-        scale: 1 / Math.sqrt(8),
-        qkNorm: 'full',
-        ropeTheta: 10_000,
-        clipQkv: null,
-      },
-      moe: { experts: 3, expertsPerToken: 2, expertWidth: 32, normalizeTopK: false },
+      norm: { kind: 'rms', epsilon: Math.fround(1e-5) },
+      embeddingScale: 1,
+      residualScale: 1,
+      logitScale: 1,
+      tiedHead: true,
+      headBias: false,
+      mixers: ['full', 'full'],
+      attention: createAttention({ heads: 4, kvHeads: 2, headDim: 8, qkNorm: 'full' }),
+      moe: createMoe({ experts: 3, expertsPerToken: 2, expertWidth: 32 }),
       moeLayers: [0, 1],
+      denseWidth: null,
     });
   });
 
@@ -80,8 +80,8 @@ describe('an install plan', () => {
     );
     expect(plan.name).toBe('test.gguf');
     expect(plan.config.attention.clipQkv).toBe(8);
-    expect(plan.config.attention.ropeTheta).toBe(500_000);
-    expect(plan.config.moe.normalizeTopK).toBe(true);
+    expect(plan.config.attention.rope.theta).toBe(500_000);
+    expect(plan.config.moe.router.normalize).toBe(true);
   });
 
   it('gives every weight of the file to exactly one record, in file order', async () => {
@@ -152,7 +152,7 @@ describe('an install plan', () => {
     const digests = Object.fromEntries(plan.records.map(({ key }) => [key, '00']));
     const manifest = buildManifest(plan, digests, 'id', 'name');
     expect(JSON.parse(JSON.stringify(manifest))).toEqual(manifest);
-    expect(manifest).toMatchObject({ format: 1, modelId: 'id', name: 'name', sourceBytes: plan.sourceBytes });
+    expect(manifest).toMatchObject({ format: 2, modelId: 'id', name: 'name', sourceBytes: plan.sourceBytes });
     expect(() => buildManifest(plan, {}, 'id', 'name')).toThrow(/has a digest/);
   });
 
@@ -162,7 +162,7 @@ describe('an install plan', () => {
     const gguf = await readGgufFile(memorySource(bytes));
     const plan = buildInstallPlan(gguf);
     expect(plan.config).toMatchObject({ layers: 6, hiddenSize: 256, vocabSize: 4096, contextLength: 1024 });
-    expect(plan.config.moe).toEqual({ experts: 32, expertsPerToken: 4, expertWidth: 128, normalizeTopK: false });
+    expect(plan.config.moe).toEqual(createMoe({ experts: 32, expertsPerToken: 4, expertWidth: 128 }));
     expect(plan.records.length).toBe(3 + 6 * 9 + 6 * 32);
     const packed = packAll(plan, bytes);
     const page = packed.get('page/5/31')!;
@@ -249,9 +249,16 @@ describe('a file that webmoe does not run', () => {
     [
       'a bias',
       ({ tensors }) =>
-        tensors.push({ name: 'blk.0.attn_q.bias', dimensions: [32], type: 0, data: new Uint8Array(128) }),
+        tensors.push({ name: 'blk.0.attn_norm.bias', dimensions: [32], type: 0, data: new Uint8Array(128) }),
       'UNSUPPORTED',
-      /"blk.0.attn_q.bias" has no place/,
+      /"blk.0.attn_norm.bias" has no place/,
+    ],
+    [
+      'a bias of the queries alone',
+      ({ tensors }) =>
+        tensors.push({ name: 'blk.0.attn_q.bias', dimensions: [32], type: 0, data: new Uint8Array(128) }),
+      'BAD_FILE',
+      /"blk.0.attn_k.bias" is missing/,
     ],
     [
       'a tensor of another shape',
@@ -266,22 +273,34 @@ describe('a file that webmoe does not run', () => {
       /"blk.0.ffn_gate_inp.weight" has type Q8_0; norms and routers are F32/,
     ],
     [
-      'scaled RoPE',
-      ({ entries }) => setEntry(entries, ['olmoe.rope.scaling.type', 'string', 'yarn']),
+      'RoPE scaling of another kind',
+      ({ entries }) => setEntry(entries, ['olmoe.rope.scaling.type', 'string', 'dynamic']),
       'UNSUPPORTED',
-      /RoPE scaling "yarn"/,
+      /RoPE scaling "dynamic" \("olmoe.rope.scaling.type"\); accepted: none, linear, yarn/,
     ],
     [
-      'partial rotation',
-      ({ entries }) => setEntry(entries, ['olmoe.rope.dimension_count', 'u32', 4]),
-      'UNSUPPORTED',
-      /rope.dimension_count" is 4/,
+      'rotation of an odd number of dimensions',
+      ({ entries }) => setEntry(entries, ['olmoe.rope.dimension_count', 'u32', 5]),
+      'BAD_FILE',
+      /rope.dimension_count" is 5; an even number/,
     ],
     [
-      'sigmoid routing',
-      ({ entries }) => setEntry(entries, ['olmoe.expert_gating_func', 'u32', 2]),
+      'routing of another kind',
+      ({ entries }) => setEntry(entries, ['olmoe.expert_gating_func', 'u32', 4]),
       'UNSUPPORTED',
-      /expert_gating_func" is 2; only 1 \(softmax\)/,
+      /expert_gating_func" is 4; accepted: 1 and 3 \(softmax\), 2 \(sigmoid\)/,
+    ],
+    [
+      'a head size that differs from the values’',
+      ({ entries }) => setEntry(entries, ['olmoe.attention.value_length', 'u32', 16]),
+      'UNSUPPORTED',
+      /attention.value_length" is 16; accepted: the head size, 8/,
+    ],
+    [
+      'a soft cap',
+      ({ entries }) => setEntry(entries, ['olmoe.final_logit_softcapping', 'f32', 30]),
+      'UNSUPPORTED',
+      /final_logit_softcapping" is 30; accepted: 0 \(no soft cap\)/,
     ],
     [
       'an epsilon that is no number',

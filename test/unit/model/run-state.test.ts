@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../../src/checkpoint/model-config';
-import { computeRope, getChunkRows, getStateRequests, getStateShape } from '../../../src/model/run-state';
+import { computeRope } from '../../../src/model/rope';
+import { getChunkRows, getStateRequests, getStateShape } from '../../../src/model/run-state';
 import { goldenModels } from '../../golden';
 
 const config = goldenModels[0]?.config as ModelConfig;
@@ -10,13 +11,13 @@ describe('computeRope', () => {
     [10_000, 32, 16],
     [500_000, 64, 40],
     [50_000, 96, 5],
-  ])('is cos and sin of position · θ^(-2d/D) for θ %d and %d dimensions', (ropeTheta, headDim, contextLength) => {
-    const table = computeRope({ ...config, attention: { ...config.attention, ropeTheta, headDim } }, contextLength);
-    expect(table).toHaveLength(contextLength * headDim);
+  ])('is cos and sin of position · θ^(-2d/D) for θ %d and %d dimensions', (theta, dims, contextLength) => {
+    const table = computeRope({ theta, dims, pairing: 'half', scaling: null }, contextLength);
+    expect(table).toHaveLength(contextLength * dims);
     for (let position = 0; position < contextLength; position++) {
-      for (let d = 0; d < headDim / 2; d++) {
-        const angle = position / Math.exp(((2 * d) / headDim) * Math.log(ropeTheta));
-        const at = (position * (headDim / 2) + d) * 2;
+      for (let d = 0; d < dims / 2; d++) {
+        const angle = position / Math.exp(((2 * d) / dims) * Math.log(theta));
+        const at = (position * (dims / 2) + d) * 2;
         expect(table[at]).toBeCloseTo(Math.cos(angle), 6);
         expect(table[at + 1]).toBeCloseTo(Math.sin(angle), 6);
       }

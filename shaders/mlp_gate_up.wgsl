@@ -1,0 +1,79 @@
+// act[row, :] = silu(G x[row]) * (U x[row]), of a dense MLP or a shared expert; SCALED: times sigmoid(s . x[row])
+//
+// Bindings: weights [2 * width, hidden]: G, then U, quantised in place; x [2, CAPACITY, hidden] f32: exact, shadow;
+// scale [hidden] f32 (unread without); act [rows, width] f32.
+// Grid: (ceil(width / (4 * TILES)), rows). As in matvec, the order of a sum depends on WORKGROUP_SIZE and on nothing else.
+// Assumes hidden % 32 == 0.
+override WORKGROUP_SIZE: u32;
+override TILES: u32;
+override CAPACITY: u32;
+override SCALED: u32;
+
+struct Shape {
+  width: u32,
+  blocks_per_row: u32,
+  moe_layer: u32, // the MoE layer at or behind it
+}
+
+@group(0) @binding(0) var<uniform> shape: Shape;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> scale: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> act: array<f32>;
+@group(0) @binding(5) var<storage, read> control: array<u32>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let mode = get_attention_mode(control[FAULT_LAYER], control[RUN_AHEAD], shape.moe_layer);
+  if (mode == DEAD) {
+    return;
+  }
+  let width = shape.width;
+  let blocks = shape.blocks_per_row;
+  let x_row = (select(0u, CAPACITY, mode == SHADOW) + group.y) * blocks * 8u;
+  var factor = 1.0;
+  if (SCALED == 1u) {
+    var sum = 0.0;
+    for (var i = lane; i < blocks * 8u; i += WORKGROUP_SIZE) {
+      sum += dot(scale[i], x[x_row + i]);
+    }
+    factor = 1.0 / (1.0 + exp(-reduce_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), lane).x));
+  }
+  for (var tile = 0u; tile < TILES; tile++) {
+    let first = (group.x * TILES + tile) * 4u;
+    if (first >= width) {
+      break;
+    }
+    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(width - 1u)) * blocks;
+    var gate = vec4<f32>(0.0);
+    var up = vec4<f32>(0.0);
+    for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
+      var xs: array<vec4<f32>, 8>;
+      for (var i = 0u; i < 8u; i++) {
+        xs[i] = x[x_row + block * 8u + i];
+      }
+      let g = r + block;
+      gate += vec4<f32>(
+        block_dot(0u, 2u * width * blocks, g.x, &xs),
+        block_dot(0u, 2u * width * blocks, g.y, &xs),
+        block_dot(0u, 2u * width * blocks, g.z, &xs),
+        block_dot(0u, 2u * width * blocks, g.w, &xs),
+      );
+      let u = g + width * blocks;
+      up += vec4<f32>(
+        block_dot(0u, 2u * width * blocks, u.x, &xs),
+        block_dot(0u, 2u * width * blocks, u.y, &xs),
+        block_dot(0u, 2u * width * blocks, u.z, &xs),
+        block_dot(0u, 2u * width * blocks, u.w, &xs),
+      );
+    }
+    let g = reduce_sum(gate, lane);
+    let u = reduce_sum(up, lane);
+    if (lane == 0u) {
+      let value = factor * g / (1.0 + exp(-g)) * u;
+      for (var i = 0u; i < min(4u, width - first); i++) {
+        act[group.y * width + first + i] = value[i];
+      }
+    }
+  }
+}

@@ -1,0 +1,257 @@
+/**
+ * From a GGUF file's keys and tensor shapes to ModelConfig, for every decoder of attention and experts.
+ * Owns the keys' names and limits. What an architecture's name alone says comes as traits, from architectures.ts.
+ * Tensor shapes win over keys that say the same thing.
+ */
+import { EngineError } from '../errors';
+import { type ArchitectureReading, collectTensors, type TensorNames, TensorReader } from './architecture';
+import type { Checkpoint } from './checkpoint';
+import { ggufNames } from './gguf-names';
+import { readGgufRope } from './gguf-rope';
+import {
+  type Activation,
+  type AttentionConfig,
+  type Mixer,
+  type ModelConfig,
+  type MoeConfig,
+  type NormConfig,
+  plainRouter,
+  type RopeConfig,
+  type RouterConfig,
+} from './model-config';
+
+/** What the name of an architecture says, and its files do not. */
+export interface GgufTraits {
+  /** `general.architecture`. */
+  readonly name: string;
+  readonly pairing: RopeConfig['pairing'];
+  readonly norm?: NormConfig['kind'];
+  /** Where a file has norms of q and k: what they are over. */
+  readonly qkNorm?: AttentionConfig['qkNorm'];
+  /** Where no key says otherwise. */
+  readonly router?: Partial<RouterConfig>;
+  readonly activation?: Activation;
+  /** Which layers slide, where a file has a window. */
+  readonly slides?: (layer: number) => boolean;
+  /** Names that differ. */
+  readonly names?: Partial<TensorNames>;
+}
+
+const MAX_LAYERS = 1024;
+const MAX_HEADS = 1024;
+const MAX_HIDDEN_SIZE = 65_536;
+const MAX_VOCAB_SIZE = 1_000_000;
+const MAX_EXPERTS = 512;
+const MAX_CONTEXT_LENGTH = 2 ** 24;
+/** `expert_gating_func` of llama.cpp; 3 is a softmax over the chosen, which is one over all, normalised. */
+const GATING = { 1: 'softmax', 2: 'sigmoid', 3: 'softmax' } as const;
+
+/**
+ * Reads a file of an architecture.
+ * @throws EngineError `BAD_FILE`, `UNSUPPORTED`
+ */
+export function readGgufDecoder(gguf: Checkpoint, traits: GgufTraits): ArchitectureReading {
+  const file = new DecoderFile(gguf, traits);
+  return collectTensors(file.readConfig(), file.names, file.tensors);
+}
+
+class DecoderFile {
+  readonly names: TensorNames;
+  readonly tensors: TensorReader;
+  readonly #layers: number;
+
+  constructor(
+    private readonly gguf: Checkpoint,
+    private readonly traits: GgufTraits,
+  ) {
+    this.names = { ...ggufNames, ...traits.names };
+    this.tensors = new TensorReader(gguf);
+    const blocks = this.#integer('block_count', { min: 1, max: MAX_LAYERS });
+    // Layers behind the last one guess a token further on (multi-token prediction); webmoe does not run them.
+    const extra = this.#integer('nextn_predict_layers', { min: 0, max: blocks - 1, default: 0 });
+    this.#layers = blocks - extra;
+    this.tensors.skip((name) => Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1) >= this.#layers && extra > 0);
+  }
+
+  readConfig(): ModelConfig {
+    this.#refuseVariants();
+    const [vocabSize, hiddenSize] = this.tensors.get(this.names.embedding, 2).shape as [number, number];
+    this.#checkRange('vocabulary size (rows of token_embd.weight)', vocabSize, 1, MAX_VOCAB_SIZE);
+    this.#checkRange('hidden size (columns of token_embd.weight)', hiddenSize, 32, MAX_HIDDEN_SIZE);
+    const layers = Array.from({ length: this.#layers }, (_, layer) => layer);
+    const attention = this.#readAttention();
+    const moeLayers = layers.filter((layer) => !this.#has('mlpDown', layer));
+    const { names } = this;
+    return {
+      architecture: this.traits.name,
+      layers: this.#layers,
+      hiddenSize,
+      vocabSize,
+      contextLength: this.#integer('context_length', { min: 1, max: MAX_CONTEXT_LENGTH }),
+      norm: this.#readNorm(),
+      embeddingScale: this.#scale('embedding_scale'),
+      residualScale: this.#scale('residual_scale'),
+      // a divisor in the file
+      logitScale: 1 / this.#scale('logit_scale'),
+      tiedHead: !this.tensors.has(names.head),
+      headBias: this.tensors.has(names.headBias),
+      mixers: layers.map((layer): Mixer => (attention.window && this.#slides(layer) ? 'sliding' : 'full')),
+      attention,
+      moe: this.#readMoe(moeLayers),
+      moeLayers,
+      denseWidth: this.#readDenseWidth(layers.find((layer) => !moeLayers.includes(layer))),
+    };
+  }
+
+  #readNorm(): NormConfig {
+    const kind = this.traits.norm ?? 'rms';
+    const key = kind === 'rms' ? 'attention.layer_norm_rms_epsilon' : 'attention.layer_norm_epsilon';
+    const other = kind === 'rms' ? 'attention.layer_norm_epsilon' : 'attention.layer_norm_rms_epsilon';
+    const present = this.gguf.metadata.has(`${this.traits.name}.${key}`) ? key : other;
+    return { kind, epsilon: this.#number(this.#hasKey(present) ? present : key, { min: 1e-12, max: 0.1 }) };
+  }
+
+  #readAttention(): AttentionConfig {
+    const heads = this.#integer('attention.head_count', { min: 1, max: MAX_HEADS });
+    const kvHeads = this.#integer('attention.head_count_kv', { min: 1, max: heads, default: heads });
+    if (heads % kvHeads !== 0) {
+      this.#fail(`${heads} attention heads over ${kvHeads} key/value heads; a multiple is needed`);
+    }
+    const qWidth = this.tensors.get(this.#name('qProj', 0), 2).shape[0] as number;
+    const headDim = qWidth / heads;
+    if (!Number.isInteger(headDim) || headDim % 4 !== 0) {
+      this.#fail(`${this.#name('qProj', 0)} has ${qWidth} rows for ${heads} heads; a multiple of 4 per head is needed`);
+    }
+    for (const key of ['attention.key_length', 'attention.value_length']) {
+      const value = this.#integer(key, { default: headDim });
+      if (value !== headDim) this.#unsupported(key, value, `the head size, ${headDim}`);
+    }
+    const clip = this.#number('attention.clamp_kqv', { min: 0, default: 0 });
+    const scale = this.#number('attention.scale', { min: 0, default: 0 });
+    const window = this.#integer('attention.sliding_window', { min: 0, max: MAX_CONTEXT_LENGTH, default: 0 });
+    return {
+      heads,
+      kvHeads,
+      headDim,
+      scale: scale > 0 ? scale : 1 / Math.sqrt(headDim),
+      qkNorm: this.#has('qNorm', 0) ? (this.traits.qkNorm ?? 'none') : 'none',
+      rope: readGgufRope(this.gguf, this.traits.name, this.traits.pairing, headDim),
+      clipQkv: clip > 0 ? clip : null,
+      window: window > 0 && this.traits.slides ? window : null,
+      qkvBias: this.#has('qBias', 0),
+      outputBias: this.#has('oBias', 0),
+      hasSinks: this.#has('sinks', 0),
+    };
+  }
+
+  #readMoe([layer]: readonly number[]): MoeConfig {
+    if (layer === undefined) this.#fail(`every layer has a dense MLP ("${this.names.mlpDown}"); experts are needed`);
+    const down = this.tensors.get(this.#name('downProj', layer), 3);
+    const [experts, , expertWidth] = down.shape as [number, number, number];
+    this.#checkRange(`experts (${down.name})`, experts, 1, MAX_EXPERTS);
+    this.#checkRange(`expert width (${down.name})`, expertWidth, 32, MAX_HIDDEN_SIZE);
+    const declared = this.#integer('expert_count', { default: experts });
+    if (declared !== experts) {
+      this.#fail(`"${this.traits.name}.expert_count" is ${declared}; ${down.name} has ${experts} experts`);
+    }
+    const sharedName = this.#name('sharedDown', layer);
+    const sharedWidth = this.tensors.has(sharedName) ? (this.tensors.get(sharedName, 2).shape[1] as number) : 0;
+    return {
+      experts,
+      expertsPerToken: this.#integer('expert_used_count', { min: 1, max: experts }),
+      expertWidth,
+      router: this.#readRouter(layer, experts),
+      activation: this.traits.activation ?? { kind: 'silu' },
+      expertBias: this.#has('downBias', layer),
+      shared: sharedWidth > 0 ? { width: sharedWidth, isGated: this.#has('sharedScale', layer) } : null,
+    };
+  }
+
+  #readRouter(layer: number, experts: number): RouterConfig {
+    const base = { ...plainRouter, ...this.traits.router };
+    const gating = this.#integer('expert_gating_func', { default: 0 });
+    const scoring = gating === 0 ? base.scoring : GATING[gating as keyof typeof GATING];
+    if (!scoring) this.#unsupported('expert_gating_func', gating, '1 and 3 (softmax), 2 (sigmoid)');
+    const weightsScale = this.#number('expert_weights_scale', { default: 0 });
+    const count = this.#integer('expert_group_count', { min: 0, max: experts, default: 0 });
+    const used = this.#integer('expert_group_used_count', { min: 0, max: Math.max(count, 1), default: count });
+    if (count > 1 && experts % count !== 0) {
+      this.#fail(
+        `${experts} experts in ${count} groups ("${this.traits.name}.expert_group_count"); a multiple is needed`,
+      );
+    }
+    return {
+      ...base,
+      scoring,
+      logitBias: this.#has('routerBias', layer),
+      choiceBias: this.#has('choiceBias', layer),
+      groups: count > 1 && used > 0 && used < count ? { count, used, rank: base.groups?.rank ?? 'two-best' } : null,
+      normalize: gating === 3 || this.gguf.metadata.getBool(`${this.traits.name}.expert_weights_norm`, base.normalize),
+      // Converters write 0 for "not used".
+      scale: weightsScale === 0 ? base.scale : weightsScale,
+    };
+  }
+
+  #readDenseWidth(layer: number | undefined): number | null {
+    if (layer === undefined) return null;
+    const down = this.tensors.get(this.#name('mlpDown', layer), 2);
+    return down.shape[1] as number;
+  }
+
+  /** Keys that would change the computation, with the only value that is run. */
+  #refuseVariants(): void {
+    const variants: readonly (readonly [key: string, only: number, meaning: string])[] = [
+      ['attn_logit_softcapping', 0, 'no soft cap'],
+      ['final_logit_softcapping', 0, 'no soft cap'],
+      ['router_logit_softcapping', 0, 'no soft cap'],
+    ];
+    for (const [key, only, meaning] of variants) {
+      const value = this.#number(key, { default: only });
+      if (value !== only) this.#unsupported(key, value, `${only} (${meaning})`);
+    }
+  }
+
+  #slides(layer: number): boolean {
+    return this.traits.slides?.(layer) ?? false;
+  }
+
+  #name(role: keyof TensorNames, layer: number): string {
+    return this.names[role].replace('{i}', String(layer));
+  }
+
+  #has(role: keyof TensorNames, layer: number): boolean {
+    return this.tensors.has(this.#name(role, layer));
+  }
+
+  #hasKey(key: string): boolean {
+    return this.gguf.metadata.has(`${this.traits.name}.${key}`);
+  }
+
+  #integer(key: string, range: Parameters<Checkpoint['metadata']['getInteger']>[1]): number {
+    return this.gguf.metadata.getInteger(`${this.traits.name}.${key}`, range);
+  }
+
+  #number(key: string, range: Parameters<Checkpoint['metadata']['getNumber']>[1]): number {
+    return this.gguf.metadata.getNumber(`${this.traits.name}.${key}`, range);
+  }
+
+  /** A multiplier; 0 and absence mean 1. */
+  #scale(key: string): number {
+    return this.#number(key, { min: 0, max: 1e6, default: 1 }) || 1;
+  }
+
+  #checkRange(what: string, value: number, min: number, max: number): void {
+    if (value < min || value > max) this.#fail(`${what}: ${value}; ${min} to ${max} is possible`);
+  }
+
+  #fail(message: string): never {
+    throw new EngineError('BAD_FILE', `${this.gguf.sourceName}: ${message}`);
+  }
+
+  #unsupported(key: string, value: number, accepted: string): never {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `${this.gguf.sourceName}: "${this.traits.name}.${key}" is ${value}; accepted: ${accepted}`,
+    );
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Tensor names of GGUF files, as llama.cpp's converters write them (gguf-py, constants.py).
+ * Owns the names that architectures share; the few that differ are in their entries of architectures.ts.
+ */
+import type { TensorNames } from './architecture';
+
+export const ggufNames: TensorNames = {
+  embedding: 'token_embd.weight',
+  outputNorm: 'output_norm.weight',
+  outputNormBias: 'output_norm.bias',
+  head: 'output.weight',
+  headBias: 'output.bias',
+  attnNorm: 'blk.{i}.attn_norm.weight',
+  attnNormBias: 'blk.{i}.attn_norm.bias',
+  qProj: 'blk.{i}.attn_q.weight',
+  kProj: 'blk.{i}.attn_k.weight',
+  vProj: 'blk.{i}.attn_v.weight',
+  qBias: 'blk.{i}.attn_q.bias',
+  kBias: 'blk.{i}.attn_k.bias',
+  vBias: 'blk.{i}.attn_v.bias',
+  qNorm: 'blk.{i}.attn_q_norm.weight',
+  kNorm: 'blk.{i}.attn_k_norm.weight',
+  sinks: 'blk.{i}.attn_sinks.weight',
+  oProj: 'blk.{i}.attn_output.weight',
+  oBias: 'blk.{i}.attn_output.bias',
+  ffnNorm: 'blk.{i}.ffn_norm.weight',
+  ffnNormBias: 'blk.{i}.ffn_norm.bias',
+  router: 'blk.{i}.ffn_gate_inp.weight',
+  routerBias: 'blk.{i}.ffn_gate_inp.bias',
+  choiceBias: 'blk.{i}.exp_probs_b.bias',
+  gateProj: 'blk.{i}.ffn_gate_exps.weight',
+  upProj: 'blk.{i}.ffn_up_exps.weight',
+  downProj: 'blk.{i}.ffn_down_exps.weight',
+  gateUpProj: 'blk.{i}.ffn_gate_up_exps.weight',
+  gateBias: 'blk.{i}.ffn_gate_exps.bias',
+  upBias: 'blk.{i}.ffn_up_exps.bias',
+  downBias: 'blk.{i}.ffn_down_exps.bias',
+  mlpGate: 'blk.{i}.ffn_gate.weight',
+  mlpUp: 'blk.{i}.ffn_up.weight',
+  mlpDown: 'blk.{i}.ffn_down.weight',
+  sharedGate: 'blk.{i}.ffn_gate_shexp.weight',
+  sharedUp: 'blk.{i}.ffn_up_shexp.weight',
+  sharedDown: 'blk.{i}.ffn_down_shexp.weight',
+  sharedScale: 'blk.{i}.ffn_gate_inp_shexp.weight',
+};

@@ -1,0 +1,118 @@
+/**
+ * Which tensors a model has, and their shapes: what its configuration says, and no file.
+ * Owns the shapes; names are the sources' business.
+ */
+import type { PagePart, ResidentRole } from './manifest';
+import type { ModelConfig } from './model-config';
+
+export interface ResidentShape {
+  readonly role: ResidentRole;
+  /** Layer index, or null for tensors outside the layers. */
+  readonly layer: number | null;
+  /** Outermost first. */
+  readonly shape: readonly number[];
+}
+
+/** Roles that keep the type of the file; kernels read all others as f32. */
+const matrixRoles: ReadonlySet<ResidentRole> = new Set<ResidentRole>([
+  'embedding',
+  'qProj',
+  'kProj',
+  'vProj',
+  'oProj',
+  'mlpGate',
+  'mlpUp',
+  'mlpDown',
+  'sharedGate',
+  'sharedUp',
+  'sharedDown',
+  'head',
+]);
+
+export function isMatrixRole(role: ResidentRole): boolean {
+  return matrixRoles.has(role);
+}
+
+/** Every resident tensor of a model: first those outside the layers, then layer by layer. */
+export function listResidentTensors(config: ModelConfig): ResidentShape[] {
+  const { hiddenSize, vocabSize, norm, layers } = config;
+  const outside: Shapes = {
+    embedding: [vocabSize, hiddenSize],
+    outputNorm: [hiddenSize],
+    ...(norm.kind === 'layer' && { outputNormBias: [hiddenSize] }),
+    ...(!config.tiedHead && { head: [vocabSize, hiddenSize] }),
+    ...(config.headBias && { headBias: [vocabSize] }),
+  };
+  return [
+    ...toList(null, outside),
+    ...Array.from({ length: layers }, (_, layer) => toList(layer, getLayerShapes(config, layer))).flat(),
+  ];
+}
+
+/** One expert's matrices and vectors. */
+export function getExpertShapes({ moe, hiddenSize }: ModelConfig): Partial<Record<PagePart, readonly number[]>> {
+  const { expertWidth, expertBias } = moe;
+  return {
+    gateProj: [expertWidth, hiddenSize],
+    upProj: [expertWidth, hiddenSize],
+    downProj: [hiddenSize, expertWidth],
+    ...(expertBias && { gateBias: [expertWidth], upBias: [expertWidth], downBias: [hiddenSize] }),
+  };
+}
+
+type Shapes = Partial<Record<ResidentRole, readonly number[]>>;
+
+function toList(layer: number | null, shapes: Shapes): ResidentShape[] {
+  return (Object.entries(shapes) as [ResidentRole, readonly number[]][]).map(([role, shape]) => ({
+    role,
+    layer,
+    shape,
+  }));
+}
+
+function getLayerShapes(config: ModelConfig, layer: number): Shapes {
+  const { hiddenSize: hidden, norm } = config;
+  return {
+    attnNorm: [hidden],
+    ...(norm.kind === 'layer' && { attnNormBias: [hidden] }),
+    ...getAttentionShapes(config),
+    ffnNorm: [hidden],
+    ...(norm.kind === 'layer' && { ffnNormBias: [hidden] }),
+    ...(config.moeLayers.includes(layer) ? getMoeShapes(config) : getMlpShapes(hidden, config.denseWidth ?? 0)),
+  };
+}
+
+function getAttentionShapes({ hiddenSize: hidden, attention }: ModelConfig): Shapes {
+  const { heads, kvHeads, headDim, qkNorm } = attention;
+  const [q, kv] = [heads * headDim, kvHeads * headDim];
+  return {
+    qProj: [q, hidden],
+    kProj: [kv, hidden],
+    vProj: [kv, hidden],
+    ...(attention.qkvBias && { qBias: [q], kBias: [kv], vBias: [kv] }),
+    ...(qkNorm === 'full' && { qNorm: [q], kNorm: [kv] }),
+    ...((qkNorm === 'head' || qkNorm === 'head-after-rope') && { qNorm: [headDim], kNorm: [headDim] }),
+    ...(attention.hasSinks && { sinks: [heads] }),
+    oProj: [hidden, q],
+    ...(attention.outputBias && { oBias: [hidden] }),
+  };
+}
+
+function getMoeShapes({ hiddenSize: hidden, moe }: ModelConfig): Shapes {
+  const { experts, router, shared } = moe;
+  return {
+    router: [experts, hidden],
+    ...(router.logitBias && { routerBias: [experts] }),
+    ...(router.choiceBias && { choiceBias: [experts] }),
+    ...(shared && {
+      sharedGate: [shared.width, hidden],
+      sharedUp: [shared.width, hidden],
+      sharedDown: [hidden, shared.width],
+      ...(shared.isGated && { sharedScale: [hidden] }),
+    }),
+  };
+}
+
+function getMlpShapes(hidden: number, width: number): Shapes {
+  return { mlpGate: [width, hidden], mlpUp: [width, hidden], mlpDown: [hidden, width] };
+}

@@ -2,12 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { compileExpertGateUp, type ExpertGateUp } from '../../src/kernels/expert-gate-up';
 import { createMoe } from '../plain-config';
 import { expertGateUp } from '../reference/expert-gate-up';
-import { matvec } from '../reference/matvec';
 import {
   createPages,
   createPools,
   EXPERT_CASES,
   type ExpertShape,
+  getGateUpTolerance,
   layOut,
   layOutRoutes,
   type Pages,
@@ -111,7 +111,7 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
           }
           const { gate, up, biases } = pages.experts[id]!;
           const clamped = shape.isClamped ? { ...CLAMPED, gate: biases.gate, up: biases.up } : undefined;
-          const tolerance = shape.isClamped ? 2e-5 : getTolerance(gate, up, own);
+          const tolerance = shape.isClamped ? 2e-5 : getGateUpTolerance(gate, up, own);
           expectClose(got, expertGateUp(gate, up, own, clamped), tolerance, what);
         });
       });
@@ -163,17 +163,3 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
     }
   });
 });
-
-/** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */
-function getTolerance(gate: Float32Array, up: Float32Array, x: Float32Array): Float64Array {
-  const width = gate.length / x.length;
-  const bound = (w: Float32Array) =>
-    matvec(w.map(Math.abs), x.map(Math.abs), width, x.length).map((sum) => (x.length + 8) * 2 ** -24 * sum);
-  const g = matvec(gate, x, width, x.length);
-  const u = matvec(up, x, width, x.length);
-  const [gateBound, upBound] = [bound(gate), bound(up)];
-  return g.map((value, i) => {
-    const silu = value / (1 + Math.exp(-value));
-    return 1.1 * gateBound[i]! * Math.abs(u[i]!) + Math.abs(silu) * upBound[i]! + 2e-6 * Math.abs(silu * u[i]!) + 1e-30;
-  });
-}

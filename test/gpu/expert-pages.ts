@@ -2,6 +2,7 @@
 import type { WeightType } from '../../src/checkpoint/model-config';
 import type { DeviceBuffer } from '../../src/gpu/memory';
 import type { BindingResource } from '../../src/gpu/program';
+import { matvec } from '../reference/matvec';
 import { ABSENT, type Bench, createRandom, randomFloats, randomWeights } from './harness';
 import { LAYER, LAYERS } from './modes';
 
@@ -168,3 +169,17 @@ export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placeme
     placement: { slots: [1], firstBufferSlots: 1, allSlots: 2 },
   },
 ];
+
+/** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */
+export function getGateUpTolerance(gate: Float32Array, up: Float32Array, x: Float32Array): Float64Array {
+  const width = gate.length / x.length;
+  const bound = (w: Float32Array) =>
+    matvec(w.map(Math.abs), x.map(Math.abs), width, x.length).map((sum) => (x.length + 8) * 2 ** -24 * sum);
+  const g = matvec(gate, x, width, x.length);
+  const u = matvec(up, x, width, x.length);
+  const [gateBound, upBound] = [bound(gate), bound(up)];
+  return g.map((value, i) => {
+    const silu = value / (1 + Math.exp(-value));
+    return 1.1 * gateBound[i]! * Math.abs(u[i]!) + Math.abs(silu) * upBound[i]! + 2e-6 * Math.abs(silu * u[i]!) + 1e-30;
+  });
+}

@@ -1,0 +1,118 @@
+/**
+ * What may follow in a text that obeys a grammar, as a mask over the vocabulary. Owns the grammar engine, XGrammar, which is
+ * fetched when the first grammar is asked for (docs/decisions/0010); never samples.
+ */
+import type { TokenizerData } from '../checkpoint/manifest';
+import { EngineError } from '../errors';
+import { getRegexExpression } from './regex-grammar';
+import { getSchemaGrammar, type JsonSchema } from './schema-grammar';
+import type { Tokenizer } from './tokenizer';
+
+/** What a generated text has to be, from its first character to its last. */
+export type Grammar =
+  /** JSON that validates against a schema; see docs/structured-output.md for the keywords. */
+  | { readonly kind: 'json-schema'; readonly schema: JsonSchema }
+  /** A regular expression, matched as a whole. */
+  | { readonly kind: 'regex'; readonly pattern: string }
+  /** XGrammar's EBNF, with the start rule `root`. */
+  | { readonly kind: 'ebnf'; readonly source: string };
+
+/** One text that is being generated. */
+export interface GrammarSession {
+  /**
+   * Tokens that may come next: bit i of word w is token 32 w + i.
+   * @throws EngineError `UNSUPPORTED` when no token of the vocabulary can go on.
+   */
+  readMask(): Promise<Uint32Array<ArrayBuffer>>;
+  /** Notes the token that was chosen. */
+  accept(tokenId: number): void;
+  /** Whether the text is at its end: an end token came, or nothing can follow in a vocabulary without one. */
+  readonly isComplete: boolean;
+  dispose(): void;
+}
+
+export interface GrammarEngine {
+  /** @throws EngineError `UNSUPPORTED`, `BAD_ARGUMENT` for a grammar that cannot be enforced or read. */
+  start(grammar: Grammar): Promise<GrammarSession>;
+  dispose(): void;
+}
+
+type XGrammar = typeof import('@mlc-ai/web-xgrammar');
+
+/** The package is a script that calls itself a module: what it exports is found where the bundler made of it puts it. */
+async function loadXGrammar(): Promise<XGrammar> {
+  const module = await import('@mlc-ai/web-xgrammar');
+  const places = [module, (module as { default?: unknown }).default, (globalThis as { xgrammar?: unknown }).xgrammar];
+  const found = places.find((place) => typeof place === 'object' && place !== null && 'GrammarCompiler' in place);
+  if (!found) throw new EngineError('INTERNAL', '@mlc-ai/web-xgrammar was loaded and has no GrammarCompiler');
+  return found as XGrammar;
+}
+
+/** @param vocabSize of the logits, which may be padded beyond the tokenizer's tokens. */
+export async function createGrammarEngine(
+  data: TokenizerData,
+  tokenizer: Tokenizer,
+  vocabSize: number,
+): Promise<GrammarEngine> {
+  const { TokenizerInfo, GrammarCompiler, GrammarMatcher } = await loadXGrammar();
+  // A mark has no text of its own, and an empty one is never part of an answer.
+  const texts = data.tokens.map((text, id) => (tokenizer.isControl(id) ? '' : text));
+  const kind = data.model === 'gpt2' ? 'byte_level' : 'byte_fallback';
+  const endIds = [...tokenizer.endIds];
+  const info = await TokenizerInfo.createTokenizerInfo(texts, kind, false, vocabSize, endIds);
+  const compiler = await GrammarCompiler.createGrammarCompiler(info);
+  return {
+    async start(grammar) {
+      const source = getSource(grammar);
+      let compiled: Awaited<ReturnType<typeof compiler.compileGrammar>>;
+      try {
+        compiled = await compiler.compileGrammar(source);
+      } catch (cause) {
+        const message = `the grammar cannot be read: check it against XGrammar's EBNF; the console says where it fails`;
+        throw new EngineError('BAD_ARGUMENT', message, { cause: new Error(String(cause)) });
+      }
+      const matcher = await GrammarMatcher.createGrammarMatcher(compiled, endIds, endIds.length === 0);
+      return {
+        async readMask() {
+          const words = await matcher.getNextTokenBitmask();
+          if (words.every((word) => word === 0)) {
+            throw new EngineError('UNSUPPORTED', "no token of the model's vocabulary can go on as the grammar asks");
+          }
+          return Uint32Array.from(words, (word) => word >>> 0);
+        },
+        accept(tokenId) {
+          if (!matcher.acceptToken(tokenId)) {
+            throw new EngineError('INTERNAL', `token ${tokenId} was chosen, which the grammar forbids`);
+          }
+        },
+        get isComplete() {
+          return matcher.isTerminated();
+        },
+        dispose() {
+          matcher.dispose();
+          compiled.dispose();
+        },
+      };
+    },
+    dispose() {
+      compiler.dispose();
+      info.dispose();
+    },
+  };
+}
+
+function getSource(grammar: Grammar): string {
+  switch (grammar.kind) {
+    case 'json-schema':
+      return getSchemaGrammar(grammar.schema);
+    case 'regex':
+      return `root ::= ${getRegexExpression(grammar.pattern, 'plain')}`;
+    case 'ebnf':
+      return grammar.source;
+    default:
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        `the grammar has kind "${(grammar as { kind?: unknown }).kind}"; kinds are json-schema, regex, ebnf`,
+      );
+  }
+}

@@ -24,7 +24,11 @@ export default defineConfig({
       },
       {
         // Found ahead of time: a dependency that the optimiser meets in the middle of a run reloads the page.
-        optimizeDeps: { entries: ['src/**/*.ts', 'demo/**/*.{ts,tsx}', 'test/{gpu,engine,unit-browser}/**/*.ts'] },
+        optimizeDeps: {
+          entries: ['src/**/*.ts', 'demo/**/*.{ts,tsx}', 'test/{gpu,engine,unit-browser}/**/*.ts'],
+          // The first is imported when a grammar is asked for, which the search does not see.
+          include: ['@mlc-ai/web-xgrammar', 'ajv'],
+        },
         publicDir: 'public',
         test: {
           name: 'browser',

@@ -4,6 +4,8 @@
  */
 import type { PredictorName } from '../routing/predictors';
 import type { StoreKind } from '../store/model-store';
+import type { Grammar } from '../text/grammar';
+import type { ToolFamily } from '../text/tool-family';
 
 /** Where a model file is. A Blob is read in place; nothing is copied but what is installed. */
 export type ModelSource =
@@ -50,15 +52,37 @@ export interface LoadedModel {
   readonly slotsPerLayer: number;
   readonly plannedGpuBytes: number;
   readonly hasChatTemplate: boolean;
+  /** How the model writes calls of tools, and whether its template lists the tools that there are. */
+  readonly tools: { readonly family: ToolFamily; readonly inTemplate: boolean };
   /** Human-readable adapter description. */
   readonly adapter: string;
   /** False when the model was already in the store. */
   readonly installed: boolean;
 }
 
+/** A function that the model asks to be called. */
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  /** JSON, as the model wrote it. */
+  readonly arguments: string;
+}
+
+/** A function that the model may ask for. */
+export interface ToolDefinition {
+  readonly name: string;
+  readonly description?: string;
+  /** JSON schema of the arguments. */
+  readonly parameters?: Readonly<Record<string, unknown>>;
+}
+
 export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant';
+  readonly role: 'system' | 'user' | 'assistant' | 'tool';
   readonly content: string;
+  /** What an assistant's message asked for. */
+  readonly toolCalls?: readonly ToolCall[];
+  /** Which call a tool's message answers. */
+  readonly toolCallId?: string;
 }
 
 export interface SamplingOptions {
@@ -98,6 +122,10 @@ export interface PagingOptions {
 export interface GenerateRequest {
   /** Rendered by the model's chat template. */
   readonly messages?: readonly ChatMessage[];
+  /** With `messages`: what the template lists as callable. */
+  readonly tools?: readonly ToolDefinition[];
+  /** With `messages`: how the answer begins; special tokens in it are parsed. Not part of the generated text. */
+  readonly answerStart?: string;
   /** Bare text: BOS only where the tokenizer says so, special tokens are not parsed. */
   readonly prompt?: string;
   /** The whole prompt, nothing added. */
@@ -108,6 +136,10 @@ export interface GenerateRequest {
   /** Generation ends before any of these texts. */
   readonly stop?: readonly string[];
   readonly ignoreEos?: boolean;
+  /** What the whole text has to be; it ends where the grammar does. Not with `ignoreEos`. */
+  readonly grammar?: Grammar;
+  /** Special tokens that are generated show up in the text as they are written, the end token excepted. */
+  readonly showMarks?: boolean;
   /** Report log-probabilities, with this many most likely tokens each (0: only the chosen one). */
   readonly topLogprobs?: number;
   readonly paging?: PagingOptions;
@@ -122,6 +154,17 @@ export interface TokenLogprob {
   /** Natural log over the whole vocabulary, before temperature and filters. */
   readonly logprob: number;
   readonly top: ReadonlyArray<readonly [tokenId: number, logprob: number]>;
+}
+
+/** A token with its log-probability, and the bytes of its text: a token may be part of a character. */
+export interface TokenChance {
+  readonly tokenId: number;
+  readonly logprob: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+export interface StreamedLogprob extends TokenChance {
+  readonly top: readonly TokenChance[];
 }
 
 /** Totals over decode, unless said otherwise. */
@@ -184,13 +227,15 @@ export type GenerateEvent =
       readonly text: string;
       readonly residentShare: number;
       readonly hitRate: number;
+      /** Only with `topLogprobs`. */
+      readonly logprob?: StreamedLogprob;
     }
   /** Only with `residency`: [moeLayers, experts]; 0 absent, 1 resident, 2 resident and used by the latest token. */
   | { readonly type: 'residency'; readonly pages: Uint8Array }
   | { readonly type: 'done'; readonly result: GenerateResult };
 
 /** Exactly one of `messages`, `prompt` and `tokenIds`; see GenerateRequest. Messages are rendered without an answer's start. */
-export type ScoreRequest = Pick<GenerateRequest, 'messages' | 'prompt' | 'tokenIds'>;
+export type ScoreRequest = Pick<GenerateRequest, 'messages' | 'tools' | 'prompt' | 'tokenIds'>;
 
 export interface ScoreResult {
   /** Tokens that were scored: all but the first of each window of the context. */

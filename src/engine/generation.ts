@@ -6,9 +6,10 @@ import { EngineError } from '../errors';
 import { LogitRules, type ResolvedLogitOptions } from '../sampling/logit-changes';
 import { computeLogprobs, getSamplingWords, type ResolvedSampling } from '../sampling/sampling';
 import { createDetokenizer } from '../text/detokenizer';
+import type { GrammarSession } from '../text/grammar';
 import { createStopFilter } from '../text/stop-strings';
 import type { Tokenizer } from '../text/tokenizer';
-import type { GenerateEvent, GenerateStats, TokenLogprob } from './engine';
+import type { GenerateEvent, GenerateStats, StreamedLogprob, TokenLogprob } from './engine';
 import type { PassResult, PassRunner } from './pass-runner';
 import { type Runtime, throwIfAborted } from './runtime';
 import { checkTokenIds } from './score';
@@ -21,6 +22,10 @@ export interface GenerationRequest {
   readonly logitOptions: ResolvedLogitOptions;
   readonly stop: readonly string[];
   readonly ignoreEos: boolean;
+  /** What the text has to obey; null: nothing. */
+  readonly grammar: GrammarSession | null;
+  /** Special tokens are shown in the text. */
+  readonly showMarks: boolean;
   /** Null: no log-probabilities. */
   readonly topLogprobs: number | null;
   /** Report the routes of every token fed. */
@@ -37,7 +42,7 @@ export async function* runGeneration(
   request: GenerationRequest,
   signal?: AbortSignal,
 ): AsyncGenerator<GenerateEvent, void, undefined> {
-  const { promptTokenIds, sampling, topLogprobs } = request;
+  const { promptTokenIds, sampling, topLogprobs, grammar } = request;
   const { config } = runtime.manifest;
   const { contextLength, rows: chunkRows } = runtime.plan.state;
   checkPrompt(promptTokenIds, contextLength, config.vocabSize);
@@ -50,6 +55,8 @@ export async function* runGeneration(
   const tokenIds: number[] = [];
   const logprobs: TokenLogprob[] = [];
   let text = '';
+  const readMask = async () => (grammar ? grammar.readMask() : null);
+  let mask = await readMask();
 
   const runPass = (ids: readonly number[], position: number, isLast: boolean): Promise<PassResult> =>
     sequence.run(
@@ -58,7 +65,7 @@ export async function* runGeneration(
         position,
         logitRows: isLast ? 1 : 0,
         sampling: isLast ? getSamplingWords(sampling, config.vocabSize, position + ids.length) : null,
-        logitChanges: isLast ? logitRules.getChanges(null) : null,
+        logitChanges: isLast ? logitRules.getChanges(mask) : null,
         readLogits: isLast && topLogprobs !== null,
       },
       signal,
@@ -84,10 +91,12 @@ export async function* runGeneration(
     const tokenId = result?.sampledIds[0] as number;
     tokenIds.push(tokenId);
     logitRules.count(tokenId);
+    grammar?.accept(tokenId);
     if (result?.logits && topLogprobs !== null)
       logprobs.push({ tokenId, ...computeLogprobs(result.logits, tokenId, topLogprobs) });
-    const ended = endIds.has(tokenId);
-    const decoded = ended || tokenizer.isControl(tokenId) ? '' : detokenizer.push(tokenizer.getTokenBytes(tokenId));
+    const isEnd = endIds.has(tokenId);
+    const ended = isEnd || (grammar?.isComplete ?? false);
+    const decoded = isEnd ? '' : detokenizer.push(getShownBytes(tokenizer, tokenId, request.showMarks));
     let { emit, stopped } = stopFilter.push(decoded);
     const isLast = ended || stopped || tokenIds.length >= maxTokens;
     if (isLast && !stopped) {
@@ -104,6 +113,7 @@ export async function* runGeneration(
       text: emit,
       residentShare: runtime.pager.getResidentShare(),
       hitRate: needed === 0 ? 1 : present / needed,
+      ...(topLogprobs !== null && { logprob: getStreamedLogprob(tokenizer, logprobs.at(-1) as TokenLogprob) }),
     };
     if (request.residency && result) yield { type: 'residency', pages: sequence.getResidency(result, lastRows) };
     if (isLast) {
@@ -111,6 +121,7 @@ export async function* runGeneration(
       break;
     }
     throwIfAborted(signal);
+    mask = await readMask();
     lastRows = 1;
     result = await runPass([tokenId], promptTokenIds.length + tokenIds.length - 1, true);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace([tokenId], 'decode', result) };
@@ -131,6 +142,20 @@ export async function* runGeneration(
       }),
     },
   };
+}
+
+function getShownBytes(tokenizer: Tokenizer, tokenId: number, showMarks: boolean): Uint8Array<ArrayBuffer> {
+  if (!tokenizer.isControl(tokenId)) return tokenizer.getTokenBytes(tokenId);
+  return showMarks ? new TextEncoder().encode(tokenizer.getMark(tokenId)) : new Uint8Array(0);
+}
+
+function getStreamedLogprob(tokenizer: Tokenizer, { tokenId, logprob, top }: TokenLogprob): StreamedLogprob {
+  const toChance = (id: number, value: number) => ({
+    tokenId: id,
+    logprob: value,
+    bytes: getShownBytes(tokenizer, id, true),
+  });
+  return { ...toChance(tokenId, logprob), top: top.map(([id, value]) => toChance(id, value)) };
 }
 
 function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: number): void {

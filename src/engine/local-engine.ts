@@ -14,7 +14,9 @@ import type { ModelStore, StoreKind } from '../store/model-store';
 import { openStore } from '../store/open-store';
 import { createVerifiedReader } from '../store/verified-reader';
 import { renderChat } from '../text/chat-template';
+import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
+import { getToolFamily, listsTools } from '../text/tool-family';
 import type {
   Engine,
   ExpertBudget,
@@ -47,6 +49,7 @@ interface Loaded {
   readonly runtime: Runtime;
   readonly runner: PassRunner;
   readonly tokenizer: Tokenizer;
+  readonly grammars: GrammarEngine;
   readonly forecasts: ForecastShelf;
 }
 
@@ -115,6 +118,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
 
   const unloadNow = (): void => {
     loaded?.runtime.destroy();
+    loaded?.grammars.dispose();
     loaded = null;
   };
 
@@ -150,8 +154,15 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       onProgress,
       signal,
     );
-    loaded = { runtime, runner: new PassRunner(runtime), tokenizer, forecasts: new ForecastShelf(manifest, store) };
     const { config } = manifest;
+    loaded = {
+      runtime,
+      runner: new PassRunner(runtime),
+      tokenizer,
+      grammars: createGrammarEngine(manifest.tokenizer, tokenizer, config.vocabSize),
+      forecasts: new ForecastShelf(manifest, store),
+    };
+    const { chatTemplate } = manifest.tokenizer;
     return {
       modelId: manifest.modelId,
       name: manifest.name,
@@ -164,7 +175,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       expertsPerToken: config.moe.expertsPerToken,
       slotsPerLayer: runtime.plan.slotsPerLayer,
       plannedGpuBytes: runtime.plan.totalBytes,
-      hasChatTemplate: manifest.tokenizer.chatTemplate !== null,
+      hasChatTemplate: chatTemplate !== null,
+      tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
       adapter: runtime.device.description,
       installed,
     };
@@ -185,12 +197,14 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const release = occupy('generate');
       try {
         await settling;
-        const { runtime, runner, tokenizer, forecasts } = getLoaded();
-        const resolved = resolveRequest(request, runtime, tokenizer);
+        const { runtime, runner, tokenizer, grammars, forecasts } = getLoaded();
+        const plain = resolveRequest(request, runtime, tokenizer);
         const paging = resolvePaging(request.paging, runtime.manifest.config.layers);
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
         for (const message of forecasts.takeWarnings()) yield { type: 'warning', message };
         const sequence = new Sequence(runtime, runner, forecast, paging);
+        const grammar = request.grammar ? await grammars.start(request.grammar) : null;
+        const resolved = { ...plain, grammar };
         try {
           for await (const event of runGeneration(runtime, runner, sequence, tokenizer, resolved, signal)) {
             // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
@@ -203,6 +217,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         } finally {
           isSuspended = false;
           await settling;
+          grammar?.dispose();
           await forecasts.save(forecast);
         }
       } finally {
@@ -267,7 +282,11 @@ function openFiles(
   });
 }
 
-function resolveRequest(request: GenerateRequest, runtime: Runtime, tokenizer: Tokenizer): GenerationRequest {
+function resolveRequest(
+  request: GenerateRequest,
+  runtime: Runtime,
+  tokenizer: Tokenizer,
+): Omit<GenerationRequest, 'grammar'> {
   const { maxTokens = 128, stop = [], topLogprobs } = request;
   if (!Number.isInteger(maxTokens) || maxTokens < 1) {
     throw new EngineError('BAD_ARGUMENT', `maxTokens ${maxTokens} is out of range: an integer of at least 1`);
@@ -279,13 +298,27 @@ function resolveRequest(request: GenerateRequest, runtime: Runtime, tokenizer: T
       `topLogprobs ${topLogprobs} is out of range: an integer from 0 to ${vocabSize}`,
     );
   }
+  if (request.grammar && request.ignoreEos) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      'grammar and ignoreEos were given, and a grammar says where a text ends: give 1',
+    );
+  }
+  const { answerStart = '' } = request;
+  if (answerStart !== '' && !request.messages) {
+    throw new EngineError('BAD_ARGUMENT', 'answerStart was given without messages: write it into the prompt');
+  }
   return {
-    promptTokenIds: resolvePrompt(request, runtime, tokenizer, true),
+    promptTokenIds: [
+      ...resolvePrompt(request, runtime, tokenizer, true),
+      ...tokenizer.encode(answerStart, { parseSpecial: true, addBos: false }),
+    ],
     maxTokens,
     sampling: resolveSampling(request.sampling),
     logitOptions: resolveLogitOptions(request.sampling ?? {}, vocabSize),
     stop,
     ignoreEos: request.ignoreEos ?? false,
+    showMarks: request.showMarks ?? false,
     topLogprobs: topLogprobs ?? null,
     trace: request.trace ?? false,
     residency: request.residency ?? false,
@@ -306,7 +339,7 @@ function resolvePaging(options: PagingOptions = {}, layers: number): ResolvedPag
 
 /** @param addGenerationPrompt whether rendered messages end with the start of an answer. */
 function resolvePrompt(
-  { messages, prompt, tokenIds }: ScoreRequest,
+  { messages, tools, prompt, tokenIds }: ScoreRequest,
   runtime: Runtime,
   tokenizer: Tokenizer,
   addGenerationPrompt: boolean,
@@ -316,7 +349,7 @@ function resolvePrompt(
     throw new EngineError('BAD_ARGUMENT', `${given} of messages, prompt and tokenIds were given: give exactly 1`);
   }
   const data = runtime.manifest.tokenizer;
-  if (messages) return renderChat(data, tokenizer, messages, { addGenerationPrompt });
+  if (messages) return renderChat(data, tokenizer, messages, { addGenerationPrompt, tools });
   if (prompt !== undefined) return tokenizer.encode(prompt, { parseSpecial: false, addBos: data.addBos });
   return tokenIds ?? [];
 }

@@ -16,9 +16,18 @@ import type { Tokenizer } from './tokenizer';
 export interface TemplateMessage {
   readonly role: string;
   readonly content: string;
+  readonly toolCalls?: readonly { readonly id: string; readonly name: string; readonly arguments: string }[];
+  readonly toolCallId?: string;
 }
 
-const ROLES: readonly string[] = ['system', 'user', 'assistant'];
+/** A function that the template may list. */
+export interface TemplateTool {
+  readonly name: string;
+  readonly description?: string;
+  readonly parameters?: Readonly<Record<string, unknown>>;
+}
+
+const ROLES: readonly string[] = ['system', 'user', 'assistant', 'tool'];
 const PRIVATE_USE_START = 0xe000;
 const PRIVATE_USE_END = 0xf8ff;
 
@@ -31,20 +40,22 @@ export function renderChat(
   data: TokenizerData,
   tokenizer: Tokenizer,
   messages: readonly TemplateMessage[],
-  options: { readonly addGenerationPrompt: boolean },
+  options: { readonly addGenerationPrompt: boolean; readonly tools?: readonly TemplateTool[] | undefined },
 ): number[] {
   const { chatTemplate, tokens, bosId, endIds } = data;
   if (chatTemplate === null) {
     throw new EngineError('BAD_ARGUMENT', 'the model has no chat template; give a bare prompt instead of messages');
   }
   checkMessages(messages);
-  const disguise = new Disguise(tokenizer.specialTexts, [chatTemplate, ...messages.map(({ content }) => content)]);
+  const { tools = [] } = options;
+  const disguise = new Disguise(tokenizer.specialTexts, [chatTemplate, JSON.stringify([messages, tools])]);
   const template = parseTemplate(chatTemplate);
   const endId = endIds[0];
   let rendered: string;
   try {
     rendered = template.render({
-      messages: messages.map(({ role, content }) => ({ role, content: disguise.hide(content) })),
+      messages: messages.map((message) => describeMessage(message, disguise)),
+      ...(tools.length > 0 && { tools: tools.map((tool) => ({ type: 'function', function: disguise.hideAll(tool) })) }),
       add_generation_prompt: options.addGenerationPrompt,
       bos_token: bosId === null ? '' : tokens[bosId],
       eos_token: endId === undefined ? '' : tokens[endId],
@@ -62,6 +73,31 @@ export function renderChat(
         ? piece
         : tokenizer.encode(disguise.reveal(piece), { parseSpecial: false, addBos: false }),
     );
+}
+
+/** A message as templates know it: the fields of OpenAI's API, but the arguments of a call as an object. */
+function describeMessage({ role, content, toolCalls, toolCallId }: TemplateMessage, disguise: Disguise): object {
+  return {
+    role,
+    content: disguise.hide(content),
+    ...(toolCalls && {
+      tool_calls: toolCalls.map((call) => ({
+        id: disguise.hide(call.id),
+        type: 'function',
+        function: { name: disguise.hide(call.name), arguments: disguise.hideAll(parseArguments(call.arguments)) },
+      })),
+    }),
+    ...(toolCallId !== undefined && { tool_call_id: disguise.hide(toolCallId) }),
+  };
+}
+
+function parseArguments(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // A model may have written no JSON; the template then shows what it wrote.
+    return text;
+  }
 }
 
 function checkMessages(messages: readonly TemplateMessage[]): void {
@@ -117,6 +153,14 @@ class Disguise {
         this.ends.add(text.slice(i));
       }
     }
+  }
+
+  /** Hides every text in plain data, names of members included. */
+  hideAll(value: unknown): unknown {
+    if (typeof value === 'string') return this.hide(value);
+    if (Array.isArray(value)) return value.map((item) => this.hideAll(item));
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [this.hide(name), this.hideAll(item)]));
   }
 
   hide(content: string): string {

@@ -49,56 +49,122 @@ async function loadXGrammar(): Promise<XGrammar> {
 }
 
 /** @param vocabSize of the logits, which may be padded beyond the tokenizer's tokens. */
-export async function createGrammarEngine(
-  data: TokenizerData,
-  tokenizer: Tokenizer,
-  vocabSize: number,
-): Promise<GrammarEngine> {
-  const { TokenizerInfo, GrammarCompiler, GrammarMatcher } = await loadXGrammar();
+export function createGrammarEngine(data: TokenizerData, tokenizer: Tokenizer, vocabSize: number): GrammarEngine {
+  let opened: ReturnType<typeof openXGrammar> | null = null;
+  return {
+    async start(grammar) {
+      const source = getSource(grammar);
+      opened ??= openXGrammar(data, tokenizer, vocabSize);
+      // What could not be fetched now may be there the next time.
+      opened.catch(() => {
+        opened = null;
+      });
+      return startSession(await opened, source);
+    },
+    dispose() {
+      opened?.then(
+        ({ compiler, info }) => {
+          compiler.dispose();
+          info.dispose();
+        },
+        () => {},
+      );
+      opened = null;
+    },
+  };
+}
+
+async function openXGrammar(data: TokenizerData, tokenizer: Tokenizer, vocabSize: number) {
+  const { TokenizerInfo, GrammarCompiler, GrammarMatcher } = await loadXGrammar().catch((cause: unknown) => {
+    if (cause instanceof EngineError) throw cause;
+    throw new EngineError('NETWORK', 'the grammar engine could not be fetched: try again', { cause });
+  });
+  const utf8 = new Utf8Guard(data.tokens.map((_, id) => tokenizer.getTokenBytes(id)));
   // A mark has no text of its own, and an empty one is never part of an answer.
-  const texts = data.tokens.map((text, id) => (tokenizer.isControl(id) ? '' : text));
+  const texts = data.tokens.map((text, id) => (tokenizer.isControl(id) || utf8.isBroken(id) ? '' : text));
   const kind = data.model === 'gpt2' ? 'byte_level' : 'byte_fallback';
   const endIds = [...tokenizer.endIds];
   const info = await TokenizerInfo.createTokenizerInfo(texts, kind, false, vocabSize, endIds);
   const compiler = await GrammarCompiler.createGrammarCompiler(info);
+  return { info, compiler, GrammarMatcher, endIds, utf8 };
+}
+
+async function startSession(
+  { compiler, GrammarMatcher, endIds, utf8 }: Awaited<ReturnType<typeof openXGrammar>>,
+  source: string,
+): Promise<GrammarSession> {
+  let compiled: Awaited<ReturnType<typeof compiler.compileGrammar>>;
+  try {
+    compiled = await compiler.compileGrammar(source);
+  } catch (cause) {
+    const message = `the grammar cannot be read: check it against XGrammar's EBNF; the console says where it fails`;
+    throw new EngineError('BAD_ARGUMENT', message, { cause: new Error(String(cause)) });
+  }
+  const matcher = await GrammarMatcher.createGrammarMatcher(compiled, endIds, endIds.length === 0);
+  let lastId: number | null = null;
   return {
-    async start(grammar) {
-      const source = getSource(grammar);
-      let compiled: Awaited<ReturnType<typeof compiler.compileGrammar>>;
-      try {
-        compiled = await compiler.compileGrammar(source);
-      } catch (cause) {
-        const message = `the grammar cannot be read: check it against XGrammar's EBNF; the console says where it fails`;
-        throw new EngineError('BAD_ARGUMENT', message, { cause: new Error(String(cause)) });
+    async readMask() {
+      const words = Uint32Array.from(await matcher.getNextTokenBitmask(), (word) => word >>> 0);
+      for (const id of utf8.getForbidden(lastId)) words[id >> 5] = (words[id >> 5] as number) & ~(1 << (id & 31));
+      if (words.every((word) => word === 0)) {
+        throw new EngineError('UNSUPPORTED', "no token of the model's vocabulary can go on as the grammar asks");
       }
-      const matcher = await GrammarMatcher.createGrammarMatcher(compiled, endIds, endIds.length === 0);
-      return {
-        async readMask() {
-          const words = await matcher.getNextTokenBitmask();
-          if (words.every((word) => word === 0)) {
-            throw new EngineError('UNSUPPORTED', "no token of the model's vocabulary can go on as the grammar asks");
-          }
-          return Uint32Array.from(words, (word) => word >>> 0);
-        },
-        accept(tokenId) {
-          if (!matcher.acceptToken(tokenId)) {
-            throw new EngineError('INTERNAL', `token ${tokenId} was chosen, which the grammar forbids`);
-          }
-        },
-        get isComplete() {
-          return matcher.isTerminated();
-        },
-        dispose() {
-          matcher.dispose();
-          compiled.dispose();
-        },
-      };
+      return words;
+    },
+    accept(tokenId) {
+      lastId = tokenId;
+      if (!matcher.acceptToken(tokenId)) {
+        throw new EngineError('INTERNAL', `token ${tokenId} was chosen, which the grammar forbids`);
+      }
+    },
+    get isComplete() {
+      return matcher.isTerminated();
     },
     dispose() {
-      compiler.dispose();
-      info.dispose();
+      matcher.dispose();
+      compiled.dispose();
     },
   };
+}
+
+/** Continuation bytes that make no character behind a leading byte: too long a form, half of a surrogate pair, too large. */
+const FORBIDDEN_BEHIND: ReadonlyMap<number, readonly [first: number, last: number]> = new Map([
+  [0xe0, [0x80, 0x9f]],
+  [0xed, [0xa0, 0xbf]],
+  [0xf0, [0x80, 0x8f]],
+  [0xf4, [0x90, 0xbf]],
+]);
+
+/**
+ * Keeps bytes out that are no UTF-8: XGrammar takes any continuation behind any leading byte for one character, where a
+ * decoder finds several replacement characters.
+ */
+class Utf8Guard {
+  /** Ids that begin with a byte that is forbidden behind the leading byte. */
+  readonly #behind = new Map<number, number[]>();
+
+  constructor(private readonly bytes: readonly Uint8Array[]) {
+    for (const [lead, [first, last]] of FORBIDDEN_BEHIND) {
+      const begins = (token: Uint8Array): boolean => (token[0] ?? 0) >= first && (token[0] ?? 0) <= last;
+      this.#behind.set(
+        lead,
+        [...bytes.keys()].filter((id) => begins(bytes[id] as Uint8Array)),
+      );
+    }
+  }
+
+  /** Whether a token can be part of no text. */
+  isBroken(id: number): boolean {
+    return (this.bytes[id] as Uint8Array).some((byte, i, all) => {
+      const [first, last] = FORBIDDEN_BEHIND.get(all[i - 1] ?? 0) ?? [256, 256];
+      return byte === 0xc0 || byte === 0xc1 || byte > 0xf4 || (byte >= first && byte <= last);
+    });
+  }
+
+  /** Tokens that cannot follow a token. */
+  getForbidden(id: number | null): readonly number[] {
+    return (id === null ? undefined : this.#behind.get(this.bytes[id]?.at(-1) ?? 0)) ?? [];
+  }
 }
 
 function getSource(grammar: Grammar): string {

@@ -31,6 +31,8 @@ export interface Tokenizer {
   getTokenBytes(id: number): Uint8Array<ArrayBuffer>;
   /** Whether a token is a mark and no text. */
   isControl(id: number): boolean;
+  /** How a mark is written. */
+  getMark(id: number): string;
 }
 
 /** GGUF token types (`tokenizer.ggml.token_type`). */
@@ -125,6 +127,7 @@ export function createTokenizer(data: TokenizerData): Tokenizer {
       if (isByteLevel) return decodeByteLevel(text) ?? new TextEncoder().encode(text);
       return new TextEncoder().encode(text.replaceAll(SPACE_SYMBOL, ' '));
     },
+    getMark: (id) => vocabulary.getText(id),
     isControl: (id) => ![TYPE_NORMAL, TYPE_USER_DEFINED, TYPE_BYTE].includes(vocabulary.getType(id)),
   };
 }

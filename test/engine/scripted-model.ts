@@ -14,8 +14,15 @@ export interface ScriptedModel {
   readonly endId: number;
 }
 
-/** @param pieces bytes of each token; the end token is added behind them. */
-export function writeScriptedModel(pieces: readonly Uint8Array[], contextLength = 128): ScriptedModel {
+/**
+ * @param pieces bytes of each token; the end token is added behind them.
+ * @param marks ids of the pieces that are special tokens.
+ */
+export function writeScriptedModel(
+  pieces: readonly Uint8Array[],
+  contextLength = 128,
+  marks: readonly number[] = [],
+): ScriptedModel {
   const vocabSize = pieces.length + 1;
   const hiddenSize = Math.ceil(vocabSize / 32) * 32;
   const toOneHot = (getColumn: (row: number) => number): Uint8Array => {
@@ -31,7 +38,7 @@ export function writeScriptedModel(pieces: readonly Uint8Array[], contextLength 
         'tokenizer.ggml.token_type',
         'array',
         'i32',
-        Array.from({ length: vocabSize }, (_, id) => (id < pieces.length ? NORMAL : CONTROL)),
+        Array.from({ length: vocabSize }, (_, id) => (id < pieces.length && !marks.includes(id) ? NORMAL : CONTROL)),
       ]);
       setEntry(entries, ['tokenizer.ggml.merges', 'array', 'string', []]);
       setEntry(entries, ['tokenizer.ggml.eos_token_id', 'u32', pieces.length]);

@@ -106,3 +106,22 @@ describe('a stop text', () => {
     await expect(recite({ stop: [''] })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
   });
 });
+
+describe('marks and log-probabilities of a stream', () => {
+  it('shows special tokens only when asked to, the end token never', async () => {
+    const marked = writeScriptedModel([...cutBytes('ab', [1]), new TextEncoder().encode('<|x|>')], 64, [2]);
+    const { engine } = await openSession(marked.gguf);
+    expect((await generate(engine, { tokenIds: [0] })).result.text).toBe('b');
+    expect((await generate(engine, { tokenIds: [0], showMarks: true })).result.text).toBe('b<|x|>');
+    await engine.unload();
+  });
+
+  it('come with each token, with the bytes of its text', async () => {
+    const { tokens, result } = await recite({ topLogprobs: 2 });
+    for (const [i, { logprob, tokenId }] of tokens.entries()) {
+      expect(logprob).toMatchObject({ tokenId, logprob: result.logprobs[i]?.logprob });
+      expect(logprob?.top.map((chance) => [chance.tokenId, chance.logprob])).toEqual(result.logprobs[i]?.top);
+      if (tokenId !== model.endId) expect(logprob?.bytes).toEqual(new Uint8Array(pieces[tokenId] as Uint8Array));
+    }
+  });
+});

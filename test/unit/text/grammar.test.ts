@@ -61,7 +61,7 @@ const data: TokenizerData = {
   chatTemplate: null,
 };
 const tokenizer = createTokenizer(data);
-const engine = await createGrammarEngine(data, tokenizer, texts.length + 5);
+const engine = createGrammarEngine(data, tokenizer, texts.length + 5);
 
 /** Random allowed tokens until the end; the text, or null when it had no end by then. */
 async function walk(grammar: Grammar, seed: number, limit = 400): Promise<string | null> {

@@ -19,6 +19,7 @@ const model: LoadedModel = {
   slotsPerLayer: 4,
   plannedGpuBytes: 1,
   hasChatTemplate: false,
+  tools: { family: 'json', inTemplate: false },
   adapter: 'none',
   installed: true,
 };

@@ -28,6 +28,7 @@ export const scriptedModel: LoadedModel = {
   slotsPerLayer: 4,
   plannedGpuBytes: 1024,
   hasChatTemplate: true,
+  tools: { family: 'hermes', inTemplate: true },
   adapter: 'none',
   installed: true,
 };

@@ -126,7 +126,7 @@ function placeVector(tensor: TensorEntry, offsetBytes: number): PackedMatrix {
 }
 
 function checkPlain(gguf: Checkpoint, { name, type }: TensorEntry): void {
-  if (getWeightFormat(type).scaleBytesPer32 === 0) return;
+  if (getWeightFormat(type).blockWeights === 1) return;
   throw new EngineError(
     'UNSUPPORTED',
     `${gguf.sourceName}: tensor "${name}" has type ${type.toUpperCase()}; norms and routers are F32, F16 or BF16, and so are biases`,

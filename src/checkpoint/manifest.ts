@@ -4,7 +4,7 @@
  */
 import type { ModelConfig, WeightType } from './model-config';
 
-/** A matrix in kernel layout inside a record or page: `[data blocks][scales]`, see formats/. */
+/** A matrix in kernel layout inside a record or page: planes one behind the other, see formats/. */
 export interface PackedMatrix {
   readonly type: WeightType;
   readonly rows: number;

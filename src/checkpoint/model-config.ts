@@ -4,7 +4,22 @@
  */
 
 /** Storage type of a weight matrix, as the kernels read it. */
-export type WeightType = 'f32' | 'f16' | 'bf16' | 'q4_0' | 'q8_0';
+export type WeightType =
+  | 'f32'
+  | 'f16'
+  | 'bf16'
+  | 'q8_0'
+  | 'q4_0'
+  | 'q4_1'
+  | 'q5_0'
+  | 'q5_1'
+  | 'q2_k'
+  | 'q3_k'
+  | 'q4_k'
+  | 'q5_k'
+  | 'q6_k'
+  | 'iq4_nl'
+  | 'mxfp4';
 
 /** `rms`: x / rms(x) · weight. `layer`: (x - mean) / deviation · weight + bias. */
 export interface NormConfig {

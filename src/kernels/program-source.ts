@@ -9,19 +9,47 @@ import reduceWorkgroup from '../../shaders/lib/reduce_workgroup.wgsl?raw';
 import weightsBf16 from '../../shaders/lib/weights_bf16.wgsl?raw';
 import weightsF16 from '../../shaders/lib/weights_f16.wgsl?raw';
 import weightsF32 from '../../shaders/lib/weights_f32.wgsl?raw';
+import weightsIq4Nl from '../../shaders/lib/weights_iq4_nl.wgsl?raw';
+import weightsKScales from '../../shaders/lib/weights_k_scales.wgsl?raw';
+import weightsMxfp4 from '../../shaders/lib/weights_mxfp4.wgsl?raw';
+import weightsNibbles from '../../shaders/lib/weights_nibbles.wgsl?raw';
+import weightsPairs from '../../shaders/lib/weights_pairs.wgsl?raw';
+import weightsPlanes from '../../shaders/lib/weights_planes.wgsl?raw';
+import weightsQ2_K from '../../shaders/lib/weights_q2_k.wgsl?raw';
+import weightsQ3_K from '../../shaders/lib/weights_q3_k.wgsl?raw';
 import weightsQ4_0 from '../../shaders/lib/weights_q4_0.wgsl?raw';
+import weightsQ4_1 from '../../shaders/lib/weights_q4_1.wgsl?raw';
+import weightsQ4_K from '../../shaders/lib/weights_q4_k.wgsl?raw';
+import weightsQ5_0 from '../../shaders/lib/weights_q5_0.wgsl?raw';
+import weightsQ5_1 from '../../shaders/lib/weights_q5_1.wgsl?raw';
+import weightsQ5_K from '../../shaders/lib/weights_q5_k.wgsl?raw';
+import weightsQ6_K from '../../shaders/lib/weights_q6_k.wgsl?raw';
 import weightsQ8_0 from '../../shaders/lib/weights_q8_0.wgsl?raw';
 import type { WeightType } from '../checkpoint/model-config';
 import type { Variant } from './variant';
 
 const REDUCE = { subgroup: reduceSubgroup, workgroup: reduceWorkgroup } as const;
 
+const withNibbles = (own: string): string => [weightsPlanes, weightsNibbles, own].join('\n');
+const withPairs = (own: string): string => [weightsPlanes, weightsPairs, own].join('\n');
+
+/** Each defines `block_dot` and `block_quad`. */
 const WEIGHTS: Readonly<Record<WeightType, string>> = {
   f32: weightsF32,
   f16: weightsF16,
   bf16: weightsBf16,
-  q4_0: weightsQ4_0,
   q8_0: weightsQ8_0,
+  q4_0: weightsQ4_0,
+  q4_1: withNibbles(weightsQ4_1),
+  q5_0: withNibbles(weightsQ5_0),
+  q5_1: withNibbles(weightsQ5_1),
+  q2_k: withPairs(weightsQ2_K),
+  q3_k: withPairs(weightsQ3_K),
+  q4_k: [withNibbles(weightsQ4_K), weightsKScales].join('\n'),
+  q5_k: [withNibbles(weightsQ5_K), weightsKScales].join('\n'),
+  q6_k: withNibbles(weightsQ6_K),
+  iq4_nl: withNibbles(weightsIq4Nl),
+  mxfp4: withNibbles(weightsMxfp4),
 };
 
 /** Full source of a kernel; `weightType` where it reads quantised weights. */

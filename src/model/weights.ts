@@ -3,7 +3,7 @@
  * Matrices that a kernel reads together are joined, ones larger than a binding are split by rows; both in kernel layout.
  */
 import { getWeightFormat } from '../checkpoint/formats';
-import { getScalesOffsetBytes, UNIT_WEIGHTS } from '../checkpoint/formats/weight-format';
+import { getPlaneOffsets, LAYOUT_ALIGNMENT_BYTES, UNIT_WEIGHTS } from '../checkpoint/formats/weight-format';
 import type { ModelManifest, ResidentRole, ResidentTensor } from '../checkpoint/manifest';
 import type { ModelConfig, WeightType } from '../checkpoint/model-config';
 import { assert, EngineError } from '../errors';
@@ -40,7 +40,7 @@ export interface MlpWeightPlan {
 export interface LayerWeightPlan {
   /** Of a LayerNorm the weights, then the biases; so with every norm. */
   readonly attnNorm: MatrixPlan; // [1 or 2, hidden] f32
-  /** q, k and v joined where their types agree, else one by one. */
+  /** q, k and v joined where their types agree and each ends on whole words, else one by one. */
   readonly qkv: readonly MatrixPlan[]; // [(heads + 2 kvHeads) * headDim, hidden]
   readonly qkvBias: MatrixPlan | null; // [(heads + 2 kvHeads) * headDim] f32
   /** q's and k's norm weights, joined; null without a norm. */
@@ -112,10 +112,10 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     outputNorm: joinAll('output norm', null, ['outputNorm', 'outputNormBias']),
     layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
       const [q, k, v] = [get('qProj', layer), get('kProj', layer), get('vProj', layer)];
-      const sameType = q.matrix.type === k.matrix.type && q.matrix.type === v.matrix.type;
+      const canJoin = q.matrix.type === k.matrix.type && q.matrix.type === v.matrix.type && endOnWords([q, k]);
       return {
         attnNorm: joinAll(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
-        qkv: sameType
+        qkv: canJoin
           ? [join(`qkv ${layer}`, [q, k, v])]
           : [
               join(`q ${layer}`, [q]),
@@ -212,15 +212,14 @@ export async function loadWeights(
   for (const [i, matrix] of listMatrices(plan).entries()) {
     const buffer = buffers[i] as DeviceBuffer;
     bufferOf.set(matrix, buffer);
-    let dataAt = 0;
-    let scalesAt = getDataBytes(matrix.sources);
+    const at = getPlaneStarts(matrix.sources);
     for (const source of matrix.sources) {
       const { key } = source.tensor;
       // A split matrix comes several times in a row.
       if (last.key !== key) Object.assign(last, { key, bytes: await readRecord(key) });
-      const { data, scales } = sliceRows(source, last.bytes);
-      dataAt = writeAt(device, buffer, dataAt, data);
-      scalesAt = writeAt(device, buffer, scalesAt, scales);
+      for (const [plane, bytes] of slicePlanes(source, last.bytes).entries()) {
+        at[plane] = writeAt(device, buffer, at[plane] as number, bytes);
+      }
     }
     onBytes(matrix.sizeBytes);
   }
@@ -242,9 +241,10 @@ function requireSameType(a: ResidentTensor, b: ResidentTensor): void {
 
 function splitByRows(label: string, tensor: ResidentTensor, bindingBytes: number): MatrixPlan[] {
   const { rows, cols, type } = tensor.matrix;
-  const rowBytes = getDataBytes([{ tensor, firstRow: 0, rows: 1 }]) + getScaleBytes({ tensor, firstRow: 0, rows: 1 });
-  // Multiples of 8 rows keep every part's scales at whole words.
-  const perPart = Math.floor((bindingBytes - 16) / rowBytes / 8) * 8;
+  const planes = getWeightFormat(type).planeBytesPer32;
+  const rowBytes = (cols / UNIT_WEIGHTS) * planes.reduce((sum, bytes) => sum + bytes, 0);
+  // Multiples of 8 rows keep every part's planes at whole words; each plane is padded.
+  const perPart = Math.floor((bindingBytes - planes.length * LAYOUT_ALIGNMENT_BYTES) / rowBytes / 8) * 8;
   if (perPart < 8) throw tooLarge(label, rowBytes * 8, bindingBytes);
   const parts: MatrixPlan[] = [];
   for (let firstRow = 0; firstRow < rows; firstRow += perPart) {
@@ -281,31 +281,44 @@ function tooLarge(label: string, sizeBytes: number, bindingBytes: number): Engin
   );
 }
 
-function getDataBytes(sources: readonly RowRange[]): number {
-  return sources.reduce((sum, { tensor: { matrix }, rows }) => {
-    return sum + getScalesOffsetBytes(getWeightFormat(matrix.type), rows, matrix.cols);
-  }, 0);
+/** Bytes of the rows in each plane. */
+function getPlaneBytes({ tensor: { matrix }, rows }: RowRange): number[] {
+  const units = (rows * matrix.cols) / UNIT_WEIGHTS;
+  return getWeightFormat(matrix.type).planeBytesPer32.map((bytes) => units * bytes);
 }
 
-function getScaleBytes({ tensor: { matrix }, rows }: RowRange): number {
-  return ((rows * matrix.cols) / UNIT_WEIGHTS) * getWeightFormat(matrix.type).scaleBytesPer32;
+/** Where each plane of the joined rows starts, and the end of the last. */
+function getPlaneStarts(sources: readonly RowRange[]): number[] {
+  const starts = [0];
+  const planes = sources.map(getPlaneBytes);
+  for (const plane of planes[0]?.keys() ?? []) {
+    const bytes = planes.reduce((sum, one) => sum + (one[plane] as number), 0);
+    starts.push((starts.at(-1) as number) + roundUp(bytes));
+  }
+  return starts;
 }
 
 function getMatrixBytes(sources: readonly RowRange[]): number {
-  return roundUp(getDataBytes(sources) + sources.reduce((sum, source) => sum + getScaleBytes(source), 0));
+  return getPlaneStarts(sources).at(-1) as number;
 }
 
-function sliceRows(range: RowRange, packed: Uint8Array): { data: Uint8Array; scales: Uint8Array } {
-  const { rows, cols, type } = range.tensor.matrix;
+/** Whether rows of another tensor can follow in every plane: queue writes begin at whole words. */
+function endOnWords(tensors: readonly ResidentTensor[]): boolean {
+  return tensors.every((tensor) =>
+    getPlaneBytes({ tensor, firstRow: 0, rows: tensor.matrix.rows }).every((bytes) => bytes % 4 === 0),
+  );
+}
+
+/** The rows' bytes in each plane of a packed tensor. */
+function slicePlanes({ tensor, firstRow, rows }: RowRange, packed: Uint8Array): Uint8Array[] {
+  const { rows: allRows, cols, type } = tensor.matrix;
   const format = getWeightFormat(type);
+  const starts = getPlaneOffsets(format, allRows, cols);
   const units = cols / UNIT_WEIGHTS;
-  const scalesStart = getScalesOffsetBytes(format, rows, cols);
-  const slice = (start: number, unitBytes: number): Uint8Array =>
-    packed.subarray(
-      start + range.firstRow * units * unitBytes,
-      start + (range.firstRow + range.rows) * units * unitBytes,
-    );
-  return { data: slice(0, format.dataBytesPer32), scales: slice(scalesStart, format.scaleBytesPer32) };
+  return format.planeBytesPer32.map((bytes, plane) => {
+    const start = (starts[plane] as number) + firstRow * units * bytes;
+    return packed.subarray(start, start + rows * units * bytes);
+  });
 }
 
 /** Writes bytes that need not be a multiple of 4: queue writes must be, so the last word is padded with zeros. */

@@ -26,6 +26,16 @@ describe.each(benches)('embed_norm, $name', (bench) => {
     ['bf16', 160, 'rms', 1],
     ['q4_0', 96, 'layer', 12],
     ['q8_0', 288, 'rms', 0.25],
+    ['q4_1', 96, 'rms', 1],
+    ['q5_0', 160, 'rms', 1],
+    ['q5_1', 96, 'rms', 1],
+    ['q2_k', 256, 'rms', 1],
+    ['q3_k', 768, 'rms', 1],
+    ['q4_k', 512, 'rms', 1],
+    ['q5_k', 256, 'rms', 1],
+    ['q6_k', 768, 'rms', 1],
+    ['iq4_nl', 96, 'rms', 1],
+    ['mxfp4', 160, 'rms', 1],
   ])('%s, hidden size %i, %s norm, factor %d', (type, hidden, kind, scale) => {
     const random = createRandom(hidden);
     const { packed, values } = randomWeights(random, type, VOCAB, hidden);

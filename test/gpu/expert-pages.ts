@@ -168,6 +168,18 @@ export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placeme
     routes: [[0]],
     placement: { slots: [1], firstBufferSlots: 1, allSlots: 2 },
   },
+  ...(['q4_1', 'q5_0', 'q5_1', 'iq4_nl', 'mxfp4', 'q2_k', 'q3_k', 'q4_k', 'q5_k', 'q6_k'] as const).map((type) => ({
+    type,
+    experts: 3,
+    topK: 2,
+    hidden: type.endsWith('_k') ? 256 : 96,
+    width: type.endsWith('_k') ? 512 : 160,
+    routes: [
+      [2, 0],
+      [1, 2],
+    ],
+    placement: { slots: [2, null, 0], firstBufferSlots: 2, allSlots: 3 },
+  })),
 ];
 
 /** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */

@@ -152,6 +152,17 @@ export function randomFloats(random: () => number, count: number, amplitude = 1)
   return Float32Array.from({ length: count }, () => (random() * 2 - 1) * amplitude);
 }
 
+/** Where a block has its f16 scales and minima. */
+const HALVES: Partial<Record<WeightType, readonly number[]>> = {
+  q4_1: [0, 2],
+  q5_1: [0, 2],
+  q2_k: [80, 82],
+  q3_k: [108],
+  q4_k: [0, 2],
+  q5_k: [0, 2],
+  q6_k: [208],
+};
+
 /** A random matrix of a weight type: its bytes in kernel layout, and what they mean. */
 export function randomWeights(
   random: () => number,
@@ -163,14 +174,18 @@ export function randomWeights(
   const count = rows * cols;
   const file = new Uint8Array((count / format.blockWeights) * format.blockBytes);
   const view = new DataView(file.buffer);
-  // A half in ±[2^-7, 2^-1).
-  const randomHalf = () => (random() < 0.5 ? 0x8000 : 0) | ((8 + Math.floor(random() * 6)) << 10) | (random() * 1024);
+  // A half in ±[2^-7, 2^-1), or in ±[2^-12, 2^-6) where it scales other scales.
+  const exponent = format.blockWeights === 256 ? 3 : 8;
+  const randomHalf = () =>
+    (random() < 0.5 ? 0x8000 : 0) | ((exponent + Math.floor(random() * 6)) << 10) | (random() * 1024);
   const float = new DataView(new ArrayBuffer(4));
   for (let at = 0; at < file.byteLength; at += format.blockBytes) {
     float.setFloat32(0, random() * 2 - 1);
+    if (format.blockWeights > 1) for (let i = 0; i < format.blockBytes; i++) file[at + i] = random() * 256;
     if (type === 'f32') view.setFloat32(at, float.getFloat32(0), true);
-    else view.setUint16(at, type === 'bf16' ? float.getUint16(0) : randomHalf(), true);
-    if (format.blockWeights > 1) for (let i = 2; i < format.blockBytes; i++) file[at + i] = random() * 256;
+    else if (type === 'bf16') view.setUint16(at, float.getUint16(0), true);
+    else if (type === 'mxfp4') file[at] = 120 + random() * 6;
+    else for (const offset of HALVES[type] ?? [0]) view.setUint16(at + offset, randomHalf(), true);
   }
   const packed = new Uint8Array(format.getPackedBytes(rows, cols));
   format.pack(file, rows, cols, packed, 0);

@@ -11,11 +11,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-ROWS, COLS = 3, 96
+ROWS = 3
 SCALES = np.array([0x7BFF, 0xFBFF, 0x0400, 0x0001, 0x83FF, 0x0000, 0x8000, 0x3C00, 0x2E66], np.uint16)
 
 rng = np.random.default_rng(7)
@@ -28,23 +29,43 @@ def finite16(kind: Type, count: int) -> np.ndarray:
     return np.where((bits & exponent_mask) == exponent_mask, bits & 0x8001, bits).astype(np.uint16)
 
 
+# Where a block has its f16 scales and minima, by type; the other bytes are random.
+HALVES = {
+    Type.Q4_0: (0,),
+    Type.Q4_1: (0, 2),
+    Type.Q5_0: (0,),
+    Type.Q5_1: (0, 2),
+    Type.Q8_0: (0,),
+    Type.Q2_K: (80, 82),
+    Type.Q3_K: (108,),
+    Type.Q4_K: (0, 2),
+    Type.Q5_K: (0, 2),
+    Type.Q6_K: (208,),
+    Type.IQ4_NL: (0,),
+    Type.MXFP4: (),
+}
+
+
 def make_blocks(kind: Type) -> np.ndarray:
-    """ROWS x COLS weights as the bytes of a GGUF tensor."""
-    weights = ROWS * COLS
+    """ROWS rows of three blocks (at least 96 weights) as the bytes of a GGUF tensor."""
+    block_weights, block_bytes = GGML_QUANT_SIZES[kind]
     if kind == Type.F32:
-        return rng.standard_normal(weights).astype(np.float32).view(np.uint8)
+        return rng.standard_normal(ROWS * 96).astype(np.float32).view(np.uint8)
     if kind in (Type.F16, Type.BF16):
-        return finite16(kind, weights).view(np.uint8)
-    data_bytes = 16 if kind == Type.Q4_0 else 32
-    count = weights // 32
-    data = rng.integers(0, 256, (count, data_bytes), dtype=np.uint8)
-    scales = np.resize(SCALES, count).view(np.uint8).reshape(count, 2)
-    return np.concatenate([scales, data], axis=1).reshape(-1)
+        return finite16(kind, ROWS * 96).view(np.uint8)
+    count = ROWS * 3
+    blocks = rng.integers(0, 256, (count, block_bytes), dtype=np.uint8)
+    for shift, at in enumerate(HALVES[kind]):
+        blocks[:, at : at + 2] = np.roll(np.resize(SCALES, count), 2 * shift).view(np.uint8).reshape(count, 2)
+    if kind == Type.MXFP4:
+        blocks[:, 0] = [0, 1, 2, 126, 127, 128, 200, 254, 255]
+    return blocks.reshape(-1)
 
 
-for kind in (Type.F32, Type.F16, Type.BF16, Type.Q4_0, Type.Q8_0):
+for kind in (Type.F32, Type.F16, Type.BF16, *HALVES):
     blocks = make_blocks(kind)
-    values = dequantize(blocks.reshape(ROWS, -1) if kind != Type.F32 else blocks.view(np.float32), kind)
+    with np.errstate(over="ignore"):
+        values = dequantize(blocks.reshape(ROWS, -1) if kind != Type.F32 else blocks.view(np.float32), kind)
     name = f"dequantized-{kind.name.lower()}.bin"
     (GOLDEN / name).write_bytes(blocks.tobytes() + np.ascontiguousarray(values, np.float32).tobytes())
 

@@ -16,6 +16,11 @@ export function decodeF16(bits: number): number {
   return sign * (scratch[0] as number);
 }
 
+/** The binary16 value in two bytes, little-endian. */
+export function readF16(bytes: Uint8Array, at: number): number {
+  return decodeF16((bytes[at] as number) | ((bytes[at + 1] as number) << 8));
+}
+
 export const f16 = createPlainFormat({
   type: 'f16',
   ggmlType: 1,

@@ -3,19 +3,25 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { findGgmlFormat, getWeightFormat, weightFormats } from '../../../src/checkpoint/formats';
 import { decodeF16 } from '../../../src/checkpoint/formats/f16';
-import { getFileBytes, getScalesOffsetBytes } from '../../../src/checkpoint/formats/weight-format';
+import { getFileBytes, getPlaneOffsets } from '../../../src/checkpoint/formats/weight-format';
 
 const golden = (name: string): Uint8Array =>
   new Uint8Array(readFileSync(new URL(`../../golden/${name}`, import.meta.url)));
 
 // As test/oracle/make_dequantized.py writes them.
 const ROWS = 3;
-const COLS = 96;
+/** Of types with blocks of 256 weights: 768. */
+const getCols = ({ blockWeights }: { blockWeights: number }): number => 3 * Math.max(32, blockWeights);
 
 const toBytes = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
+function countBits(byte: number): number {
+  return byte === 0 ? 0 : (byte & 1) + countBits(byte >> 1);
+}
+
 describe.each(weightFormats)('$type', (format) => {
+  const COLS = getCols(format);
   const bytes = golden(`dequantized-${format.type}.bin`);
   const fileBytes = getFileBytes(format, ROWS * COLS);
   const file = bytes.slice(0, fileBytes);
@@ -41,19 +47,36 @@ describe.each(weightFormats)('$type', (format) => {
     expect(out.subarray(0, 32)).toEqual(new Uint8Array(32).fill(0xaa));
     expect(out.subarray(32 + packedBytes)).toEqual(new Uint8Array(16).fill(0xaa));
     expect(format.unpack(out.slice(32, 32 + packedBytes), ROWS, COLS)).toEqual(file);
+    // Every bit of the file is in the packed matrix, and in one place only.
+    for (let at = 0; at < format.blockBytes; at++) {
+      const flipped = file.slice();
+      flipped[at] = file[at]! ^ (1 << (at % 8));
+      const other = new Uint8Array(packedBytes);
+      format.pack(flipped, ROWS, COLS, other, 0);
+      const changed = other.reduce((sum, byte, i) => sum + countBits(byte ^ out[32 + i]!), 0);
+      expect(changed, `byte ${at}`).toBe(1);
+    }
   });
 
-  it('lays data out as dataBytesPer32 and scales as scaleBytesPer32 say', () => {
+  it('lays its planes out one behind the other, each at a multiple of 16 bytes', () => {
     const units = (ROWS * COLS) / 32;
-    const scales = Math.ceil((units * format.scaleBytesPer32) / 16) * 16;
-    expect(getScalesOffsetBytes(format, ROWS, COLS)).toBe(units * format.dataBytesPer32);
-    expect(format.getPackedBytes(ROWS, COLS)).toBe(units * format.dataBytesPer32 + scales);
+    let end = 0;
+    const offsets = getPlaneOffsets(format, ROWS, COLS);
+    for (const [plane, bytesPer32] of format.planeBytesPer32.entries()) {
+      expect(offsets[plane]).toBe(end);
+      end = Math.ceil((end + units * bytesPer32) / 16) * 16;
+    }
+    expect(format.getPackedBytes(ROWS, COLS)).toBe(end);
+    const bits = format.planeBytesPer32.reduce((sum, bytesPer32) => sum + bytesPer32, 0) / 4;
+    // Q3_K's scales have a byte each, where the file has six bits.
+    const fileBits = (8 * format.blockBytes) / format.blockWeights + (format.type === 'q3_k' ? 0.125 : 0);
+    expect(bits).toBe(fileBits);
   });
 
   it('refuses bytes that are not the matrix', () => {
     const out = new Uint8Array(format.getPackedBytes(ROWS, COLS));
     expect(() => format.pack(file.subarray(1), ROWS, COLS, out, 0)).toThrow(/assertion failed/);
-    expect(() => format.dequantizeFile(file, ROWS * COLS + 32)).toThrow(/assertion failed/);
+    expect(() => format.dequantizeFile(file, ROWS * COLS + 256)).toThrow(/assertion failed/);
   });
 
   it('is found by its GGUF number', () => {
@@ -70,13 +93,16 @@ it('widens every binary16 pattern exactly', () => {
   expect(digest).toBe(new TextDecoder().decode(golden('f16-values.sha256')).trim());
 });
 
-it('packs 15 MB of Q4_0 in well under a second', () => {
-  const format = getWeightFormat('q4_0');
-  const rows = 8192;
-  const cols = 3200;
-  const file = new Uint8Array(getFileBytes(format, rows * cols));
-  const out = new Uint8Array(format.getPackedBytes(rows, cols));
-  const start = performance.now();
-  format.pack(file, rows, cols, out, 0);
-  expect(performance.now() - start).toBeLessThan(800);
-});
+it.each(['q4_0', 'q6_k'] as const)(
+  'packs 15 MB of %s in a second, on a machine that is busy with other things too in three',
+  (type) => {
+    const format = getWeightFormat(type);
+    const rows = 8192;
+    const cols = 3072;
+    const file = new Uint8Array(getFileBytes(format, rows * cols));
+    const out = new Uint8Array(format.getPackedBytes(rows, cols));
+    const start = performance.now();
+    format.pack(file, rows, cols, out, 0);
+    expect(performance.now() - start).toBeLessThan(3000);
+  },
+);

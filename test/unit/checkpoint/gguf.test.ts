@@ -214,7 +214,11 @@ describe('a hostile file', () => {
     await expectError(tensor({ dimensions: [0] }), 'BAD_FILE', /has 0 weights/);
     await expectError(tensor({ dimensions: [] }), 'BAD_FILE', /has 0 dimensions/);
     await expectError(tensor({ dimensions: [1, 1, 1, 1, 32] }), 'BAD_FILE', /has 5 dimensions/);
-    await expectError(tensor({ type: 14 }), 'UNSUPPORTED', /type 14 \(Q6_K\); accepted are F32, F16, BF16, Q4_0, Q8_0/);
+    await expectError(
+      tensor({ type: 23 }),
+      'UNSUPPORTED',
+      /type 23 \(IQ4_XS\); accepted are F32, .*Q6_K, IQ4_NL, MXFP4/,
+    );
     await expectError(tensor({ type: 999 }), 'UNSUPPORTED', /type 999 \(unknown\)/);
     await expectError(tensor({ type: 2, dimensions: [16, 2] }), 'BAD_FILE', /16 columns; q4_0 needs a multiple of 32/);
   });

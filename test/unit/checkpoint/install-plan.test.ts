@@ -273,6 +273,18 @@ describe('a file that webmoe does not run', () => {
       /"blk.0.ffn_gate_inp.weight" has type Q8_0; norms and routers are F32/,
     ],
     [
+      'gate and up projections of two types',
+      ({ tensors }) => setTensor(tensors, 'blk.1.ffn_up_exps.weight', { type: 8, data: new Uint8Array(3 * 32 * 34) }),
+      'UNSUPPORTED',
+      /"blk.1.ffn_gate_exps.weight" has type F32, "blk.1.ffn_up_exps.weight" Q8_0/,
+    ],
+    [
+      'a K type in narrow rows',
+      ({ tensors }) => setTensor(tensors, 'blk.0.attn_q.weight', { type: 12, data: new Uint8Array(576) }),
+      'BAD_FILE',
+      /"blk.0.attn_q.weight" has 32 columns; q4_k needs a multiple of 256/,
+    ],
+    [
       'RoPE scaling of another kind',
       ({ entries }) => setEntry(entries, ['olmoe.rope.scaling.type', 'string', 'dynamic']),
       'UNSUPPORTED',

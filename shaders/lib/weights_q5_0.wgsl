@@ -1,0 +1,14 @@
+// Q5_0: scale * (nibble + 16 * bit - 16). Planes: nibbles; high bits, a word per block; scale, a half per block.
+struct Block {
+  scale: f32,
+  high: u32,
+}
+
+fn read_block(base: u32, blocks: u32, block: u32) -> Block {
+  let high = base + blocks;
+  return Block(plane_half(high + plane_quads(blocks), block), plane_word(high, block));
+}
+
+fn decode(b: Block, codes: vec4<u32>, quad: u32) -> vec4<f32> {
+  return b.scale * (vec4<f32>(codes | (four_codes(b.high, quad, 1u) << vec4<u32>(4u))) - 16.0);
+}

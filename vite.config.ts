@@ -8,30 +8,40 @@ import { defineConfig, type Plugin } from 'vite';
 const { dependencies } = JSON.parse(readFileSync(new URL('./package.json', import.meta.url), 'utf8'));
 const external = Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`));
 
-const sourceUrl = `new URL('../worker/worker.ts', import.meta.url)`;
-const placeholder = '__webmoeWorkerUrl__';
-const builtUrl = `new URL('./worker.js', import.meta.url)`;
+/** Each worker's URL as it stands in one module of src/, what stands for it meanwhile, and the URL of the built file. */
+const workers = [
+  { source: `new URL('../worker/worker.ts', import.meta.url)`, placeholder: '__webmoeWorkerUrl__', file: 'worker.js' },
+  { source: `new URL('./path-worker.ts', import.meta.url)`, placeholder: '__webmoePathUrl__', file: 'path-worker.js' },
+].map((worker) => ({ ...worker, built: `new URL('./${worker.file}', import.meta.url)` }));
 
 /**
- * Vite would bundle the worker into assets/ and rewrite its URL to one that other bundlers, and Vite itself in the
- * user's app, no longer recognise as a worker. The worker is an entry here, and the literal form is kept.
+ * Vite would bundle a worker into assets/ and rewrite its URL to one that other bundlers, and Vite itself in the
+ * user's app, no longer recognise as a worker. Workers are entries here, and the literal form is kept.
  */
-function keepWorkerUrl(): Plugin {
-  let replaced = 0;
+function keepWorkerUrls(): Plugin {
+  const replaced = new Map<string, number>();
   return {
-    name: 'webmoe-keep-worker-url',
+    name: 'webmoe-keep-worker-urls',
     enforce: 'pre',
     transform(code) {
-      if (!code.includes(sourceUrl)) return undefined;
-      replaced++;
+      let changed = code;
+      for (const { source, placeholder } of workers) {
+        if (!code.includes(source)) continue;
+        replaced.set(source, (replaced.get(source) ?? 0) + 1);
+        changed = changed.replaceAll(source, placeholder);
+      }
       // `map: null`: lines stay where they were.
-      return { code: code.replaceAll(sourceUrl, placeholder), map: null };
+      return changed === code ? undefined : { code: changed, map: null };
     },
     renderChunk(code) {
-      return code.includes(placeholder) ? { code: code.replaceAll(placeholder, builtUrl), map: null } : undefined;
+      const changed = workers.reduce((text, { placeholder, built }) => text.replaceAll(placeholder, built), code);
+      return changed === code ? undefined : { code: changed, map: null };
     },
     generateBundle() {
-      if (replaced !== 1) this.error(`"${sourceUrl}" was found in ${replaced} modules of src/client, not in one`);
+      for (const { source } of workers) {
+        const count = replaced.get(source) ?? 0;
+        if (count !== 1) this.error(`"${source}" was found in ${count} modules of src/, not in one`);
+      }
     },
   };
 }
@@ -39,14 +49,17 @@ function keepWorkerUrl(): Plugin {
 export default defineConfig({
   base: './',
   publicDir: false,
-  plugins: [keepWorkerUrl()],
+  plugins: [keepWorkerUrls()],
   build: {
     target: 'es2023',
     outDir: 'dist',
     emptyOutDir: true,
     sourcemap: true,
     minify: false,
-    lib: { entry: { index: 'src/index.ts', worker: 'src/worker/worker.ts' }, formats: ['es'] },
+    lib: {
+      entry: { index: 'src/index.ts', worker: 'src/worker/worker.ts', 'path-worker': 'src/worker/path-worker.ts' },
+      formats: ['es'],
+    },
     rollupOptions: { external, output: { chunkFileNames: 'shared-[hash].js' } },
   },
 });

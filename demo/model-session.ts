@@ -2,7 +2,14 @@
  * Which model is loaded, or how far loading has come.
  * Owns the order of loads: a new one aborts the one before it, and the expert budget in effect. Never generates.
  */
-import { type Engine, EngineError, type LoadedModel, type LoadProgress, type ModelSource } from '../src/index';
+import {
+  type Engine,
+  EngineError,
+  type ForecastFiles,
+  type LoadedModel,
+  type LoadProgress,
+  type ModelSource,
+} from '../src/index';
 import { Observable } from './observable';
 import { asEngineError } from './thrown';
 
@@ -109,8 +116,8 @@ export class ModelSession extends Observable<ModelState> {
     };
     try {
       assertWebGpu();
-      const source = await readSource(choice, signal);
-      const options = { expertBudget: { percent: expertPercent } };
+      const { source, forecast } = await readSource(choice, signal);
+      const options = { expertBudget: { percent: expertPercent }, forecast };
       const model = await this.#engine.load(source, options, report, signal);
       if (signal.aborted) return;
       const loadMs = performance.now() - startMs;
@@ -128,18 +135,25 @@ function assertWebGpu(): void {
 }
 
 /** The embedded model's address is in a file beside it, so that another model is another file and not another page. */
-async function readSource(choice: ModelChoice, signal: AbortSignal): Promise<ModelSource> {
-  if (choice.kind === 'file') return { kind: 'file', file: choice.file, name: choice.file.name };
+async function readSource(
+  choice: ModelChoice,
+  signal: AbortSignal,
+): Promise<{ source: ModelSource; forecast: ForecastFiles }> {
+  if (choice.kind === 'file') {
+    return { source: { kind: 'file', file: choice.file, name: choice.file.name }, forecast: {} };
+  }
   const pointer = new URL('models/default.json', document.baseURI);
   let url: unknown;
+  let forecast: ForecastFiles;
   try {
     const response = await fetch(pointer, { signal });
     if (!response.ok) throw new Error(`HTTP status ${response.status}`);
-    ({ url } = await response.json());
+    ({ url, forecast = {} } = await response.json());
   } catch (cause) {
     const message = `The address of the embedded model could not be read from ${pointer.pathname} (${cause}). Try again.`;
     throw new EngineError('NETWORK', message, { cause });
   }
   if (typeof url !== 'string') throw new EngineError('NETWORK', `${pointer.pathname} names no "url" of a model.`);
-  return { kind: 'url', url: new URL(url, document.baseURI).href };
+  const files = Object.entries(forecast).map(([name, path]) => [name, new URL(path, document.baseURI).href]);
+  return { source: { kind: 'url', url: new URL(url, document.baseURI).href }, forecast: Object.fromEntries(files) };
 }

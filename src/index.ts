@@ -3,8 +3,10 @@ export { createEngine, type RemoteEngine, type RemoteEngineOptions } from './cli
 export type {
   ChatMessage,
   Engine,
+  EvictionName,
   ExpertBudget,
   ExpertBudgetChange,
+  ForecastFiles,
   GenerateEvent,
   GenerateRequest,
   GenerateResult,

@@ -19,6 +19,7 @@ const commands = {
   perplexity: 'perplexity/cli.ts',
   replay: 'replay/cli.ts',
   perf: 'perf/cli.ts',
+  teach: 'teach/cli.ts',
   build: 'build.ts',
 };
 

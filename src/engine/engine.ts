@@ -2,6 +2,7 @@
  * The Engine interface: what a loaded model can do, in process and over the worker alike.
  * Owns types only; implemented by engine/local-engine.ts and client/remote-engine.ts.
  */
+import type { EvictionName } from '../experts/eviction-policies';
 import type { PredictorName } from '../routing/predictors';
 import type { StoreKind } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
@@ -28,6 +29,20 @@ export interface LoadOptions {
   readonly defaultLimitsOnly?: boolean;
   /** Pages kept in host RAM between the store and the GPU, in bytes. Default 256 MiB. */
   readonly hostCacheBytes?: number;
+  /** Which page makes room for another. Touches speed only. Default `rates`. */
+  readonly eviction?: EvictionName;
+  /** Files that forecast this model's routes. Without them predictors begin with nothing and learn. */
+  readonly forecast?: ForecastFiles;
+}
+
+export interface ForecastFiles {
+  /** What the ensemble learnt from other conversations, as `npm run teach` writes it: a first visit starts warm. */
+  readonly taughtUrl?: string;
+  /**
+   * The learned predictor's network, as tools/train/learned.py writes it; read when it is asked for. Default: beside a model
+   * that comes from a URL, `.routes.onnx` in the place of its extension.
+   */
+  readonly learnedUrl?: string;
 }
 
 export type LoadProgress =
@@ -104,11 +119,14 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { PredictorName };
+export type { EvictionName, PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {
-  /** Who forecasts the pages of a token before it runs. Default `ensemble`. */
+  /**
+   * Who forecasts the pages of a token before it runs. Default `ensemble`. `learned` and `ensemble+learned` need a network,
+   * see `LoadOptions.forecast`.
+   */
   readonly predictor?: PredictorName;
   /** Layers per submission; the layer count or more: a token in one. Default: all. */
   readonly segmentLayers?: number;

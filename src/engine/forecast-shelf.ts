@@ -1,27 +1,55 @@
 /**
- * The forecasts of one loaded model: made on first use, warm from what an earlier visit learnt, kept for the next one.
- * Owns where that is stored; never what it says.
+ * The forecasts of one loaded model: made on first use, warm from what an earlier visit learnt or from what came with the
+ * model, kept for the next visit. Owns where that is read and written, and how often; never what it says.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
+import { EngineError } from '../errors';
+import type { PathModel } from '../routing/learned';
 import type { PredictorState } from '../routing/predictor';
+import { parseStateFile } from '../routing/state-file';
+import type { RoutingShape } from '../routing/token-routes';
 import type { ModelStore } from '../store/model-store';
-import type { PredictorName } from './engine';
+import { readSideFile } from '../store/side-file';
+import type { ForecastFiles, PredictorName } from './engine';
 import { createForecast, type Forecast } from './forecast';
+
+/** Opens the learned predictor's network somewhere that does not keep the engine waiting. */
+export type OpenPathModel = (
+  network: Uint8Array,
+  shape: RoutingShape,
+  onFailure: (error: EngineError) => void,
+) => Promise<PathModel>;
+
+export interface ForecastSources {
+  readonly files?: ForecastFiles | undefined;
+  /** URL of the model, when it has one: the learned network may lie beside it. */
+  readonly modelUrl?: string | undefined;
+  readonly openPathModel?: OpenPathModel | undefined;
+}
+
+/** What was learnt is written after so many tokens; until then it costs no copy. */
+const SAVE_TOKENS = 256;
 
 export class ForecastShelf {
   readonly #forecasts = new Map<PredictorName, Promise<Forecast>>();
+  /** Tokens that each forecast had learnt from when it was last written. */
+  readonly #savedTokens = new Map<Forecast, number>();
+  #pathModel: Promise<PathModel> | null = null;
   #warnings: string[] = [];
 
   constructor(
     private readonly manifest: ModelManifest,
     private readonly store: ModelStore,
+    private readonly sources: ForecastSources = {},
   ) {}
 
+  /** @throws EngineError for a learned predictor whose network is not to be had. */
   get(name: PredictorName): Promise<Forecast> {
     let forecast = this.#forecasts.get(name);
     if (!forecast) {
       forecast = this.#load(name);
       this.#forecasts.set(name, forecast);
+      forecast.catch(() => this.#forecasts.delete(name));
     }
     return forecast;
   }
@@ -33,9 +61,15 @@ export class ForecastShelf {
     return warnings;
   }
 
-  /** Keeps what a forecast learnt. Never fails: without it the next visit starts cold, which costs time and no token. */
-  async save(forecast: Forecast): Promise<void> {
+  /**
+   * Keeps what a forecast learnt, once that is enough to be worth the copy; `isLast`: whatever it is. Never fails: without
+   * it the next visit knows less, which costs time and no token.
+   */
+  async save(forecast: Forecast, isLast = false): Promise<void> {
+    const news = forecast.learntTokens - (this.#savedTokens.get(forecast) ?? 0);
+    if (news < (isLast ? 1 : SAVE_TOKENS)) return;
     const state = forecast.save();
+    this.#savedTokens.set(forecast, forecast.learntTokens);
     if (!state) return;
     try {
       await this.store.writeState(this.manifest.modelId, getStateName(forecast.name), state);
@@ -44,23 +78,94 @@ export class ForecastShelf {
     }
   }
 
+  /** Writes what is left to write and ends what runs. */
+  async close(): Promise<void> {
+    for (const forecast of await Promise.all(this.#forecasts.values())) await this.save(forecast, true);
+    const pathModel = await this.#pathModel?.catch(() => null);
+    pathModel?.close();
+  }
+
   async #load(name: PredictorName): Promise<Forecast> {
     const { layers, experts, expertsPerToken } = {
       layers: this.manifest.config.moeLayers.length,
       ...this.manifest.config.moe,
     };
-    const create = (): Forecast => createForecast(name, { layers, experts, expertsPerToken });
+    const shape = { layers, experts, expertsPerToken };
+    const isLearned = name === 'learned' || name === 'ensemble+learned';
+    const pathModel = isLearned ? await this.#openPathModel(name, shape) : undefined;
+    const create = (): Forecast => createForecast(name, shape, pathModel);
     const forecast = create();
     try {
-      const state = await this.store.readState(this.manifest.modelId, getStateName(name));
-      if (state !== undefined) forecast.restore(state as PredictorState);
+      const kept = (await this.store.readState(this.manifest.modelId, getStateName(name))) as
+        | PredictorState
+        | undefined;
+      const state = kept === undefined ? await this.#readTaught(name) : kept;
+      if (state !== undefined) forecast.restore(state);
       return forecast;
     } catch (error) {
       this.#warnings.push(`what the predictor ${name} had learnt is lost, it starts anew: ${String(error)}`);
       return create();
     }
   }
+
+  /** What came with the model; a predictor by itself takes its part of what the ensemble learnt. */
+  async #readTaught(name: PredictorName): Promise<PredictorState | undefined> {
+    const url = this.sources.files?.taughtUrl;
+    if (url === undefined || name === 'none') return undefined;
+    const file = await readSideFile(url);
+    if (file === null) throw new EngineError('NETWORK', `${url}: there is no such file; correct forecast.taughtUrl`);
+    const ensemble = parseStateFile(file, url);
+    return name.startsWith('ensemble') ? ensemble : ensemble.members?.[name];
+  }
+
+  #openPathModel(name: PredictorName, shape: RoutingShape): Promise<PathModel> {
+    if (!this.#pathModel) {
+      this.#pathModel = this.#readNetwork(name).then(({ network, open }) =>
+        open(network, shape, (error) => {
+          this.#warnings.push(error.message);
+          // The next generation that asks for it tries again.
+          this.#pathModel = null;
+          for (const learned of ['learned', 'ensemble+learned'] as const) this.#forecasts.delete(learned);
+        }),
+      );
+      this.#pathModel.catch(() => {
+        this.#pathModel = null;
+      });
+    }
+    return this.#pathModel;
+  }
+
+  /** Kept with the model once it was read: what is installed works without a network. */
+  async #readNetwork(name: PredictorName): Promise<{ network: Uint8Array; open: OpenPathModel }> {
+    const { files, modelUrl, openPathModel } = this.sources;
+    if (!openPathModel) {
+      throw new EngineError(
+        'UNSUPPORTED',
+        `the predictor ${name} runs in a worker, and this engine was made without one; use createEngine, or the predictor ensemble`,
+      );
+    }
+    const kept = await this.store.readState(this.manifest.modelId, NETWORK_STATE).catch(() => undefined);
+    if (kept instanceof Uint8Array) return { network: kept, open: openPathModel };
+    const url = files?.learnedUrl ?? modelUrl?.replace(/(\.[a-z0-9]+)?([?#].*)?$/i, '.routes.onnx');
+    const network = url === undefined ? null : await readSideFile(url);
+    if (!network) {
+      const where = url === undefined ? 'none was named' : `there is none at ${url}`;
+      throw new EngineError(
+        'UNSUPPORTED',
+        `the predictor ${name} needs a network trained for this model, and ${where}; name one in forecast.learnedUrl when ` +
+          'loading (tools/train/README.md says how to train it), or use the predictor ensemble',
+      );
+    }
+    try {
+      await this.store.writeState(this.manifest.modelId, NETWORK_STATE, network);
+    } catch (error) {
+      this.#warnings.push(`the learned predictor's network could not be kept: ${String(error)}`);
+    }
+    return { network, open: openPathModel };
+  }
 }
+
+const NETWORK_STATE = 'learned-network';
 
 function getStateName(name: PredictorName): string {
   return `predictor-${name}`;

@@ -4,6 +4,7 @@
  * bytes, never a token.
  */
 import type { ExpectedPage } from '../experts/pager';
+import type { PathModel } from '../routing/learned';
 import type { PredictorState, TokenContext } from '../routing/predictor';
 import { createPredictor, type PredictorName } from '../routing/predictors';
 import { type RoutingShape, TokenRoutes } from '../routing/token-routes';
@@ -25,10 +26,17 @@ export interface Forecast {
   readonly name: PredictorName;
   /** Whether the routers of the layers behind a fault are to be run for this forecast. */
   readonly looksAhead: boolean;
+  /**
+   * Tells which tokens run next, and waits a moment for what answers from elsewhere; never longer, and never failing.
+   * @param position of the first of them
+   */
+  prepare(position: number, tokenIds: readonly number[]): Promise<void>;
   /** Pages of the token that comes next, most probable first. */
   getExpected(context: TokenContext): readonly ExpectedPage[];
   /** Pages of the layers behind a fault, nearest layer first. */
   getExpectedBehind(context: TokenContext, fault: FaultRecord): readonly ExpectedPage[];
+  /** Tokens that `observe` was told of. */
+  readonly learntTokens: number;
   /** Learns from a token that has run. `layers`: chosen experts of every MoE layer. */
   observe(context: TokenContext, layers: readonly ArrayLike<number>[]): void;
   save(): PredictorState | null;
@@ -36,10 +44,18 @@ export interface Forecast {
   restore(state: PredictorState): void;
 }
 
-export function createForecast(name: PredictorName, shape: RoutingShape): Forecast {
-  const looksAhead = name === 'lookahead' || name === 'ensemble';
-  const predictor = createPredictor(name, shape, { looksAhead });
+/**
+ * How long a token waits for the learned predictor's answer, in milliseconds. It takes about one where nothing else runs;
+ * an answer that comes later still counts behind a fault.
+ */
+const ANSWER_LIMIT_MS = 4;
+
+/** @param pathModel for the learned predictors */
+export function createForecast(name: PredictorName, shape: RoutingShape, pathModel?: PathModel): Forecast {
+  const looksAhead = name === 'lookahead' || name === 'ensemble' || name === 'ensemble+learned';
+  const predictor = createPredictor(name, shape, { looksAhead, pathModel });
   const scores = new Float32Array(shape.layers * shape.experts);
+  let learntTokens = 0;
   const collect = (fromLayer: number): ExpectedPage[] => {
     const pages: (ExpectedPage & { score: number })[] = [];
     for (let at = fromLayer * shape.experts; at < scores.length; at++) {
@@ -61,6 +77,12 @@ export function createForecast(name: PredictorName, shape: RoutingShape): Foreca
   return {
     name,
     looksAhead,
+    async prepare(position, tokenIds) {
+      if (!pathModel) return;
+      pathModel.push(position, tokenIds);
+      // A chunk of the prompt is not forecast: its answers are for the tokens that come after it.
+      if (tokenIds.length === 1) await pathModel.waitFor(position, ANSWER_LIMIT_MS);
+    },
     getExpected(context) {
       predictor?.predict(context, scores);
       return predictor ? collect(0) : [];
@@ -74,7 +96,11 @@ export function createForecast(name: PredictorName, shape: RoutingShape): Foreca
       const named = new Set(shadowed.map(getIndex));
       return [...shadowed, ...collect(fault.moeLayer + 1).filter((page) => !named.has(getIndex(page)))];
     },
+    get learntTokens() {
+      return learntTokens;
+    },
     observe(context, layers) {
+      learntTokens++;
       predictor?.observe(context, TokenRoutes.fromLayers(layers));
     },
     save: () => predictor?.save() ?? null,

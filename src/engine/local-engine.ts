@@ -29,7 +29,7 @@ import type {
   PagingOptions,
   ScoreRequest,
 } from './engine';
-import { ForecastShelf } from './forecast-shelf';
+import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
 import { type GenerationRequest, runGeneration } from './generation';
 import { changeExpertBudget } from './live-budget';
 import { PassRunner } from './pass-runner';
@@ -43,6 +43,8 @@ export interface EngineEnvironment {
   readonly openStore?: (kind: StoreKind) => Promise<ModelStore>;
   /** Added to every read-back from the GPU, in milliseconds: for measurements. */
   readonly readbackDelayMs?: number;
+  /** For the learned predictors; without it they are refused. */
+  readonly openPathModel?: OpenPathModel;
 }
 
 interface Loaded {
@@ -116,10 +118,12 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     settling = settling.then(applyPendingBudget);
   };
 
-  const unloadNow = (): void => {
-    loaded?.runtime.destroy();
-    loaded?.grammars.dispose();
+  const unloadNow = async (): Promise<void> => {
+    const before = loaded;
     loaded = null;
+    before?.runtime.destroy();
+    before?.grammars.dispose();
+    await before?.forecasts.close();
   };
 
   const load = async (
@@ -128,7 +132,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     onProgress: (progress: LoadProgress) => void,
     signal: AbortSignal | undefined,
   ): Promise<LoadedModel> => {
-    unloadNow();
+    await unloadNow();
     // Asked first: no one should download a model to learn that there is no GPU.
     const deviceOptions = {
       ...(environment.gpu && { gpu: environment.gpu }),
@@ -160,7 +164,11 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       runner: new PassRunner(runtime),
       tokenizer,
       grammars: createGrammarEngine(manifest.tokenizer, tokenizer, config.vocabSize),
-      forecasts: new ForecastShelf(manifest, store),
+      forecasts: new ForecastShelf(manifest, store, {
+        files: options.forecast,
+        modelUrl: source.kind === 'url' ? source.url : undefined,
+        openPathModel: environment.openPathModel,
+      }),
     };
     const { chatTemplate } = manifest.tokenizer;
     return {
@@ -218,7 +226,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
           isSuspended = false;
           await settling;
           grammar?.dispose();
-          await forecasts.save(forecast);
+          // Where everything is resident, nothing was forecast.
+          if (runtime.pager.slots < runtime.manifest.config.moe.experts) await forecasts.save(forecast);
         }
       } finally {
         release();
@@ -258,7 +267,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     async unload() {
       const release = occupy('unload');
       await settling;
-      unloadNow();
+      await unloadNow();
       release();
     },
   };

@@ -3,6 +3,7 @@
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
+import { createEviction, type EvictionName } from '../experts/eviction-policies';
 import { HostCache } from '../experts/host-cache';
 import { PageTable } from '../experts/page-table';
 import { Pager } from '../experts/pager';
@@ -22,6 +23,8 @@ import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
 export interface RuntimeRequest extends MemoryRequest {
   /** Pages kept in host RAM between the store and the GPU, in bytes. */
   readonly hostCacheBytes?: number | undefined;
+  /** Default `rates`. */
+  readonly eviction?: EvictionName | undefined;
 }
 
 const DEFAULT_HOST_CACHE_BYTES = 256 << 20;
@@ -100,7 +103,7 @@ async function fillDevice(
   const pager = new Pager(
     config.moeLayers.length,
     config.moe.experts,
-    config.moe.expertsPerToken,
+    () => createEviction(request.eviction ?? 'rates', config.moe.experts, config.moe.expertsPerToken),
     pool,
     pageTable,
     host,

@@ -31,6 +31,7 @@ export class Sequence {
     const { tokenIds, position } = request;
     const context: TokenContext = { tokenId: tokenIds[0] as number, position };
     const isPaged = this.runtime.pager.slots < this.runtime.manifest.config.moe.experts;
+    await this.forecast.prepare(position, tokenIds);
     if (isPaged && tokenIds.length === 1) this.runtime.pager.prefetch(this.forecast.getExpected(context));
     const result = await this.runner.run(request, this.#getPlan(context, tokenIds.length, isPaged), signal);
     for (const [row, layers] of splitRows(result.routes, this.#layers, tokenIds.length).entries()) {

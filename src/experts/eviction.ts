@@ -1,5 +1,5 @@
 /**
- * Picks the page to evict. A policy is one file and one line where residency is made; recency is the first.
+ * Picks the page to evict. A policy is one file and one line in `eviction-policies.ts`; recency is the first.
  * Pure: knows experts of one layer by index, never slots or bytes.
  */
 

@@ -4,7 +4,7 @@
  */
 import { getPageKey } from '../checkpoint/manifest';
 import { assert } from '../errors';
-import { createDecayedRates } from './decayed-rates';
+import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';
 import type { PageTable } from './page-table';
 import { LayerResidency, type Placement } from './residency';
@@ -42,14 +42,14 @@ export class Pager {
   constructor(
     moeLayers: number,
     private readonly experts: number,
-    expertsPerToken: number,
+    createPolicy: () => EvictionPolicy,
     private readonly pool: SlotPool,
     private readonly table: PageTable,
     private readonly host: HostCache,
   ) {
     this.#layers = Array.from(
       { length: moeLayers },
-      (_, layer) => new LayerResidency(experts, pool.getSlots(layer), createDecayedRates(experts, expertsPerToken)),
+      (_, layer) => new LayerResidency(experts, pool.getSlots(layer), createPolicy()),
     );
     this.counters = createCounters(moeLayers);
     for (let moeLayer = 0; moeLayer < moeLayers; moeLayer++) this.map(moeLayer);

@@ -25,12 +25,17 @@ const settledInterval = 4;
 const maxWeight = 4;
 
 /**
- * Where weights begin: fitted on training documents of the default model (docs/log.md, "a calibrated ensemble").
- * `before` the token, and `behind` a fault. A member of another name begins at `other`.
+ * Where weights begin: `before` the token and `behind` a fault, fitted on training documents of the default model
+ * (docs/log.md, "a calibrated ensemble"). A member of another name begins at `other`.
  */
 const initialWeights = {
-  before: { bias: 0.55, average: 1.3, token: 1.15, recency: 0.85, previous: 0.6, learned: 0.8, other: 0.5 },
-  behind: { bias: 0, average: 1.1, token: 0.65, recency: 0.65, previous: 0.5, learned: 0.6, other: 0.5 },
+  before: { bias: 0.55, average: 1.3, token: 1.15, recency: 0.85, previous: 0.6, other: 0.5 },
+  behind: { bias: 0, average: 1.1, token: 0.65, recency: 0.65, previous: 0.5, other: 0.5 },
+} as const;
+/** The same beside a learned predictor, which knows most of what the tables do. */
+const initialWeightsBesideLearned = {
+  before: { bias: 0.5, average: 1.3, token: 0.25, recency: 0.25, previous: 0.25, learned: 0.95, other: 0.5 },
+  behind: { bias: 0, average: 1.1, token: 0.2, recency: 0.2, previous: 0.2, learned: 0.8, other: 0.4 },
 } as const;
 
 interface Member {
@@ -57,8 +62,12 @@ export function createEnsemble(shape: RoutingShape, predictors: readonly Predict
   /** Bias, average, then the members in order. */
   const width = 2 + members.length;
   /** [1 + maxDistance, width] f32. 0: before the token; d: d layers behind a fault. */
+  const isBesideLearned = predictors.some(({ name }) => name === 'learned');
+  const { before: weightsBefore, behind: weightsBehind } = isBesideLearned
+    ? initialWeightsBesideLearned
+    : initialWeights;
   let weights = Float32Array.from({ length: (1 + maxDistance) * width }, (_, at) => {
-    const initial: Readonly<Record<string, number>> = at < width ? initialWeights.before : initialWeights.behind;
+    const initial: Readonly<Record<string, number>> = at < width ? weightsBefore : weightsBehind;
     const name = ['bias', 'average', ...predictors.map((predictor) => predictor.name)][at % width] as string;
     return initial[name] ?? (initial.other as number);
   });

@@ -5,6 +5,7 @@
 import type { Endpoint } from 'comlink';
 import { createLocalEngine } from '../engine/local-engine';
 import { exposeEngine } from './expose';
+import { openPathModel } from './path-model';
 
 // TypeScript takes this file's global scope for a window, whose postMessage has other parameters than a worker's.
-exposeEngine(createLocalEngine(), globalThis as unknown as Endpoint);
+exposeEngine(createLocalEngine({ openPathModel }), globalThis as unknown as Endpoint);

@@ -3,9 +3,12 @@
  * and the bits of a run where everything is resident, and the counters say what was seen at the WebGPU interface.
  */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { GenerateRequest, PagingOptions, PredictorName } from '../../src/engine/engine';
+import type { GenerateRequest, PagingOptions } from '../../src/engine/engine';
+import type { OpenPathModel } from '../../src/engine/forecast-shelf';
 import { createLocalEngine } from '../../src/engine/local-engine';
+import { predictorNames } from '../../src/routing/predictors';
 import type { StoreKind } from '../../src/store/model-store';
+import { openPathModel } from '../../src/worker/path-model';
 import { goldenModels } from '../golden';
 import { createRandom, type Random } from '../unit/random';
 import { loadModel, toBits } from './engine-session';
@@ -13,7 +16,6 @@ import { type WatchedGpu, watchGpu } from './watched-gpu';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
 
-const PREDICTORS: readonly PredictorName[] = ['none', 'recency', 'token', 'affinity', 'lookahead', 'ensemble'];
 const PROMPT_LENGTHS = [1, 3, 7, 20, 70];
 const BUDGETS = ['floor', 25, 50, 75, 100] as const;
 
@@ -23,6 +25,8 @@ const models = pageable.map(({ name }) => name).filter((name) => isFull || SAMPL
 /** 12 cases in the sample, at least 200 in full. */
 const loadsPerModel = isFull ? 5 : 2;
 const casesPerLoad = isFull ? Math.ceil(200 / (models.length * loadsPerModel)) : 3;
+
+const pointer = await (await fetch('/models/default.json')).json();
 
 interface Load {
   readonly budget: (typeof BUDGETS)[number];
@@ -42,11 +46,36 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0)) await cleanUp();
 });
 
+/** Any answers at all, too late ones and none among them: a learned predictor may be wrong in every way but one. */
+const guessAtRandom: OpenPathModel = async (_network, { layers, experts }) => {
+  const random = createRandom(5);
+  const answers = new Map<number, Float32Array>();
+  return {
+    push(position, tokenIds) {
+      const answer = Float32Array.from({ length: layers * experts }, () => random.number());
+      const chance = random.number();
+      const at = position + tokenIds.length - 1;
+      if (chance < 0.5) answers.set(at, answer);
+      else if (chance < 0.8) setTimeout(() => answers.set(at, answer), 1);
+    },
+    get: (position) => answers.get(position) ?? null,
+    waitFor: async () => {},
+    close: () => answers.clear(),
+  };
+};
+
 /** A model that stays loaded until the test ends, and what is asked of it. */
 async function open(model: string | Uint8Array<ArrayBuffer>, { budget, store, hostCacheBytes }: Load) {
   const watched = watchGpu();
-  const engine = createLocalEngine({ gpu: watched.gpu });
-  const options = { store, contextLength: 128, ...(hostCacheBytes !== undefined && { hostCacheBytes }) };
+  const isTiny = typeof model === 'string';
+  const engine = createLocalEngine({ gpu: watched.gpu, openPathModel: isTiny ? guessAtRandom : openPathModel });
+  const learnedUrl = new URL(`/${pointer.forecast.learnedUrl}`, location.href).href;
+  const options = {
+    store,
+    forecast: { learnedUrl },
+    contextLength: 128,
+    ...(hostCacheBytes !== undefined && { hostCacheBytes }),
+  };
   const moe = goldenModels.find(({ name }) => name === model)?.config.moe;
   const percent = budget === 'floor' ? (100 * (moe?.expertsPerToken ?? 0)) / (moe?.experts ?? 1) : budget;
   const loaded = await loadModel(engine, model, { ...options, expertBudget: { percent } });
@@ -87,7 +116,7 @@ function pickPaging(random: Random, layers: number): PagingOptions {
   const runAhead = random.pick([true, false, undefined]);
   const readBackEveryLayer = random.pick([true, false, false]);
   return {
-    predictor: random.pick(PREDICTORS),
+    predictor: random.pick(predictorNames),
     segmentLayers: random.pick([1, 2, layers]),
     ...(runAhead !== undefined && { runAhead }),
     readBackEveryLayer,
@@ -173,13 +202,12 @@ describe.each(models.map((name, index) => [name, index] as const))('%s', (name, 
 });
 
 it('the default model answers the same, bit for bit, at a quarter of its experts', async () => {
-  const pointer = await (await fetch('/models/default.json')).json();
   const bytes = new Uint8Array(await (await fetch(`/${pointer.url}`)).arrayBuffer());
   const random = createRandom(77);
   const resident = await open(bytes, { budget: 100, store: 'memory', hostCacheBytes: undefined });
   const paged = await open(bytes, { budget: 25, store: 'indexeddb', hostCacheBytes: undefined });
-  const cases: PagingOptions[] = [{ predictor: 'ensemble', runAhead: true }, {}];
-  for (const paging of isFull ? [...cases, ...PREDICTORS.map((predictor) => ({ predictor }))] : cases) {
+  const cases: PagingOptions[] = [{ predictor: 'ensemble+learned' }, { predictor: 'ensemble', runAhead: true }, {}];
+  for (const paging of isFull ? [...cases, ...predictorNames.map((predictor) => ({ predictor }))] : cases) {
     const request = pickRequest(random, 1000, 10);
     await expectSame(resident, paged, request, paging, 25);
   }

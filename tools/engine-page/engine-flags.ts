@@ -1,5 +1,6 @@
 /** The flags of every command that runs the engine: which model, how much of the GPU, in which browser. Pure. */
 import type { ExpertBudget } from '../../src/engine/engine.ts';
+import { type EvictionName, evictionNames } from '../../src/experts/eviction-policies.ts';
 import type { StoreKind } from '../../src/store/model-store.ts';
 import { parseNumber, parseOneOf, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
@@ -10,6 +11,7 @@ export interface EngineFlags {
   readonly contextLength?: number;
   readonly expertBudget: ExpertBudget;
   readonly store?: StoreKind;
+  readonly eviction?: EvictionName;
   readonly profile?: string;
   readonly chromeArgs: readonly string[];
 }
@@ -20,6 +22,7 @@ export const engineOptions = {
   context: { type: 'string' },
   'expert-budget': { type: 'string' },
   store: { type: 'string' },
+  eviction: { type: 'string' },
   profile: { type: 'string' },
   adapter: { type: 'string' },
   'chrome-arg': { type: 'string', multiple: true },
@@ -42,6 +45,7 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
     ...(contextLength === undefined ? {} : { contextLength }),
     expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
     ...(store === undefined ? {} : { store }),
+    ...(values.eviction === undefined ? {} : { eviction: parseOneOf('eviction', values.eviction, evictionNames) }),
     ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
     chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
   };

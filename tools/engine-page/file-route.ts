@@ -48,7 +48,12 @@ async function answer(request: IncomingMessage, response: ServerResponse, path: 
     response.writeHead(405, { Allow: 'GET, HEAD' }).end();
     return;
   }
-  const { size, mtimeMs } = await stat(path);
+  const found = await stat(path).catch(() => undefined);
+  if (!found) {
+    response.writeHead(404).end();
+    return;
+  }
+  const { size, mtimeMs } = found;
   const headers = {
     'Accept-Ranges': 'bytes',
     'Content-Type': 'application/octet-stream',

@@ -1,23 +1,28 @@
 /** The model that `--model` names: a URL, a local file served to the page, or the embedded one. Never reads its bytes. */
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import type { ForecastFiles } from '../../src/engine/engine.ts';
 import { root } from '../program.ts';
 import { ToolError } from '../tool-error.ts';
-import { getModelRoute } from './page-server.ts';
+import { getModelRoute, type ServedFile } from './page-server.ts';
 
 export interface FoundModel {
   /** As the page asks for it: absolute, or a path on the page's own server. */
   readonly url: string;
-  readonly file?: { readonly route: string; readonly path: string };
+  /** Of a local model: what the page's server has to serve, the model first. */
+  readonly files: readonly ServedFile[];
+  /** What comes with the embedded model, or lies beside a local one, as the page asks for it. */
+  readonly forecast: ForecastFiles;
 }
 
 /** @throws ToolError `BAD_ARGUMENT`, `UNSUPPORTED`. */
 export async function findModel(model: string | undefined): Promise<FoundModel> {
   if (model !== undefined && /^https?:\/\//i.test(model)) {
     if (!URL.canParse(model)) throw new ToolError('BAD_ARGUMENT', `--model is "${model}", which is no URL; correct it`);
-    return { url: model };
+    return { url: model, files: [], forecast: {} };
   }
-  const path = model === undefined ? await findEmbeddedModel() : resolve(model);
+  const embedded = model === undefined ? await findEmbeddedModel() : undefined;
+  const path = embedded?.path ?? resolve(model ?? '');
   const found = await stat(path).catch(() => undefined);
   if (!found)
     throw new ToolError('BAD_ARGUMENT', `--model is "${path}", which does not exist; give a GGUF file or a URL`);
@@ -27,12 +32,23 @@ export async function findModel(model: string | undefined): Promise<FoundModel> 
       `--model is the folder "${path}"; this version reads GGUF files, so name one in it`,
     );
   }
-  const route = getModelRoute(basename(path));
-  return { url: route, file: { route, path } };
+  const serve = (file: string): ServedFile => ({ route: getModelRoute(basename(file)), path: file });
+  const { route } = serve(path);
+  const taught = embedded?.taught === undefined ? undefined : serve(embedded.taught);
+  const learned = serve(embedded?.learned ?? path.replace(/(\.[^./\\]+)?$/, '.routes.onnx'));
+  return {
+    url: route,
+    files: [serve(path), learned, ...(taught ? [taught] : [])],
+    forecast: { learnedUrl: learned.route, ...(taught ? { taughtUrl: taught.route } : {}) },
+  };
 }
 
-async function findEmbeddedModel(): Promise<string> {
+async function findEmbeddedModel(): Promise<{ path: string; taught?: string; learned?: string }> {
   const folder = join(root, 'public');
-  const { url } = JSON.parse(await readFile(join(folder, 'models', 'default.json'), 'utf8'));
-  return join(folder, url);
+  const { url, forecast } = JSON.parse(await readFile(join(folder, 'models', 'default.json'), 'utf8'));
+  return {
+    path: join(folder, url),
+    taught: join(folder, forecast.taughtUrl),
+    learned: join(folder, forecast.learnedUrl),
+  };
 }

@@ -1,5 +1,5 @@
 /**
- * Builds the page that runs the engine and serves it, with the model file beside it, on a free loopback port.
+ * Builds the page that runs the engine and serves it, with the model's files beside it, on a free loopback port.
  * Never serves the repository or the model's folder.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -20,14 +20,14 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-/**
- * `modelFile`: the local file to serve at `route`, or undefined when the page reads a URL. `folder`: where under tools/
- * the page.html is.
- */
-export async function servePage(
-  modelFile: { route: string; path: string } | undefined,
-  folder = 'engine-page',
-): Promise<PageServer> {
+/** A local file that the page finds at `route`. */
+export interface ServedFile {
+  readonly route: string;
+  readonly path: string;
+}
+
+/** `folder`: where under tools/ the page.html is. */
+export async function servePage(files: readonly ServedFile[], folder = 'engine-page'): Promise<PageServer> {
   const pageRoot = join(root, 'tools', folder);
   const outDir = await mkdtemp(join(tmpdir(), 'webmoe-page-'));
   const removeOutDir = () => rm(outDir, { recursive: true, force: true });
@@ -45,9 +45,9 @@ export async function servePage(
       preview: { host: '127.0.0.1', port: 0 },
       plugins: [
         {
-          name: 'webmoe-model-file',
+          name: 'webmoe-model-files',
           configurePreviewServer: ({ middlewares }) => {
-            if (modelFile) middlewares.use(createFileRoute(modelFile.route, modelFile.path));
+            for (const { route, path } of files) middlewares.use(createFileRoute(route, path));
           },
         },
       ],

@@ -4,13 +4,22 @@
  */
 import type { GenerateRequest, GenerateResult, LoadProgress } from '../../src/engine/engine.ts';
 import { createEngine } from '../../src/index.ts';
+import { resolveForecast } from './forecast-urls.ts';
 import type { PageOutcome, PageReport } from './protocol.ts';
 
 const engine = createEngine();
 
 window.webmoeCalls = {
-  load: (modelUrl, options) =>
-    settle(engine.load({ kind: 'url', url: new URL(modelUrl, location.href).href }, options, reportProgress())),
+  load: (modelUrl, options) => {
+    const forecast = resolveForecast(options.forecast ?? {}, location.href);
+    return settle(
+      engine.load(
+        { kind: 'url', url: new URL(modelUrl, location.href).href },
+        { ...options, forecast },
+        reportProgress(),
+      ),
+    );
+  },
   generate: (request) => settle(generate(request)),
   score: (request) => settle(engine.score(request)),
 };
@@ -27,6 +36,7 @@ async function settle<T>(call: Promise<T>): Promise<PageOutcome<T>> {
 async function generate(request: GenerateRequest): Promise<GenerateResult> {
   for await (const event of engine.generate(request)) {
     if (event.type === 'token' && event.text !== '') await report({ kind: 'text', text: event.text });
+    if (event.type === 'warning') await report({ kind: 'warning', message: event.message });
     if (event.type === 'routes') await report({ kind: 'routes', entries: event.entries });
     if (event.type === 'done') return event.result;
   }

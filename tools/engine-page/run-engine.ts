@@ -24,7 +24,7 @@ export async function runEngine<I, T>(
   const signal = watchSignals();
   const found = await findModel(flags.model);
   const input = await readInput();
-  const server = await servePage(found.file);
+  const server = await servePage(found.files);
   try {
     const options = {
       port: server.port,
@@ -37,10 +37,12 @@ export async function runEngine<I, T>(
       signal,
     };
     return await withEnginePage(options, async (page) => {
-      const { store, contextLength, expertBudget } = flags;
+      const { store, contextLength, expertBudget, eviction } = flags;
       const model = await page.load(found.url, {
         expertBudget,
+        forecast: found.forecast,
         ...(store === undefined ? {} : { store }),
+        ...(eviction === undefined ? {} : { eviction }),
         ...(contextLength === undefined ? {} : { contextLength }),
       });
       return use(page, model, input);

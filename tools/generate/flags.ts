@@ -2,7 +2,8 @@
  * The flags of `npm run generate`: from arguments to checked values, with an error that names flag, value and what is
  * allowed. Pure: never opens a file, so what needs one (`--messages`, `--model`, `--trace`) is checked by its user.
  */
-import type { PagingOptions, PredictorName, SamplingOptions } from '../../src/engine/engine.ts';
+import type { PagingOptions, SamplingOptions } from '../../src/engine/engine.ts';
+import { predictorNames } from '../../src/routing/predictors.ts';
 import { type EngineFlags, engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
 import { parseFlags, parseNumber, parseOneOf, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
@@ -48,15 +49,6 @@ const options = {
   json: { type: 'boolean' },
   trace: { type: 'string' },
 } as const;
-
-const predictorNames = [
-  'none',
-  'recency',
-  'token',
-  'affinity',
-  'lookahead',
-  'ensemble',
-] as const satisfies readonly PredictorName[];
 
 /** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a value that a later version will take. */
 export function parseGenerateFlags(args: string[]): GenerateFlags {
@@ -121,18 +113,9 @@ function parsePaging(values: Values): PagingOptions {
   const segmentLayers = parseNumber('segment-layers', values['segment-layers'], { integer: true, min: 1 });
   const runAhead = values['run-ahead'];
   return {
-    ...(values.predictor === undefined ? {} : { predictor: parsePredictor(values.predictor) }),
+    ...(values.predictor === undefined ? {} : { predictor: parseOneOf('predictor', values.predictor, predictorNames) }),
     ...(segmentLayers === undefined ? {} : { segmentLayers }),
     ...(runAhead === undefined ? {} : { runAhead: parseOneOf('run-ahead', runAhead, ['on', 'off']) === 'on' }),
     ...(values['read-back-every-layer'] ? { readBackEveryLayer: true } : {}),
   };
-}
-
-function parsePredictor(text: string): PredictorName {
-  const name = parseOneOf('predictor', text, [...predictorNames, 'learned']);
-  if (name !== 'learned') return name;
-  throw new ToolError(
-    'UNSUPPORTED',
-    `--predictor learned is not in this version; use one of ${predictorNames.join(', ')}`,
-  );
 }

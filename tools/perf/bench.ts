@@ -1,12 +1,13 @@
 /**
  * The measurements of `npm run perf`, beside the engine: in a page or, over Dawn's bindings, in Node.
- * Owns the stores and what predictors were taught. Never decides what is measured, nor sums anything up.
+ * Owns the stores. Never decides what is measured, nor sums anything up.
  */
 import { getPageKey, type ModelManifest } from '../../src/checkpoint/manifest';
-import type { Engine, GenerateRequest, ModelSource } from '../../src/engine/engine';
+import type { Engine, ForecastFiles, GenerateRequest, ModelSource } from '../../src/engine/engine';
+import type { OpenPathModel } from '../../src/engine/forecast-shelf';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { createRuntime, type Runtime, type RuntimeRequest } from '../../src/engine/runtime';
-import { assert, EngineError } from '../../src/errors';
+import { assert } from '../../src/errors';
 import { Submission } from '../../src/gpu/pass';
 import type { ModelStore, StoreKind } from '../../src/store/model-store';
 import { openStore } from '../../src/store/open-store';
@@ -21,11 +22,14 @@ export interface BenchEnvironment {
   /** Default: the browser's. */
   readonly gpu?: GPU;
   readonly source: ModelSource;
+  /** What comes with the model. */
+  readonly forecast: ForecastFiles;
+  /** Absent: the learned predictor is refused. */
+  readonly openPathModel?: OpenPathModel;
 }
 
-export function createBench({ gpu, source }: BenchEnvironment): Bench {
+export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvironment): Bench {
   const bases = new Map<StoreKind, ModelStore>();
-  const taught = new Map<string, unknown>();
   const device = gpu ? { gpu } : {};
   let modelId: string | undefined;
 
@@ -44,18 +48,19 @@ export function createBench({ gpu, source }: BenchEnvironment): Bench {
   const withEngine = async <T>(job: EngineJob, use: (engine: Engine, loadMs: number) => Promise<T>): Promise<T> => {
     const store = limitStore(await getBase(job.store), {
       bytesPerSecond: job.storeBytesPerSecond,
-      states: job.predictors === 'warm' ? taught : new Map(),
-      onState: () => {},
     });
     const engine = createLocalEngine({
       ...device,
       openStore: async () => store,
       readbackDelayMs: job.readbackDelayMs ?? 0,
+      ...(openPathModel ? { openPathModel } : {}),
     });
     const startMs = performance.now();
     const loaded = await engine.load(source, {
       store: job.store,
       expertBudget: job.expertBudget,
+      ...(job.predictors === 'shipped' ? { forecast } : {}),
+      ...(job.eviction === undefined ? {} : { eviction: job.eviction }),
       ...(job.hostCacheBytes === undefined ? {} : { hostCacheBytes: job.hostCacheBytes }),
     });
     const loadMs = performance.now() - startMs;
@@ -106,35 +111,10 @@ export function createBench({ gpu, source }: BenchEnvironment): Bench {
         layers: loaded.layers,
         moeLayers: loaded.moeLayers,
         experts: loaded.experts,
+        hasLearned: openPathModel !== undefined && forecast.learnedUrl !== undefined,
         pageBytes: pageLayouts.reduce((sum, { pageBytes }) => sum + pageBytes, 0) / pageLayouts.length,
         adapter: loaded.adapter,
       };
-    },
-
-    async warmUp(names, conversations) {
-      const kind: StoreKind = bases.has('indexeddb') ? 'indexeddb' : 'memory';
-      const store = limitStore(await getBase(kind), {
-        bytesPerSecond: undefined,
-        states: new Map(),
-        onState: (name, value) => taught.set(name, value),
-      });
-      const engine = createLocalEngine({ ...device, openStore: async () => store });
-      await engine.load(source, { store: kind });
-      let tokens = 0;
-      for (const predictor of names) {
-        for (const messages of conversations) {
-          try {
-            for await (const event of engine.generate({ messages, maxTokens: 1, paging: { predictor } })) {
-              if (event.type === 'done') tokens += event.result.stats.promptTokens;
-            }
-          } catch (error) {
-            // A document that is longer than the context teaches nothing.
-            if (!(error instanceof EngineError) || error.code !== 'CONTEXT_OVERFLOW') throw error;
-          }
-        }
-      }
-      await engine.unload();
-      return tokens;
     },
 
     async generate(job): Promise<GenerationSample> {

@@ -19,10 +19,12 @@ export async function withBrowserBench<T>(
   use: (bench: Bench, browser: string) => Promise<T>,
 ): Promise<T> {
   const signal = watchSignals();
-  const server = await servePage(model.file, 'perf');
+  const server = await servePage(model.files, 'perf');
   try {
     return await withPage({ port: server.port, chromeArgs, signal }, async (page) => {
-      await page.goto(`${pageUrl}#${encodeURIComponent(model.url)}`, { timeout: openLimitMs });
+      await page.goto(`${pageUrl}#${[model.url, JSON.stringify(model.forecast)].map(encodeURIComponent).join('&')}`, {
+        timeout: openLimitMs,
+      });
       await page.waitForFunction(() => window.webmoePerf !== undefined, undefined, { timeout: openLimitMs });
       return use(connect(page), await readBrowserName(page));
     });
@@ -46,7 +48,6 @@ function connect(page: Page): Bench {
     };
   const methods: Record<keyof Bench, unknown> = {
     install: getMethod('install'),
-    warmUp: getMethod('warmUp'),
     generate: getMethod('generate'),
     measureRoundTrip: getMethod('measureRoundTrip'),
     serveFaults: getMethod('serveFaults'),

@@ -25,7 +25,7 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
     const check = (claim: string, value: number, limit: Limit): Check => ({ table, claim, value, ...limit });
     const everyLayer = '50% (b) every layer';
     const faultResume = '50% (c) fault-resume';
-    const forecast = '50% (e) forecast warm';
+    const forecast = '50% (e) forecast';
     switch (table) {
       case 'ladder':
         return [

@@ -1,6 +1,6 @@
-/** The flags of `npm run perf`: from arguments to checked values. Pure: `--warm` is opened by its reader. */
+/** The flags of `npm run perf`: from arguments to checked values. Pure. */
 import { engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
-import { parseFlags, parseNumber, parseOneOf, parseText } from '../flags.ts';
+import { parseFlags, parseNumber, parseOneOf } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
 import { laterTableNames, type TableName, tableNames } from './results.ts';
 
@@ -10,9 +10,6 @@ export interface PerfFlags {
   readonly runtime: 'browser' | 'node';
   readonly runs: number;
   readonly tokens: number;
-  /** Chat documents that predictors learn from; absent: the ones that come with the tool. */
-  readonly warm?: string;
-  readonly warmDocuments: number;
   readonly chromeArgs: readonly string[];
   readonly json: boolean;
 }
@@ -25,8 +22,6 @@ const options = {
   runtime: { type: 'string' },
   runs: { type: 'string' },
   tokens: { type: 'string' },
-  warm: { type: 'string' },
-  'warm-documents': { type: 'string' },
   adapter: engineOptions.adapter,
   'chrome-arg': engineOptions['chrome-arg'],
   json: { type: 'boolean' },
@@ -42,8 +37,6 @@ export function parsePerfFlags(args: string[]): PerfFlags {
     runs: parseNumber('runs', values.runs, { integer: true, min: 1, max: 1000 }) ?? 3,
     // The first token comes from the prompt: with fewer than two, nothing is decoded.
     tokens: parseNumber('tokens', values.tokens, { integer: true, min: 2, max: 512 }) ?? 64,
-    ...(values.warm === undefined ? {} : { warm: parseText('warm', values.warm) }),
-    warmDocuments: parseNumber('warm-documents', values['warm-documents'], { integer: true, min: 1 }) ?? 100,
     chromeArgs: getEngineFlags({ adapter: values.adapter, 'chrome-arg': values['chrome-arg'] }).chromeArgs,
     json: values.json ?? false,
   };

@@ -2,7 +2,7 @@
  * The ladder: what each step of paging brings, from waiting for every layer to a forecast, beside a resident model.
  * All rungs are options of one engine. Owns the rungs and what is counted on them.
  */
-import type { PagingOptions, PredictorName } from '../../src/engine/engine.ts';
+import type { EvictionName, PagingOptions, PredictorName } from '../../src/engine/engine.ts';
 import { type Measurement, measureRounds, type Round } from './measurement.ts';
 import { ladderPrompts } from './prompts.ts';
 import type { BenchModel, EngineJob, GenerationSample } from './protocol.ts';
@@ -12,7 +12,8 @@ export interface Rung {
   readonly row: string;
   readonly percent: number;
   readonly paging: PagingOptions;
-  readonly predictors: 'cold' | 'warm';
+  readonly predictors: EngineJob['predictors'];
+  readonly eviction: EvictionName;
 }
 
 export const residentRow = '100% (a) resident';
@@ -21,44 +22,64 @@ const everyLayer: PagingOptions = { predictor: 'none', readBackEveryLayer: true 
 const faultResume: PagingOptions = { predictor: 'none', runAhead: false };
 const runAhead: PagingOptions = { predictor: 'none', runAhead: true };
 const forecast: PagingOptions = { predictor: 'ensemble' };
+const learned: PagingOptions = { predictor: 'ensemble+learned' };
 
-function getRung(percent: number, name: string, paging: PagingOptions, predictors: Rung['predictors'] = 'cold'): Rung {
-  return { row: `${percent}% ${name}`, percent, paging, predictors };
+/** Up to (d), pages are evicted as everyone does it. */
+function getPlainRung(percent: number, name: string, paging: PagingOptions): Rung {
+  return { row: `${percent}% ${name}`, percent, paging, predictors: 'cold', eviction: 'lru' };
+}
+
+function getForecastRung(
+  percent: number,
+  name: string,
+  paging: PagingOptions,
+  predictors: Rung['predictors'] = 'shipped',
+): Rung {
+  return { row: `${percent}% ${name}`, percent, paging, predictors, eviction: 'rates' };
 }
 
 function getPartRungs(percent: number): Rung[] {
   return [
-    getRung(percent, '(c) fault-resume', faultResume),
-    getRung(percent, '(e) forecast cold', forecast, 'cold'),
-    getRung(percent, '(e) forecast warm', forecast, 'warm'),
+    getPlainRung(percent, '(c) fault-resume', faultResume),
+    getForecastRung(percent, '(e) forecast cold', forecast, 'cold'),
+    getForecastRung(percent, '(e) forecast', forecast),
   ];
 }
 
-const resident: Rung = { row: residentRow, percent: 100, paging: faultResume, predictors: 'cold' };
+const resident: Rung = getPlainRung(100, '(a) resident', faultResume);
 
 const rungs: readonly Rung[] = [
   resident,
-  getRung(100, '(b) every layer', everyLayer),
-  getRung(50, '(b) every layer', everyLayer),
-  getRung(50, '(c) fault-resume', faultResume),
-  getRung(50, '(d) run-ahead', runAhead),
+  getPlainRung(100, '(b) every layer', everyLayer),
+  getPlainRung(50, '(b) every layer', everyLayer),
+  getPlainRung(50, '(c) fault-resume', faultResume),
+  getPlainRung(50, '(d) run-ahead', runAhead),
   ...getPartRungs(50).slice(1),
+  getForecastRung(50, '(f) with learned', learned),
   ...getPartRungs(25),
   ...getPartRungs(75),
 ];
 
-const comparedPredictors = ['recency', 'token', 'affinity', 'lookahead', 'ensemble'] as const satisfies PredictorName[];
+const comparedPredictors = [
+  'recency',
+  'token',
+  'affinity',
+  'lookahead',
+  'learned',
+  'ensemble',
+  'ensemble+learned',
+] as const satisfies PredictorName[];
 
-/** Every predictor by itself, against (c), which forecasts nothing. */
+/** Every predictor by itself, against (c), which forecasts nothing and evicts by LRU. */
 const predictorRungs: readonly Rung[] = [
-  getRung(50, '(c) fault-resume', faultResume),
-  ...comparedPredictors.map((predictor) => getRung(50, predictor, { predictor }, 'warm')),
+  getPlainRung(50, '(c) fault-resume', faultResume),
+  getForecastRung(50, 'none', { predictor: 'none', runAhead: false }, 'cold'),
+  ...comparedPredictors.map((predictor) => getForecastRung(50, predictor, { predictor })),
 ];
 
-/** Predictors that have to be taught before these tables run. */
-export function getTaughtPredictors(tables: readonly TableName[]): PredictorName[] {
-  if (tables.includes('predictors')) return [...comparedPredictors.filter((name) => name !== 'lookahead')];
-  return tables.includes('ladder') || tables.includes('ladder-delayed') ? ['ensemble'] : [];
+/** The rungs that can be measured where the bench is. */
+function getMeasurable(tableRungs: readonly Rung[], { hasLearned }: BenchModel): readonly Rung[] {
+  return hasLearned ? tableRungs : tableRungs.filter(({ paging }) => !paging.predictor?.endsWith('learned'));
 }
 
 /** Rates of desktop browsers' storage, which the delayed ladder keeps to. */
@@ -116,10 +137,11 @@ async function compileFirst({ bench, store }: Measurement): Promise<void> {
 async function measureRungs(
   table: TableName,
   measurement: Measurement,
-  tableRungs: readonly Rung[],
+  allRungs: readonly Rung[],
   job: Partial<EngineJob>,
   addToRound: (round: Round) => Promise<Round> = async (round) => round,
 ): Promise<ResultRow[]> {
+  const tableRungs = getMeasurable(allRungs, measurement.model);
   let reference: string | undefined;
   const measureRow = async (rung: Rung): Promise<Metrics> => {
     const { metrics, answers } = await measureRung(measurement, rung, job);
@@ -133,7 +155,7 @@ async function measureRungs(
 
 async function measureRung(
   { bench, model, store, tokens }: Measurement,
-  { percent, paging, predictors }: Rung,
+  { percent, paging, predictors, eviction }: Rung,
   job: Partial<EngineJob>,
 ): Promise<{ metrics: Metrics; answers: string }> {
   const sample = await bench.generate({
@@ -142,6 +164,7 @@ async function measureRung(
     expertBudget: { percent },
     paging,
     predictors,
+    eviction,
     tokens,
     prompts: ladderPrompts.map(({ text }, seed) => ({ text, seed })),
   });

@@ -1,5 +1,5 @@
 /**
- * A model store for measurements: bytes at no more than a given rate, and what predictors learn kept apart per job.
+ * A model store for measurements: bytes at no more than a given rate, and nothing kept of what predictors learn.
  * Never holds records of its own.
  */
 import type { ModelStore } from '../../src/store/model-store';
@@ -7,18 +7,15 @@ import type { ModelStore } from '../../src/store/model-store';
 export interface StoreLimits {
   /** Bytes per second; undefined: as fast as the store is. */
   readonly bytesPerSecond: number | undefined;
-  /** What predictors begin with, by name. */
-  readonly states: ReadonlyMap<string, unknown>;
-  readonly onState: (name: string, value: unknown) => void;
 }
 
-export function limitStore(base: ModelStore, { bytesPerSecond, states, onState }: StoreLimits): ModelStore {
+export function limitStore(base: ModelStore, { bytesPerSecond }: StoreLimits): ModelStore {
   /** When the last byte that was asked for has come through. */
   let freeAtMs = 0;
   return {
     ...base,
-    readState: async (_modelId, name) => structuredClone(states.get(name)),
-    writeState: async (_modelId, name, value) => onState(name, structuredClone(value)),
+    readState: async () => undefined,
+    writeState: async () => {},
     async readRecord(modelId, key) {
       const startMs = performance.now();
       const bytes = await base.readRecord(modelId, key);

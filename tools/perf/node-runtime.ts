@@ -5,13 +5,14 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { createServer } from 'vite';
+import type { FoundModel } from '../engine-page/model-file.ts';
 import { root } from '../program.ts';
 import { ToolError } from '../tool-error.ts';
 import type * as BenchModule from './bench.ts';
 import type { Bench } from './protocol.ts';
 
 /** @throws ToolError `NO_WEBGPU` with what to do, and what `use` throws. */
-export async function withNodeBench<T>(modelPath: string, use: (bench: Bench) => Promise<T>): Promise<T> {
+export async function withNodeBench<T>({ files }: FoundModel, use: (bench: Bench) => Promise<T>): Promise<T> {
   const gpu = await openDawn();
   const server = await createServer({
     root,
@@ -23,8 +24,14 @@ export async function withNodeBench<T>(modelPath: string, use: (bench: Bench) =>
   });
   try {
     const { createBench } = (await server.ssrLoadModule('/tools/perf/bench.ts')) as typeof BenchModule;
+    const [modelPath, taughtPath] = ['.gguf', '.forecast.gz'].map(
+      (ending) => files.find(({ path }) => path.endsWith(ending))?.path ?? '',
+    ) as [string, string];
     const file = new Blob([await readFile(modelPath)]);
-    return await use(createBench({ gpu, source: { kind: 'file', file, name: basename(modelPath) } }));
+    // No server here: the file goes into its URL.
+    const taughtUrl = `data:application/octet-stream;base64,${await readFile(taughtPath, 'base64')}`;
+    const source = { kind: 'file', file, name: basename(modelPath) } as const;
+    return await use(createBench({ gpu, source, forecast: { taughtUrl } }));
   } finally {
     await server.close();
   }

@@ -1,12 +1,19 @@
 /**
- * The page behind `npm run perf`: the bench of this page, callable from outside. The model's route is in the fragment.
+ * The page behind `npm run perf`: the bench of this page, callable from outside. The routes of
+ * the model and of what comes with it are in the fragment.
  * Never measures by itself.
  */
+import { openPathModel } from '../../src/worker/path-model';
+import { resolveForecast } from '../engine-page/forecast-urls';
 import { createBench } from './bench';
 import type { Bench } from './protocol';
 
-const url = new URL(decodeURIComponent(location.hash.slice(1)), location.href).href;
-const bench = createBench({ source: { kind: 'url', url } });
+const [modelRoute = '', forecast = '{}'] = location.hash.slice(1).split('&').map(decodeURIComponent);
+const bench = createBench({
+  source: { kind: 'url', url: new URL(modelRoute, location.href).href },
+  forecast: resolveForecast(JSON.parse(forecast), location.href),
+  openPathModel,
+});
 
 window.webmoePerf = async (method, args) => {
   try {

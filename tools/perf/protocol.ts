@@ -2,7 +2,13 @@
  * What `npm run perf` asks of the place where the engine runs, a page or this process: measurements as plain data.
  * Owns types only.
  */
-import type { ChatMessage, ExpertBudget, GenerateStats, PagingOptions, TokenLogprob } from '../../src/engine/engine.ts';
+import type {
+  EvictionName,
+  ExpertBudget,
+  GenerateStats,
+  PagingOptions,
+  TokenLogprob,
+} from '../../src/engine/engine.ts';
 import type { StoreKind } from '../../src/store/model-store.ts';
 
 /** What is known once the model is installed. */
@@ -11,6 +17,8 @@ export interface BenchModel {
   readonly layers: number;
   readonly moeLayers: number;
   readonly experts: number;
+  /** A learned predictor's network comes with it, and can run here. */
+  readonly hasLearned: boolean;
   /** Bytes of a page; the mean where layers differ. */
   readonly pageBytes: number;
   readonly adapter: string;
@@ -23,8 +31,10 @@ export interface EngineJob {
   /** Absent: the engine's default. */
   readonly hostCacheBytes?: number;
   readonly paging?: PagingOptions;
-  /** Whether predictors begin with nothing, or with what `warmUp` taught them. A job never teaches the next one. */
-  readonly predictors: 'cold' | 'warm';
+  /** Absent: the engine's default. */
+  readonly eviction?: EvictionName;
+  /** Whether predictors begin with nothing, or with what comes with the model. A job never teaches the next one. */
+  readonly predictors: 'cold' | 'shipped';
   /** Added to every read-back. */
   readonly readbackDelayMs?: number;
   /** The store gives no more than this. */
@@ -84,18 +94,10 @@ export interface ReadSample {
   readonly elapsedMs: number;
 }
 
-/** A conversation that predictors learn from. */
-export type Conversation = readonly ChatMessage[];
-
 /** One call at a time. */
 export interface Bench {
   /** Installs the model in a store, where it is not. */
   install(store: StoreKind): Promise<BenchModel>;
-  /** Teaches every predictor in `names`; jobs with `predictors: 'warm'` begin with that. @returns tokens seen */
-  warmUp(
-    names: readonly NonNullable<PagingOptions['predictor']>[],
-    conversations: readonly Conversation[],
-  ): Promise<number>;
   generate(job: GenerationJob): Promise<GenerationSample>;
   /** Median time of a submission that copies a few bytes and is read back, in milliseconds. */
   measureRoundTrip(): Promise<number>;

@@ -1,8 +1,8 @@
-"""Routes of whole documents as a routing trace: what `generate --trace` writes, many documents at a time.
+"""Routes of whole documents as a routing trace: what `generate --trace` writes, in batches.
 
 Owns which documents are taken and the file's form (src/routing/trace.ts). Each document is a
-conversation, rendered by the chat template and cut to `--max-length` tokens. f32 throughout, with the
-dequantised weights of the GGUF file; sums in another order than the engine's may choose another
+conversation, rendered by the chat template and cut to `--max-length` tokens. f32 throughout, with
+the dequantised weights of the GGUF file; sums in another order than the engine's may choose another
 expert where two are equally good.
 """
 
@@ -39,7 +39,9 @@ def trace_documents(model, documents: list[list[int]], deadline: float):
     batches, at = [], 0
     while at < len(order):
         rows = 1
-        while at + rows < len(order) and (rows + 1) * len(documents[order[at + rows]]) < BATCH_TOKENS:
+        while (
+            at + rows < len(order) and (rows + 1) * len(documents[order[at + rows]]) < BATCH_TOKENS
+        ):
             rows += 1
         batches.append(order[at : at + rows])
         at += rows
@@ -61,7 +63,9 @@ def read_model_name(path: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", type=Path, required=True, help="folder with config and tokenizer")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="folder with config and tokenizer"
+    )
     parser.add_argument("--gguf", type=Path, required=True, help="whose weights decide the routes")
     parser.add_argument("--file", type=Path, required=True, help=".jsonl or .jsonl.gz of documents")
     parser.add_argument("--out", type=Path, required=True)
@@ -104,7 +108,12 @@ def main() -> None:
         for batch in trace_documents(model, documents, start + arguments.minutes * 60):
             for index, routes in batch:
                 for token, layers in zip(documents[index], routes.tolist(), strict=True):
-                    line = {"sequence": sequence, "token": token, "phase": "prefill", "routes": layers}
+                    line = {
+                        "sequence": sequence,
+                        "token": token,
+                        "phase": "prefill",
+                        "routes": layers,
+                    }
                     out.write(json.dumps(line, separators=(",", ":")) + "\n")
                 sequence += 1
                 done += len(documents[index])

@@ -210,3 +210,29 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(folder, tmp_path):
 def test_a_phrase_said_three_times_is_a_loop():
     assert has_loop("a little bit of a little bit of a little bit of it")
     assert not has_loop("He went home. He went to bed. He went on.")
+
+
+def test_routes_agree_with_the_model_asked_one_document_at_a_time(tmp_path):
+    """Padding and batching must not show: each document's routes are those it has alone."""
+    from transformers import OlmoeConfig, OlmoeForCausalLM
+
+    from routes import get_routes
+
+    torch.manual_seed(3)
+    config = OlmoeConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        num_experts=8,
+        num_experts_per_tok=2,
+    )
+    model = OlmoeForCausalLM(config).eval()
+    ids = torch.randint(6, 64, (3, 12))
+    together = get_routes(model, ids)
+    assert together.shape == (3, 12, 3, 2)
+    for row in range(3):
+        alone = get_routes(model, ids[row : row + 1, : 5 + row])
+        assert torch.equal(alone[0], together[row, : 5 + row])

@@ -18,7 +18,7 @@ const goodLadder = {
   '100% (b) every layer': { msPerToken: 26, roundTripsPerToken: 6, sameAnswers: 1 },
   '50% (b) every layer': { roundTripsPerToken: 6, uploadsPerToken: 7, sameAnswers: 1 },
   '50% (c) fault-resume': { roundTripsPerToken: 5, uploadsPerToken: 7, sameAnswers: 1 },
-  '50% (e) forecast warm': {
+  '50% (e) forecast': {
     roundTripsPerToken: 2.5,
     uploadsPerToken: 14,
     ratioToResident: 0.75,
@@ -46,7 +46,7 @@ test('each missed ratio of the ladder is named', () => {
   const rows = getRows('ladder', {
     ...goodLadder,
     '100% (b) every layer': { msPerToken: 26.1, roundTripsPerToken: 6, sameAnswers: 1 },
-    '50% (e) forecast warm': forecast,
+    '50% (e) forecast': forecast,
   });
   expect(getMissed(rows, 'ladder')).toEqual([
     'rungs with the same tokens and log-probabilities, as a share',
@@ -79,7 +79,7 @@ test('the delayed ladder compares speeds', () => {
   const rows = (speed: number) =>
     getRows('ladder-delayed', {
       '50% (b) every layer': { tokensPerSecond: 10, sameAnswers: 1 },
-      '50% (e) forecast warm': { tokensPerSecond: speed, sameAnswers: 1 },
+      '50% (e) forecast': { tokensPerSecond: speed, sameAnswers: 1 },
     });
   expect(getMissed(rows(16), 'ladder-delayed')).toEqual([]);
   expect(getMissed(rows(15.9), 'ladder-delayed')).toEqual(['50%: speed of (e) / (b)']);
@@ -121,15 +121,21 @@ test("a rung's numbers are per decoded token, summed over prompts", () => {
 });
 
 test('the gap is measured from the fault-resume rung of the same budget', () => {
-  const rung = (row: string, percent: number): Rung => ({ row, percent, paging: {}, predictors: 'cold' });
-  const rungs = [rung(residentRow, 100), rung('50% (c) fault-resume', 50), rung('50% (e) forecast warm', 50)];
+  const rung = (row: string, percent: number): Rung => ({
+    row,
+    percent,
+    paging: {},
+    predictors: 'cold',
+    eviction: 'lru',
+  });
+  const rungs = [rung(residentRow, 100), rung('50% (c) fault-resume', 50), rung('50% (e) forecast', 50)];
   const round = new Map([
     [residentRow, getMetrics({ tokensPerSecond: 40, faultingLayersPerToken: 0 })],
     ['50% (c) fault-resume', getMetrics({ tokensPerSecond: 20, faultingLayersPerToken: 4 })],
-    ['50% (e) forecast warm', getMetrics({ tokensPerSecond: 30, faultingLayersPerToken: 1 })],
+    ['50% (e) forecast', getMetrics({ tokensPerSecond: 30, faultingLayersPerToken: 1 })],
   ]);
   const compared = compareRungs(rungs, round);
-  expect(compared.get('50% (e) forecast warm')).toMatchObject({
+  expect(compared.get('50% (e) forecast')).toMatchObject({
     ratioToResident: { value: 0.75 },
     gapCaptured: { value: 0.75 },
   });

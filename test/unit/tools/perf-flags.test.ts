@@ -2,7 +2,6 @@ import { expect, test } from 'vitest';
 import { parsePerfFlags } from '../../../tools/perf/flags.ts';
 import { ladderPrompts } from '../../../tools/perf/prompts.ts';
 import { tableNames } from '../../../tools/perf/results.ts';
-import { warmUpConversations } from '../../../tools/perf/warmup.ts';
 
 test('without flags every table of this version runs in the browser', () => {
   expect(parsePerfFlags([])).toEqual({
@@ -10,7 +9,6 @@ test('without flags every table of this version runs in the browser', () => {
     runtime: 'browser',
     runs: 3,
     tokens: 64,
-    warmDocuments: 100,
     chromeArgs: [],
     json: false,
   });
@@ -42,24 +40,17 @@ test.each([
   ['--runs', '1.5'],
   ['--tokens', '1'],
   ['--runtime', 'deno'],
-  ['--warm', ''],
 ])('%s %s is refused', (...args) => {
   expect(() => parsePerfFlags(args)).toThrow(
     expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringContaining(args[0] as string) }),
   );
 });
 
-test('prompts are three of 60 to 120 words, and no warm-up conversation repeats a sentence of them', () => {
+test('prompts are three of 60 to 120 words', () => {
   expect(ladderPrompts).toHaveLength(3);
-  const taught = warmUpConversations
-    .flat()
-    .map(({ content }) => content)
-    .join(' ');
   for (const { text } of ladderPrompts) {
     const words = text.split(/\s+/).length;
     expect(words).toBeGreaterThanOrEqual(60);
     expect(words).toBeLessThanOrEqual(120);
-    for (const sentence of text.split(/[.?!]\s*/).filter((part) => part.length > 20))
-      expect(taught).not.toContain(sentence);
   }
 });

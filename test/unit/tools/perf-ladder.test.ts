@@ -5,11 +5,18 @@ import { limitStore } from '../../../tools/perf/limited-store.ts';
 import type { Bench, GenerationJob } from '../../../tools/perf/protocol.ts';
 
 /** Answers every job alike, 10 ms per token, and notes the jobs. */
-function createNotedBench(msPerToken = 10) {
+function createNotedBench(msPerToken = 10, hasLearned = true) {
   const jobs: GenerationJob[] = [];
   const bench: Bench = {
-    install: async () => ({ name: '', layers: 6, moeLayers: 6, experts: 32, pageBytes: 1000, adapter: '' }),
-    warmUp: async () => 0,
+    install: async () => ({
+      name: '',
+      layers: 6,
+      moeLayers: 6,
+      experts: 32,
+      hasLearned,
+      pageBytes: 1000,
+      adapter: '',
+    }),
     async generate(job) {
       jobs.push(job);
       const stats = {
@@ -33,8 +40,8 @@ function createNotedBench(msPerToken = 10) {
   return { bench, jobs };
 }
 
-async function measure(table: typeof measureLadder, runs: number, msPerToken?: number) {
-  const { bench, jobs } = createNotedBench(msPerToken);
+async function measure(table: typeof measureLadder, runs: number, msPerToken?: number, hasLearned?: boolean) {
+  const { bench, jobs } = createNotedBench(msPerToken, hasLearned);
   const model = await bench.install('memory');
   const rows = await table({ bench, model, store: 'indexeddb', runs, tokens: 5, report: () => {} });
   return { rows, jobs };
@@ -50,13 +57,14 @@ test('the ladder has its rungs at three budgets, each as often as there are runs
       '50% (c) fault-resume',
       '50% (d) run-ahead',
       '50% (e) forecast cold',
-      '50% (e) forecast warm',
+      '50% (e) forecast',
+      '50% (f) with learned',
       '25% (c) fault-resume',
       '25% (e) forecast cold',
-      '25% (e) forecast warm',
+      '25% (e) forecast',
       '75% (c) fault-resume',
       '75% (e) forecast cold',
-      '75% (e) forecast warm',
+      '75% (e) forecast',
     ].map((row) => [row, 2]),
   );
   expect(rows.find(({ metric }) => metric === 'roundTripMs')).toMatchObject({ row: 'round trip', median: 1, runs: 2 });
@@ -88,36 +96,47 @@ test('every predictor is compared at half of the experts', async () => {
   const { rows } = await measure(measurePredictors, 1);
   expect([...new Set(rows.map(({ row }) => row))]).toEqual([
     '50% (c) fault-resume',
+    '50% none',
     '50% recency',
     '50% token',
     '50% affinity',
     '50% lookahead',
+    '50% learned',
     '50% ensemble',
+    '50% ensemble+learned',
   ]);
+});
+
+test('without a learned predictor the tables go without its rows', async () => {
+  const { rows } = await measure(measurePredictors, 1, 10, false);
+  expect(rows.some(({ row }) => row.includes('learned'))).toBe(false);
+  expect(rows.some(({ row }) => row === '50% ensemble')).toBe(true);
+});
+
+test('rungs before the forecast evict the least recently used', async () => {
+  const { jobs } = await measure(measureLadder, 1);
+  for (const { paging, eviction, predictors } of jobs.slice(1)) {
+    expect(eviction).toBe(paging?.predictor === 'none' ? 'lru' : 'rates');
+    if (predictors === 'shipped') expect(paging?.predictor).toMatch(/^ensemble/);
+  }
 });
 
 test('a limited store gives the same bytes, no faster than its rate', async () => {
   const base = createMemoryStore();
   const page = Uint8Array.from({ length: 5000 }, (_, index) => index % 251);
   await base.writeRecords('model', [['page', page]]);
-  const store = limitStore(base, { bytesPerSecond: 1e6, states: new Map(), onState: () => {} });
+  const store = limitStore(base, { bytesPerSecond: 1e6 });
   const startMs = performance.now();
   const pages = await Promise.all([1, 2, 3, 4].map(() => store.readRecord('model', 'page')));
   expect(performance.now() - startMs).toBeGreaterThanOrEqual(20);
   expect(pages.every((bytes) => bytes.every((byte, index) => byte === page[index]))).toBe(true);
 });
 
-test('what a job teaches is kept apart from what it begins with', async () => {
-  const learnt = new Map<string, unknown>();
-  const states = new Map([['predictor-token', { version: 1 }]]);
+test('a job neither finds nor leaves what predictors learn', async () => {
   const base = createMemoryStore();
-  const store = limitStore(base, {
-    bytesPerSecond: undefined,
-    states,
-    onState: (name, value) => learnt.set(name, value),
-  });
+  await base.writeState('model', 'predictor-token', { version: 1 });
+  const store = limitStore(base, { bytesPerSecond: undefined });
   await store.writeState('model', 'predictor-token', { version: 2 });
-  expect(await store.readState('model', 'predictor-token')).toEqual({ version: 1 });
-  expect(learnt.get('predictor-token')).toEqual({ version: 2 });
-  expect(await base.readState('model', 'predictor-token')).toBeUndefined();
+  expect(await store.readState('model', 'predictor-token')).toBeUndefined();
+  expect(await base.readState('model', 'predictor-token')).toEqual({ version: 1 });
 });

@@ -7,6 +7,14 @@ import { type GgufTraits, readGgufDecoder } from './gguf-decoder';
 const architectures: readonly GgufTraits[] = [
   // arXiv 2409.02060. The converter does not permute q and k, and leaves out `expert_weights_norm`, which is false.
   { name: 'olmoe', pairing: 'half', qkNorm: 'full' },
+  // Mixtral (arXiv 2401.04088) is llama with experts. Converters reorder rows of q and k for interleaved pairs.
+  { name: 'llama', pairing: 'interleaved', router: { normalize: true } },
+  // arXiv 2407.10671: no renormalisation, a shared expert times its own sigmoid.
+  { name: 'qwen2moe', pairing: 'half' },
+  // arXiv 2505.09388. The converter leaves out `expert_weights_norm`, which is true.
+  { name: 'qwen3moe', pairing: 'half', qkNorm: 'head', router: { normalize: true } },
+  // Granite 3 and its shared variant: a softmax over the chosen, which is one over all, normalised.
+  { name: 'granitemoe', pairing: 'interleaved', router: { normalize: true } },
 ];
 
 /**

@@ -1,0 +1,122 @@
+/**
+ * Every architecture against transformers on tiny random models, at the smallest budget and with everything resident: the
+ * same bits at both, and within the tolerance of the oracle. docs/numerics.md has the tolerances.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import { type PassPlan, PassRunner } from '../../src/engine/pass-runner';
+import { createRuntime, type Runtime } from '../../src/engine/runtime';
+import { installModel } from '../../src/store/install';
+import { createMemorySource } from '../../src/store/memory-source';
+import { createMemoryStore } from '../../src/store/memory-store';
+import { createVerifiedReader } from '../../src/store/verified-reader';
+import { type ArchitectureGolden, architectureNames, loadArchitecture } from '../golden/architectures';
+import { getRelativeDifference } from './golden-runtime';
+
+const isFull = Boolean(import.meta.env.WEBMOE_FULL);
+
+/** Largest difference of any logit, as a share of the largest logit. */
+const TOLERANCE = 1e-3;
+const PREFILL_TOLERANCE = 1e-4;
+/** Tokens that are also fed one by one: in full the whole long prompt, else a chunk that streams. */
+const COMPARED_TOKENS = isFull ? 130 : 18;
+
+/** A pass in one submission that guesses nothing, and one that is cut and runs ahead wherever it can. */
+const WHOLE: PassPlan = { segmentLayers: Number.POSITIVE_INFINITY, runAhead: 0, getExpected: () => [] };
+const AHEAD: PassPlan = { segmentLayers: 2, runAhead: 0xffffffff, getExpected: () => [] };
+
+interface Opened {
+  readonly runtime: Runtime;
+  readonly runner: PassRunner;
+}
+
+const open: Opened[] = [];
+afterEach(() => {
+  for (const { runtime } of open.splice(0)) runtime.destroy();
+});
+
+async function openModel(
+  { gguf, name }: ArchitectureGolden,
+  getPercent: (smallest: number) => number,
+): Promise<Opened> {
+  const store = createMemoryStore();
+  const { manifest } = await installModel(createMemorySource(gguf, name), store);
+  const { experts, expertsPerToken } = manifest.config.moe;
+  const expertBudget = { percent: getPercent((expertsPerToken / experts) * 100) };
+  const reader = createVerifiedReader(store, manifest);
+  const runtime = await createRuntime(manifest, reader, {}, { expertBudget }, () => {});
+  const opened = { runtime, runner: new PassRunner(runtime) };
+  open.push(opened);
+  return opened;
+}
+
+/** Logits of every token: [tokens][vocab]. */
+async function feed(
+  { runtime, runner }: Opened,
+  tokenIds: readonly number[],
+  { position = 0, rows, plan }: { position?: number; rows: number; plan: PassPlan },
+): Promise<Float32Array[]> {
+  const { vocabSize } = runtime.manifest.config;
+  const { state } = runtime.plan;
+  const step = Math.min(rows, state.rows, state.logitRows);
+  const all: Float32Array[] = [];
+  for (let at = 0; at < tokenIds.length; at += step) {
+    const chunk = tokenIds.slice(at, at + step);
+    const request = { position: position + at, logitRows: chunk.length, sampling: null, readLogits: true };
+    const { logits } = await runner.run({ ...request, tokenIds: chunk }, plan);
+    for (let row = 0; row < chunk.length; row++) {
+      all.push((logits as Float32Array).slice(row * vocabSize, (row + 1) * vocabSize));
+    }
+  }
+  return all;
+}
+
+/** Logits of all prompts: the last one's continuation token by token. */
+async function answer(opened: Opened, golden: ArchitectureGolden, plan: PassPlan): Promise<Float32Array[][]> {
+  const answers: Float32Array[][] = [];
+  for (const [i, { tokenIds }] of golden.prompts.entries()) {
+    const prefilled = i === golden.prompts.length - 1 ? tokenIds.length - golden.decodeSteps : tokenIds.length;
+    const prompt = await feed(opened, tokenIds.slice(0, prefilled), { rows: 64, plan });
+    const decoded = await feed(opened, tokenIds.slice(prefilled), { position: prefilled, rows: 1, plan });
+    answers.push([...prompt, ...decoded]);
+  }
+  return answers;
+}
+
+describe.each(architectureNames)('%s', async (name) => {
+  const models = await loadArchitecture(name);
+  it.each((isFull ? models : models.slice(0, 1)).map((golden) => [golden.name, golden] as const))(
+    '%s gives the logits of transformers, and the same bits at the smallest budget and with everything resident',
+    async (_, golden) => {
+      const whole = await openModel(golden, () => 100);
+      const resident = await answer(whole, golden, WHOLE);
+      let worst = 0;
+      for (const [i, prompt] of golden.prompts.entries()) {
+        for (const [row, position] of prompt.positions.entries()) {
+          const difference = getRelativeDifference(
+            resident[i]?.[position] as Float32Array,
+            prompt.logits[row] as Float32Array,
+          );
+          worst = Math.max(worst, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
+        }
+      }
+      console.log(`${golden.name}: ${worst.toExponential(1)} of the largest logit`);
+      expect(worst).toBeLessThanOrEqual(TOLERANCE);
+      expect(whole.runtime.pager.counters.faultingLayers).toBe(0);
+
+      const { experts, expertsPerToken } = whole.runtime.manifest.config.moe;
+      const paged = await openModel(golden, (smallest) => smallest);
+      expect(paged.runtime.plan.slotsPerLayer).toBe(expertsPerToken);
+      expect(await answer(paged, golden, AHEAD)).toEqual(resident);
+      expect(expertsPerToken).toBeLessThan(experts);
+      expect(paged.runtime.pager.counters.faultingLayers).toBeGreaterThan(0);
+      expect(paged.runtime.memory.usedBytes).toBe(paged.runtime.plan.totalBytes);
+
+      const tokenIds = golden.prompts.at(-1)?.tokenIds.slice(0, COMPARED_TOKENS) ?? [];
+      const single = await feed(whole, tokenIds, { rows: 1, plan: WHOLE });
+      for (const [position, logits] of single.entries()) {
+        const prefilled = resident.at(-1)?.[position] as Float32Array;
+        expect(getRelativeDifference(logits, prefilled), `position ${position}`).toBeLessThanOrEqual(PREFILL_TOLERANCE);
+      }
+    },
+  );
+});

@@ -3,14 +3,17 @@
 Scoring follows the project's `npm run perplexity`: each document rendered by the chat template
 without generation prompt, alone; longer ones in consecutive windows of the context; every token
 but each window's first counts, bytes are those of the contents. A GGUF file is scored through its
-dequantised weights. All sums are f32.
+dequantised weights. All sums are f32. Chats are decoded by `decode.py` in f32.
 """
 
 import argparse
 import json
 import math
+import re
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,17 +23,22 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from corpus import END, PAD, domain_of, read_documents
+from corpus import PAD, domain_of, read_documents
+from decode import decode
 from export import GGUF_LAYER, GGUF_OUTER
+from weights import load_huggingface
 
 BATCH_TOKENS = 8192
 POSITION_BUCKET = 128
+TEMPERATURES = (0.0, 0.7)
 
 
-def load_model(folder: Path, gguf_file: Path | None):
-    """`OlmoeForCausalLM` in f32 with the weights of `gguf_file`, else those of `folder`."""
+@contextmanager
+def dequantized(folder: Path, gguf_file: Path | None) -> Iterator[Path]:
+    """A folder with the weights of `gguf_file` in f32; without one, `folder` itself."""
     if gguf_file is None:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        yield folder
+        return
     arrays = {}
     for tensor in gguf.GGUFReader(gguf_file).tensors:
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
@@ -50,7 +58,13 @@ def load_model(folder: Path, gguf_file: Path | None):
     with tempfile.TemporaryDirectory() as scratch:
         save_file(state, Path(scratch) / "model.safetensors", metadata={"format": "pt"})
         (Path(scratch) / "config.json").write_text((folder / "config.json").read_text())
-        return AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.float32).eval()
+        yield Path(scratch)
+
+
+def load_model(folder: Path, gguf_file: Path | None):
+    """`OlmoeForCausalLM` in f32 with the weights of `gguf_file`, else those of `folder`."""
+    with dequantized(folder, gguf_file) as weights:
+        return AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
 
 
 @dataclass
@@ -177,47 +191,46 @@ def balance(load: torch.Tensor) -> list[dict]:
 
 
 def has_loop(text: str, length: int = 4, times: int = 3) -> bool:
-    """Whether some phrase of `length` words occurs at least `times` times."""
+    """Whether a phrase of `length` words, or a sentence or line of two, occurs `times` times, or
+    two characters or more stand `times` + 1 times in a row ("$+$+$+$+").
+
+    Stricter than an ear: a sum that names the same thing in three lines counts too.
+    """
     words = text.lower().split()
-    seen: dict[tuple[str, ...], int] = defaultdict(int)
-    for start in range(len(words) - length + 1):
-        phrase = tuple(words[start : start + length])
-        seen[phrase] += 1
-        if seen[phrase] >= times:
-            return True
-    return False
+    phrases = [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
+    sentences = [tuple(part.split()) for part in re.split(r"[.!?\n]", text.lower())]
+    sentences = [sentence for sentence in sentences if len(sentence) > 1]
+    most = max((*Counter(phrases).values(), *Counter(sentences).values()), default=0)
+    return most >= times or re.search(rf"(..+?)\1{{{times}}}", text) is not None
 
 
-@torch.no_grad()
-def chat(model, tokenizer, prompt: str, temperature: float, seed: int, max_tokens: int) -> str:
-    """One reply; temperature 0 is greedy."""
-    torch.manual_seed(seed)
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    sampling = {"do_sample": False, "temperature": None, "top_p": None}
-    if temperature:
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-    output = model.generate(
-        ids, max_new_tokens=max_tokens, eos_token_id=END, pad_token_id=PAD, **sampling
-    )
-    return tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+def sample_chats(
+    folder: Path, gguf_file: Path | None, tokenizer, prompts: list, seed: int, max_tokens: int
+) -> list[dict]:
+    """A reply of the model in f32 to each prompt, greedy and at a temperature.
 
-
-def sample_chats(model, tokenizer, prompts: list, seed: int, max_tokens: int) -> list[dict]:
-    """Prompt N is sampled with seed `seed` + N: one seed for all would start every reply alike."""
+    Prompt N is sampled with seed `seed` + N: one seed for all would start every reply alike.
+    """
+    with dequantized(folder, gguf_file) as weights:
+        model = load_huggingface(weights, torch.float32)
+    inputs = []
+    for _, prompt in prompts:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        inputs.append(tokenizer(text, add_special_tokens=False)["input_ids"])
     rows = []
-    for index, (source, prompt) in enumerate(prompts):
-        for temperature in (0.0, 0.7):
-            reply = chat(model, tokenizer, prompt, temperature, seed + index, max_tokens)
+    for temperature in TEMPERATURES:
+        replies = decode(model, inputs, max_tokens, temperature, seed)
+        for (source, prompt), reply in zip(prompts, replies, strict=True):
+            text = tokenizer.decode(reply, skip_special_tokens=True)
             rows.append(
                 {
                     "source": source,
                     "prompt": prompt,
                     "temperature": temperature,
-                    "reply": reply,
-                    "loop": has_loop(reply),
+                    "reply": text,
+                    "loop": has_loop(text),
                 }
             )
     return rows
@@ -262,9 +275,19 @@ def main() -> None:
         }
     if arguments.chats:
         prompts = json.loads(arguments.chats.read_text())
-        report["chats"] = sample_chats(
-            model, tokenizer, prompts, arguments.seed, arguments.max_tokens
+        rows = sample_chats(
+            arguments.model,
+            arguments.gguf,
+            tokenizer,
+            prompts,
+            arguments.seed,
+            arguments.max_tokens,
         )
+        report["loops"] = {
+            str(temperature): sum(row["loop"] for row in rows if row["temperature"] == temperature)
+            for temperature in TEMPERATURES
+        }
+        report["chats"] = rows
     print(json.dumps(report, indent=1, ensure_ascii=False))
 
 

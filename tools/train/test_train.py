@@ -14,6 +14,7 @@ import olmoe
 import train
 from corpus import (
     BOS,
+    END,
     PAD,
     SPECIAL_TOKENS,
     TokenizedCorpus,
@@ -21,8 +22,10 @@ from corpus import (
     pack_epoch,
     tokenize_documents,
 )
+from decode import decode
 from evaluate import has_loop, load_model
 from export import export_gguf, export_huggingface
+from unrepeat import Repetition, clause_ends, repeat_periods, unrepeat_loss
 from weights import load_huggingface
 
 CONFIG = olmoe.Config(
@@ -168,6 +171,59 @@ def test_packing_keeps_documents_whole_and_loses_no_target():
     assert (weights[targets == PAD] == 0).all() and inputs.shape == targets.shape
 
 
+def test_decoding_many_prompts_is_decoding_each_with_transformers(folder):
+    prompts = [[0, 3, 40, 41, 42, 5, 4], [0, 3, 90, 5, 4]]
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ours = load_huggingface(folder, torch.float32)
+    for prompt, reply in zip(prompts, decode(ours, prompts, 24), strict=True):
+        with torch.no_grad():
+            expected = theirs.generate(
+                torch.tensor([prompt]), max_new_tokens=24, do_sample=False,
+                eos_token_id=END, pad_token_id=PAD,
+            )  # fmt: skip
+        assert reply == expected[0, len(prompt) :].tolist()
+
+
+def test_a_sampled_reply_depends_on_its_own_prompt_and_seed_alone(folder):
+    model = load_huggingface(folder, torch.float32)
+    prompts = [[0, 3, 40, 41, 42, 5, 4], [0, 3, 90, 5, 4]]
+    both = decode(model, prompts, 24, temperature=0.7, seed=3)
+    assert both[1] == decode(model, prompts[1:], 24, temperature=0.7, seed=4)[0]
+    assert both != decode(model, prompts, 24, temperature=0.7, seed=5)
+
+
+def test_a_phrase_said_before_has_a_period():
+    periods = repeat_periods([7, 1, 2, 3, 9, 1, 2, 3, 1, 2, 3], length=3)
+    assert periods.tolist() == [0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 3]
+
+
+def test_made_windows_repeat_clauses_of_the_corpus(tokenizer_file, tmp_path):
+    path = tmp_path / "documents.jsonl"
+    path.write_text("".join(json.dumps(d) + "\n" for d in DOCUMENTS))
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    corpus = tokenize_documents(path, tokenizer)
+    made = Repetition(corpus, clause_ends(tokenizer), {"sums": 0.0}).windows("seed", 3, 200)
+    inputs, targets, weights, periods = made
+    assert (inputs[:, 1:] == targets[:, :-1]).all() and inputs.shape == periods.shape == (3, 200)
+    rows, places = periods.nonzero()
+    assert len(rows) > 100
+    again = targets[rows, places]
+    assert (again == targets[rows, places - periods[rows, places]]).all()
+    assert (again >= len(SPECIAL_TOKENS)).all()  # no turn is ended twice
+    assert (weights[rows, places] == 0).all()  # a copy is never taught
+    assert weights.sum() > 100
+    story = corpus.tokens[corpus.starts[0] : corpus.starts[1]]
+    assert set(again) <= set(story)  # the sums weigh nothing
+
+
+def test_copies_are_asked_to_fade():
+    chances = torch.tensor([[0.8, 0.4, 0.4, 0.1]])
+    periods = torch.tensor([[0, 0, 2, 2]])
+    loss = unrepeat_loss(-chances.log(), periods, decay=0.5)
+    # 0.4 is half of 0.8: no loss; 0.1 is 0.1 away from half of 0.4.
+    torch.testing.assert_close(loss, -torch.tensor([1.0, 0.9]).log().mean())
+
+
 def test_the_gguf_file_scores_as_the_folder_does(folder, tmp_path):
     export_gguf(folder, tmp_path / "model.gguf", "test")
     ids = torch.randint(0, CONFIG.vocab_size, (1, 100))
@@ -183,6 +239,7 @@ def trainer_in(out: Path, corpus: Path, folder: Path) -> train.Trainer:
         "corpus": corpus, "tokenizer": folder / "tokenizer.json", "out": out, "init": folder,
         "steps": 6, "batch-tokens": 256, "window": 64, "long-window": 128, "long-from": 0.5,
         "warmup-steps": 2, "valid-every": 100, "device": "cpu", "repeat": "sums=1.5",
+        "unrepeat-share": 0.5, "unrepeat-from": 0.3, "unrepeat-replies": 2, "unrepeat-every": 3,
     }  # fmt: skip
     argv = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
     return train.Trainer(train.parse_arguments(argv))
@@ -209,7 +266,10 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(folder, tmp_path):
 
 def test_a_phrase_said_three_times_is_a_loop():
     assert has_loop("a little bit of a little bit of a little bit of it")
-    assert not has_loop("He went home. He went to bed. He went on.")
+    assert has_loop("I do. I do like it. I do. I do.")
+    assert has_loop("the total is $2+$+$+$+$+$")
+    assert not has_loop("He went home. He went to bed. He went on. No, no, no!")
+    assert not has_loop("")
 
 
 def test_routes_agree_with_the_model_asked_one_document_at_a_time(tmp_path):

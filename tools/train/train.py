@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 import olmoe
 from corpus import PAD, TokenizedCorpus, fill_batch, load_corpus, pack_epoch
 from export import export_huggingface
+from unrepeat import Repetition, clause_ends, unrepeat_loss
 from weights import load_huggingface
 
 COLUMNS = [
@@ -31,6 +32,7 @@ COLUMNS = [
     "window",
     "lr",
     "loss",
+    "unrepeat",
     "balance",
     "z",
     "largest_share",
@@ -61,6 +63,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--z-weight", type=float, default=1e-3)
     add("--user-weight", type=float, default=1.0, help="loss of user turns; assistant turns have 1")
     add("--repeat", action="append", default=[], metavar="DOMAIN=COPIES", help="per epoch")
+    add("--unrepeat-share", type=float, default=0.0, help="share of a batch's windows: unrepeat.py")
+    add("--unrepeat-from", type=float, default=0.75, help="share of the run where that begins")
+    add("--unrepeat-weight", type=float, default=1.0)
+    add(
+        "--unrepeat-decay",
+        type=float,
+        default=0.5,
+        help="wanted chance of a copy / of the one before",
+    )
+    add("--unrepeat-replies", type=int, default=0, help="own replies decoded at a time")
+    add("--unrepeat-every", type=int, default=20, help="steps after which they are decoded anew")
     add("--layers", type=int, default=6)
     add("--seed", type=int, default=1)
     add("--checkpoint-minutes", type=float, default=5)
@@ -73,6 +86,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("give either --minutes or --steps")
     if not 0 <= arguments.user_weight <= 1:
         parser.error("--user-weight must lie in 0..1: assistant turns weigh at least as much")
+    if not 0 <= arguments.unrepeat_share < 1 or not 0 <= arguments.unrepeat_decay < 1:
+        parser.error("--unrepeat-share and --unrepeat-decay must lie in 0..1, 1 left out")
     return arguments
 
 
@@ -99,9 +114,8 @@ class Batches:
         seed = self.arguments.seed * 1000 + self.epoch
         self.windows = pack_epoch(self.corpus, self.window, seed, self.repeats)
 
-    def next(self, window: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Inputs, targets, weights, each [batch_tokens / window, window]."""
-        count = self.arguments.batch_tokens // window
+    def next(self, window: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Inputs, targets, weights, each [count, window]."""
         if window != self.window or self.used + count > len(self.windows):
             self.window, self.epoch, self.used = window, self.epoch + 1, 0
             self.pack()
@@ -174,6 +188,7 @@ class Trainer:
         self.model = build_model(arguments, tokenizer).to(arguments.device)
         self.optimizer = build_optimizer(self.model, arguments)
         self.batches = Batches(self.train, arguments)
+        self.repetition = Repetition(self.train, clause_ends(tokenizer), self.batches.repeats)
         self.step, self.tokens = 0, 0
         self.seconds_before = 0.0  # spent by earlier processes of this run
         self.began = time.monotonic()
@@ -198,6 +213,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.batches.restore(state["batches"])
+        self.repetition.take(state.get("own_replies", []))
         self.step, self.tokens = state["step"], state["tokens"]
         self.seconds_before = state["seconds"]
         print(f"resumed at step {self.step}, {self.seconds / 60:.1f} minutes", flush=True)
@@ -209,6 +225,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state(),
+            "own_replies": self.repetition.replies,
             "step": self.step,
             "tokens": self.tokens,
             "seconds": self.seconds,
@@ -221,15 +238,35 @@ class Trainer:
         arguments, progress, began = self.arguments, self.progress, time.monotonic()
         long = progress >= arguments.long_from
         window = arguments.long_window if long else arguments.window
-        inputs, targets, weights = self.batches.next(window)
+        rows = arguments.batch_tokens // window
+        repeating = progress >= arguments.unrepeat_from and round(arguments.unrepeat_share * rows)
+        inputs, targets, weights = self.batches.next(window, rows - repeating)
         rate = learning_rate(self.step, progress, arguments)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = self.model(inputs, targets, (inputs != PAD).float())
+        valid = (inputs != PAD).float()
+        periods = None
+        if repeating:
+            if arguments.unrepeat_replies and self.step % arguments.unrepeat_every == 0:
+                seed = f"{arguments.seed} own {self.step}"
+                self.repetition.decode(self.model, seed, arguments.unrepeat_replies)
+            # Routing is balanced over real text alone: `valid` is 0 on made-up windows.
+            made = self.repetition.windows(f"{arguments.seed} {self.step}", repeating, window)
+            *more, periods = (torch.from_numpy(part).to(arguments.device) for part in made)
+            inputs, targets, weights = (
+                torch.cat(pair) for pair in zip((inputs, targets, weights), more, strict=True)
+            )
+            valid = torch.cat((valid, torch.zeros_like(more[2])))
+        losses = self.model(inputs, targets, valid)
         loss = (losses.token * weights).sum() / weights.sum()
+        unrepeat = torch.zeros(())
+        if periods is not None:
+            unrepeat = unrepeat_loss(
+                losses.token[rows - repeating :], periods, arguments.unrepeat_decay
+            )
         routing = arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
         self.optimizer.zero_grad()
-        (loss + routing).backward()
+        (loss + arguments.unrepeat_weight * unrepeat + routing).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
         if not math.isfinite(norm):
             raise FloatingPointError(f"gradient norm {norm} at step {self.step + 1}")
@@ -244,6 +281,7 @@ class Trainer:
             window,
             f"{rate:.3g}",
             round(float(loss.detach()), 4),
+            round(float(unrepeat.detach()), 4),
             round(float(losses.balance.detach()), 4),
             round(float(losses.z.detach()), 4),
             round(float(shares.max()), 2),

@@ -1,0 +1,86 @@
+"""Decoding of many prompts at once with the training model: greedy, or at a temperature.
+
+Every expert sees every row (a batched product over the stacked weights), which at a few dozen rows
+costs less than gathering: 20 replies of 160 tokens take 20 s where transformers takes minutes.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from corpus import END, PAD
+from olmoe import Olmoe, rms_norm, rotate
+
+
+@torch.no_grad()
+def decode(
+    model: Olmoe,
+    prompts: list[list[int]],
+    max_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[list[int]]:
+    """Replies without prompt; each ends with END unless `max_tokens` or the context cut it off.
+
+    Temperature 0 is greedy. Prompt N draws with seed `seed` + N, so that its reply depends on no
+    other prompt.
+    """
+    config, dtype = model.config, model.compute_dtype
+    rows, heads, width = len(prompts), config.num_attention_heads, config.hidden_size
+    longest = max(len(prompt) for prompt in prompts)
+    steps = min(longest + max_tokens, config.max_position_embeddings)
+    device = model.head.device
+    tokens = torch.full((rows, steps), PAD, device=device)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = torch.tensor(prompt)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    draws = [torch.Generator().manual_seed(seed + row) for row in range(rows)]
+    ended = torch.zeros(rows, dtype=torch.bool, device=device)
+    shape = (config.num_hidden_layers, 2, rows, heads, steps, width // heads)
+    cache = torch.zeros(shape, dtype=dtype, device=device)
+    cos, sin = model.rope_tables(config.max_position_embeddings)
+    matrices = [
+        [m.to(dtype) for m in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        for layer in model.layers
+    ]
+    head = model.head.to(dtype)
+    for at in range(steps - 1):
+        x = model.embedding[tokens[:, at]]
+        for index, layer in enumerate(model.layers):
+            qkv, out, gate_up, down = matrices[index]
+            normed = rms_norm(x, layer.attention_norm, config.rms_norm_eps).to(dtype)
+            q, k, v = F.linear(normed, qkv).chunk(3, -1)
+            q = rms_norm(q, layer.q_norm, config.rms_norm_eps).view(rows, heads, 1, -1)
+            k = rms_norm(k, layer.k_norm, config.rms_norm_eps).view(rows, heads, 1, -1)
+            cache[index, 0, :, :, at] = rotate(k, cos[at], sin[at])[:, :, 0].to(dtype)
+            cache[index, 1, :, :, at] = v.view(rows, heads, -1)
+            keys, values = cache[index, :, :, :, : at + 1]
+            scores = rotate(q, cos[at], sin[at]).to(dtype) @ keys.transpose(2, 3)
+            shares = torch.softmax(scores.float() * (width // heads) ** -0.5, -1).to(dtype)
+            x = x + F.linear((shares @ values).reshape(rows, width), out)
+            normed = rms_norm(x, layer.moe_norm, config.rms_norm_eps)
+            chances = torch.softmax(F.linear(normed, layer.router), -1)
+            weights, experts = chances.topk(config.num_experts_per_tok, -1)
+            gates = torch.zeros_like(chances).scatter_(1, experts, weights)
+            everywhere = normed.to(dtype).expand(config.num_experts, rows, width)
+            gate, up = torch.bmm(everywhere, gate_up).float().chunk(2, -1)
+            inner = (F.silu(gate) * up * gates.t()[:, :, None]).to(dtype)
+            x = x + torch.bmm(inner, down).float().sum(0)
+        if at + 1 < int(lengths.min()):
+            continue
+        logits = F.linear(rms_norm(x, model.final_norm, config.rms_norm_eps).to(dtype), head)
+        writing = (lengths <= at + 1) & (lengths + max_tokens > at + 1) & ~ended
+        for row in writing.nonzero()[:, 0].tolist():
+            if temperature:
+                chances = torch.softmax(logits[row].float() / temperature, -1).cpu()
+                tokens[row, at + 1] = torch.multinomial(chances, 1, generator=draws[row])
+            else:
+                tokens[row, at + 1] = logits[row].argmax()
+        ended |= writing & (tokens[:, at + 1] == END)
+        if bool((ended | (lengths + max_tokens <= at + 2)).all()):
+            break
+    ends = (lengths + max_tokens).clamp(max=steps).tolist()
+    replies = []
+    for row, prompt in enumerate(prompts):
+        reply = tokens[row, len(prompt) : ends[row]].tolist()
+        replies.append(reply[: reply.index(END) + 1] if END in reply else reply)
+    return replies

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import olmoe
 import train
+from average import average
 from corpus import (
     BOS,
     END,
@@ -195,6 +196,16 @@ def test_a_sampled_reply_depends_on_its_own_prompt_and_seed_alone(folder):
 def test_a_phrase_said_before_has_a_period():
     periods = repeat_periods([7, 1, 2, 3, 9, 1, 2, 3, 1, 2, 3], length=3)
     assert periods.tolist() == [0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 3]
+
+
+def test_a_mean_of_models_weighs_them():
+    ones, threes = olmoe.Olmoe(CONFIG), olmoe.Olmoe(CONFIG)
+    with torch.no_grad():
+        for model, value in ((ones, 1.0), (threes, 3.0)):
+            for parameter in model.parameters():
+                parameter.fill_(value)
+    mean = average([(ones, 3.0), (threes, 1.0)])
+    assert all((parameter == 1.5).all() for parameter in mean.parameters())
 
 
 def test_made_windows_repeat_clauses_of_the_corpus(tokenizer_file, tmp_path):

@@ -1,4 +1,15 @@
 /** webmoe's public interface: named re-exports only. */
+export { type Chat, type ChatOptions, createChat } from './chat/chat';
+export type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionMessageParam,
+  ChatCompletionRequest,
+  ChatResponseFormat,
+  ChatTool,
+  ChatToolCall,
+  ChatUsage,
+} from './chat/types';
 export { createEngine, type RemoteEngine, type RemoteEngineOptions } from './client/remote-engine';
 export type {
   ChatMessage,
@@ -21,8 +32,15 @@ export type {
   SamplingOptions,
   ScoreRequest,
   ScoreResult,
+  StreamedLogprob,
+  TokenChance,
   TokenLogprob,
+  ToolCall,
+  ToolDefinition,
   TraceEntry,
 } from './engine/engine';
 export { EngineError, type ErrorCode } from './errors';
 export type { StoreKind } from './store/model-store';
+export type { Grammar } from './text/grammar';
+export type { JsonSchema } from './text/schema-grammar';
+export type { ToolFamily } from './text/tool-family';

@@ -4,6 +4,7 @@
  * or a model.
  */
 import { proxy, type Remote } from 'comlink';
+import { type Chat, createChat } from '../chat/chat';
 import type {
   Engine,
   ExpertBudget,
@@ -36,6 +37,8 @@ export interface RemoteEngineOptions {
 
 /** An engine in a worker. */
 export interface RemoteEngine extends Engine {
+  /** Chat completions in the shape of OpenAI's API. */
+  readonly chat: Chat;
   /** Stops the worker at once, freeing all it held. Pending and later calls reject with `WORKER_DEAD`. */
   terminate(): void;
 }
@@ -75,10 +78,16 @@ class WorkerEngine implements RemoteEngine {
   #connection: WorkerConnection | null = null;
   #terminated = false;
   #nextCallId: CallId = 1;
+  #model: LoadedModel | null = null;
+  readonly chat: Chat = createChat(this);
 
   constructor(givenWorker: Worker | null, unresponsiveMs: number) {
     this.#givenWorker = givenWorker;
     this.#unresponsiveMs = unresponsiveMs;
+  }
+
+  get model(): LoadedModel | null {
+    return this.#connection?.death ? null : this.#model;
   }
 
   async load(
@@ -88,6 +97,7 @@ class WorkerEngine implements RemoteEngine {
     signal?: AbortSignal,
   ): Promise<LoadedModel> {
     const thrownByCaller: unknown[] = [];
+    this.#model = null;
     const report = (step: LoadProgress) => {
       if (thrownByCaller.length > 0) return;
       try {
@@ -107,6 +117,7 @@ class WorkerEngine implements RemoteEngine {
     );
     if (thrownByCaller.length > 0) throw thrownByCaller[0];
     if ('error' in outcome) throw outcome.error;
+    this.#model = outcome.model;
     return outcome.model;
   }
 
@@ -142,7 +153,10 @@ class WorkerEngine implements RemoteEngine {
   }
 
   async setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange> {
-    return this.#connect().call((service) => service.setExpertBudget(budget));
+    const change = await this.#connect().call((service) => service.setExpertBudget(budget));
+    const { slotsPerLayer, plannedGpuBytes } = change;
+    if (this.#model) this.#model = { ...this.#model, slotsPerLayer, plannedGpuBytes };
+    return change;
   }
 
   async listModels(store: StoreKind): Promise<InstalledModel[]> {
@@ -155,6 +169,7 @@ class WorkerEngine implements RemoteEngine {
 
   async unload(): Promise<void> {
     await this.#connect().call((service) => service.unload());
+    this.#model = null;
   }
 
   terminate(): void {

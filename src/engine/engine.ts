@@ -276,6 +276,8 @@ export interface InstalledModel {
 }
 
 export interface Engine {
+  /** What is loaded now. */
+  readonly model: LoadedModel | null;
   /**
    * Installs the model where it is not, and makes it ready. Replaces a loaded model.
    * @throws EngineError

@@ -48,6 +48,7 @@ export interface EngineEnvironment {
 }
 
 interface Loaded {
+  model: LoadedModel;
   readonly runtime: Runtime;
   readonly runner: PassRunner;
   readonly tokenizer: Tokenizer;
@@ -106,7 +107,11 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     for (let next = pendingBudgets.shift(); next; next = pendingBudgets.shift()) {
       const { budget, resolve, reject } = next;
       try {
-        resolve(await changeExpertBudget(getLoaded().runtime, budget));
+        const holder = getLoaded();
+        const change = await changeExpertBudget(holder.runtime, budget);
+        const { slotsPerLayer, plannedGpuBytes } = change;
+        holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
+        resolve(change);
       } catch (error) {
         reject(error);
       }
@@ -159,19 +164,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       signal,
     );
     const { config } = manifest;
-    loaded = {
-      runtime,
-      runner: new PassRunner(runtime),
-      tokenizer,
-      grammars: createGrammarEngine(manifest.tokenizer, tokenizer, config.vocabSize),
-      forecasts: new ForecastShelf(manifest, store, {
-        files: options.forecast,
-        modelUrl: source.kind === 'url' ? source.url : undefined,
-        openPathModel: environment.openPathModel,
-      }),
-    };
     const { chatTemplate } = manifest.tokenizer;
-    return {
+    const model: LoadedModel = {
       modelId: manifest.modelId,
       name: manifest.name,
       architecture: config.architecture,
@@ -188,9 +182,26 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       adapter: runtime.device.description,
       installed,
     };
+    loaded = {
+      model,
+      runtime,
+      runner: new PassRunner(runtime),
+      tokenizer,
+      grammars: createGrammarEngine(manifest.tokenizer, tokenizer, config.vocabSize),
+      forecasts: new ForecastShelf(manifest, store, {
+        files: options.forecast,
+        modelUrl: source.kind === 'url' ? source.url : undefined,
+        openPathModel: environment.openPathModel,
+      }),
+    };
+    return model;
   };
 
   return {
+    get model() {
+      return loaded?.model ?? null;
+    },
+
     async load(source, options = {}, onProgress = () => {}, signal) {
       const release = occupy('load');
       try {

@@ -1,10 +1,10 @@
 /**
  * What may follow in a text that obeys a grammar, as a mask over the vocabulary. Owns the grammar engine, XGrammar, which is
- * fetched when the first grammar is asked for (docs/decisions/0010); never samples.
+ * fetched when the first grammar is asked for (docs/decisions/0014); never samples.
  */
 import type { TokenizerData } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
-import { getRegexExpression } from './regex-grammar';
+import { getRegexExpression, quoteLiteral } from './regex-grammar';
 import { getSchemaGrammar, type JsonSchema } from './schema-grammar';
 import type { Tokenizer } from './tokenizer';
 
@@ -12,6 +12,8 @@ import type { Tokenizer } from './tokenizer';
 export type Grammar =
   /** JSON that validates against a schema; see docs/structured-output.md for the keywords. */
   | { readonly kind: 'json-schema'; readonly schema: JsonSchema }
+  /** Any text, but from every `begin` to the next `end` JSON that validates against the schema. */
+  | { readonly kind: 'tagged'; readonly begin: string; readonly schema: JsonSchema; readonly end: string }
   /** A regular expression, matched as a whole. */
   | { readonly kind: 'regex'; readonly pattern: string }
   /** XGrammar's EBNF, with the start rule `root`. */
@@ -171,6 +173,12 @@ function getSource(grammar: Grammar): string {
   switch (grammar.kind) {
     case 'json-schema':
       return getSchemaGrammar(grammar.schema);
+    case 'tagged':
+      return [
+        getSchemaGrammar(grammar.schema, 'value'),
+        `root ::= TagDispatch((${quoteLiteral(grammar.begin)}, tagged))`,
+        `tagged ::= "\\n"? value "\\n"? ${quoteLiteral(grammar.end)}`,
+      ].join('\n');
     case 'regex':
       return `root ::= ${getRegexExpression(grammar.pattern, 'plain')}`;
     case 'ebnf':
@@ -178,7 +186,7 @@ function getSource(grammar: Grammar): string {
     default:
       throw new EngineError(
         'BAD_ARGUMENT',
-        `the grammar has kind "${(grammar as { kind?: unknown }).kind}"; kinds are json-schema, regex, ebnf`,
+        `the grammar has kind "${(grammar as { kind?: unknown }).kind}"; kinds are json-schema, tagged, regex, ebnf`,
       );
   }
 }

@@ -49,12 +49,12 @@ const SHARED_RULES = [
 ];
 
 /**
- * @returns the grammar, whose start rule is `root`.
+ * @param start name of the rule that is the schema.
  * @throws EngineError `UNSUPPORTED` for a keyword that the grammar cannot enforce, `BAD_ARGUMENT` for a schema that is none or
  * that nothing satisfies.
  */
-export function getSchemaGrammar(schema: JsonSchema): string {
-  return new SchemaReader(schema).read();
+export function getSchemaGrammar(schema: JsonSchema, start = 'root'): string {
+  return new SchemaReader(schema, start).read();
 }
 
 class SchemaReader {
@@ -62,11 +62,14 @@ class SchemaReader {
   /** Rule by JSON pointer: what recursive references mean. */
   readonly #references = new Map<string, string>();
 
-  constructor(private readonly root: JsonSchema) {}
+  constructor(
+    private readonly root: JsonSchema,
+    private readonly start: string,
+  ) {}
 
   read(): string {
-    this.#references.set('#', 'root');
-    this.#rules.push(`root ::= ${this.#getExpression(this.root, '#')}`);
+    this.#references.set('#', this.start);
+    this.#rules.push(`${this.start} ::= ${this.#getExpression(this.root, '#')}`);
     return this.#rules.join('\n');
   }
 

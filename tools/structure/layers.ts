@@ -16,9 +16,12 @@ export const layers = [
   'sampling',
   'text',
   'engine',
+  'chat',
   'worker',
   'client',
+  'ai-sdk',
   'index.ts',
+  'entries',
 ] as const;
 
 /** What may be written in some layers only. `pattern` is looked for in code without comments. */

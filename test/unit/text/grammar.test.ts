@@ -209,6 +209,20 @@ describe('a grammar', () => {
     }
   });
 
+  it('in tags leaves the text around them free', async () => {
+    const schema: JsonSchema = { type: 'object', properties: { n: { type: 'integer' } }, required: ['n'] };
+    const session = await engine.start({ kind: 'tagged', begin: '<c>', schema, end: '</c>' });
+    const accept = (text: string) => {
+      for (const character of text) session.accept(texts.indexOf(character));
+    };
+    accept('so: <c>');
+    const mask = await session.readMask();
+    expect(texts.filter((_, id) => ((mask[id >> 5]! >>> (id & 31)) & 1) === 1)).toEqual(['{', '{"']);
+    accept('{"n": 12}</c> and <b>');
+    session.accept(texts.length);
+    expect(session.isComplete).toBe(true);
+  });
+
   it('that is none is refused, and the engine goes on', async () => {
     const bad = engine.start({ kind: 'ebnf', source: 'root ::= nothing' });
     await expect(bad).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });

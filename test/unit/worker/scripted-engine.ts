@@ -84,6 +84,7 @@ export type EngineScript = Partial<Engine>;
 
 export class ScriptedEngine implements Engine {
   readonly #script: EngineScript;
+  model: LoadedModel | null = null;
 
   constructor(script: EngineScript) {
     this.#script = script;

@@ -1,8 +1,9 @@
 /** The registry of model architectures, by GGUF name: adding one is its entry here. */
-import { EngineError } from '../errors';
-import type { ArchitectureReading } from './architecture';
+import { assert, EngineError } from '../errors';
+import type { ArchitectureReading, TensorNames } from './architecture';
 import type { Checkpoint } from './checkpoint';
 import { type GgufTraits, readGgufDecoder } from './gguf-decoder';
+import { ggufNames } from './gguf-names';
 
 const architectures: readonly GgufTraits[] = [
   // arXiv 2409.02060. The converter does not permute q and k, and leaves out `expert_weights_norm`, which is false.
@@ -16,6 +17,13 @@ const architectures: readonly GgufTraits[] = [
   // Granite 3 and its shared variant: a softmax over the chosen, which is one over all, normalised.
   { name: 'granitemoe', pairing: 'interleaved', router: { normalize: true } },
 ];
+
+/** GGUF's tensor names of an architecture that webmoe runs. */
+export function getTensorNames(name: string): TensorNames {
+  const traits = architectures.find((candidate) => candidate.name === name);
+  assert(traits, `architecture ${name} is registered`);
+  return { ...ggufNames, ...traits.names };
+}
 
 /**
  * Reads a file's hyperparameters and finds its tensors' roles.

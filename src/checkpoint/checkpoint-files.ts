@@ -7,8 +7,8 @@ import type { ByteSource } from './byte-source';
 export interface CheckpointFiles {
   /** What to call the whole in messages: a file's name, a folder, a repository. */
   readonly name: string;
-  /** Path of the GGUF file to read; its first part when it is split. */
-  readonly ggufPath: string;
+  /** Path of the GGUF file to read, its first part when it is split; null: a folder with safetensors files. */
+  readonly ggufPath: string | null;
   /**
    * Opens a file by its path in the checkpoint, or null when there is none.
    * @throws EngineError `NETWORK`, `STORAGE`, `ABORTED`

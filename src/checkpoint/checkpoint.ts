@@ -5,7 +5,7 @@
 import { assert } from '../errors';
 import type { ByteSource } from './byte-source';
 import type { GgufMetadata } from './gguf-metadata';
-import type { TokenizerData } from './manifest';
+import type { QuantizationReport, TokenizerData } from './manifest';
 import type { WeightType } from './model-config';
 
 /** A range of the checkpoint's source. */
@@ -46,6 +46,8 @@ export interface Checkpoint {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   /** All files, one behind the other; what ranges are offsets in. */
   readonly source: ByteSource;
+  /** What quantises tensors on their way, and knows the error; null: nothing does. */
+  readonly quantization: { getReport(): QuantizationReport } | null;
   /** @param vocabSize rows of the embedding. @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
   readTokenizer(vocabSize: number): TokenizerData;
 }

@@ -1,5 +1,5 @@
 /**
- * Typed access to a GGUF file's metadata: every value is checked where it is asked for.
+ * Typed access to a checkpoint's metadata, in GGUF's manner: every value is checked where it is asked for.
  * Owns no key names; never guesses a value that the caller gave no default for.
  */
 import { EngineError } from '../errors';
@@ -18,7 +18,7 @@ export interface NumberRange {
 
 export class GgufMetadata {
   constructor(
-    private readonly sourceName: string,
+    readonly sourceName: string,
     readonly values: ReadonlyMap<string, MetadataValue>,
   ) {}
 

@@ -1,6 +1,6 @@
 /**
  * Reads a GGUF v3 file's header into checked metadata and a tensor directory.
- * Owns the checks of tensors against the file; never reads tensor data but for the samples of the identity.
+ * Owns the checks of tensors against the file; never reads tensor data.
  * Values are decoded by @huggingface/gguf from header bytes that gguf-header.ts has bounded (docs/decisions/0007).
  */
 import { GGMLQuantizationType, type GGUFParseOutput, gguf } from '@huggingface/gguf';
@@ -13,6 +13,7 @@ import { getFileBytes, roundUp } from './formats/weight-format';
 import { type GgufHeader, readGgufHeader } from './gguf-header';
 import { GgufMetadata, type MetadataScalar, type MetadataValue } from './gguf-metadata';
 import type { WeightType } from './model-config';
+import { computeModelId } from './model-identity';
 import { readTokenizerData } from './tokenizer-data';
 
 export interface GgufTensor extends TensorEntry {
@@ -46,8 +47,6 @@ const MAX_ALIGNMENT_BYTES = 65_536;
 const SPLIT_COUNT = 'split.count';
 const SPLIT_NUMBER = 'split.no';
 const MAX_PARTS = 1000;
-const SAMPLED_TENSORS = 8;
-const SAMPLE_BYTES = 4096;
 
 /**
  * Reads and checks the header of a GGUF file, and of the files behind it when it is the first of several.
@@ -64,7 +63,8 @@ export async function readGguf(files: CheckpointFiles, path: string, signal?: Ab
           parts.map((part) => part.source),
         );
   const tensors = joinTensors(parts);
-  const modelId = await readModelId(source, parts, tensors, signal);
+  const headers = parts.map(({ header }) => header);
+  const modelId = await computeModelId('gguf', headers, source, [...tensors.values()], signal);
   return {
     sourceName: first.name,
     modelId,
@@ -72,6 +72,7 @@ export async function readGguf(files: CheckpointFiles, path: string, signal?: Ab
     tensors,
     headerBytes,
     source,
+    quantization: null,
     readTokenizer: (vocabSize) => readTokenizerData({ metadata, sourceName: first.name }, vocabSize),
   };
 }
@@ -274,29 +275,4 @@ function checkOverlap(source: ByteSource, tensors: ReadonlyMap<string, GgufTenso
       );
     }
   }
-}
-
-/**
- * Header and size tell most models apart; two trainings of one architecture and tokenizer differ in weights only,
- * so the first bytes of a few tensors, spread over the file, count too.
- */
-async function readModelId(
-  source: ByteSource,
-  parts: readonly GgufPart[],
-  tensors: ReadonlyMap<string, GgufTensor>,
-  signal?: AbortSignal,
-): Promise<string> {
-  const entries = [...tensors.values()];
-  const count = Math.min(SAMPLED_TENSORS, entries.length);
-  const samples = await Promise.all(
-    Array.from({ length: count }, (_, i) => {
-      const tensor = entries[Math.round(((i + 0.5) * entries.length) / count - 0.5)] as GgufTensor;
-      return source.read(tensor.offsetBytes, Math.min(SAMPLE_BYTES, tensor.sizeBytes), signal);
-    }),
-  );
-  const headers = parts.map(({ header }) => header);
-  const digested = [...headers, new TextEncoder().encode(`|${source.sizeBytes}|`), ...samples];
-  const digest = await crypto.subtle.digest('SHA-256', await new Blob(digested as BlobPart[]).arrayBuffer());
-  const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return `gguf-${hex.slice(0, 32)}`;
 }

@@ -32,7 +32,7 @@ export interface InstallRecord {
   pack(ranges: readonly Uint8Array[]): Uint8Array<ArrayBuffer>;
 }
 
-export interface InstallPlan {
+export interface InstallPlan extends Pick<Checkpoint, 'quantization'> {
   readonly modelId: string;
   /** `general.name`, or the file's name. */
   readonly name: string;
@@ -70,6 +70,7 @@ export function buildInstallPlan(gguf: Checkpoint): InstallPlan {
     modelId: gguf.modelId,
     name: gguf.metadata.getString('general.name', gguf.sourceName),
     sourceBytes: gguf.source.sizeBytes,
+    quantization: gguf.quantization,
     config,
     tokenizer,
     resident,
@@ -87,7 +88,18 @@ export function buildManifest(
 ): ModelManifest {
   for (const { key } of plan.records) assert(digests[key] !== undefined, `record ${key} has a digest`);
   const { sourceBytes, config, tokenizer, resident, pageLayouts } = plan;
-  return { format: 2, modelId, name, sourceBytes, config, tokenizer, resident, pageLayouts, digests };
+  const manifest = {
+    format: 2,
+    modelId,
+    name,
+    sourceBytes,
+    config,
+    tokenizer,
+    resident,
+    pageLayouts,
+    digests,
+  } as const;
+  return plan.quantization ? { ...manifest, quantization: plan.quantization.getReport() } : manifest;
 }
 
 function getStart(record: InstallRecord): number {

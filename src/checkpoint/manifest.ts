@@ -76,6 +76,22 @@ export interface ResidentTensor {
   readonly matrix: PackedMatrix; // vectors have rows 1, and zeros up to a multiple of 4 columns; offsetBytes is 0
 }
 
+/** Part of a tokenizer.json. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** How a tokenizer.json prepares and splits text, in its own words. */
+export interface TokenizerRules {
+  readonly normalizer: JsonObject | null;
+  readonly preTokenizer: JsonObject | null;
+  /** A word that is a token is taken whole, without merging. */
+  readonly ignoreMerges: boolean;
+  /** Several unknown characters in a row become one unknown token. */
+  readonly fuseUnknown: boolean;
+}
+
+/** By kind of tensor: what it became, and the root mean square of the change over that of the weights. */
+export type QuantizationReport = Readonly<Record<string, { readonly type: WeightType; readonly relativeRms: number }>>;
+
 /** Tokenizer as found in the checkpoint, in the file's own terms; text/ builds a tokenizer from it. */
 export interface TokenizerData {
   /** `tokenizer.ggml.model`: "gpt2" (byte-level BPE) or "llama" (SentencePiece). */
@@ -94,6 +110,8 @@ export interface TokenizerData {
   readonly addBos: boolean;
   readonly addSpacePrefix: boolean;
   readonly chatTemplate: string | null;
+  /** Where the checkpoint has a tokenizer.json: instead of what `pre` and `addSpacePrefix` say. */
+  readonly rules?: TokenizerRules;
 }
 
 export interface ModelManifest {
@@ -111,6 +129,8 @@ export interface ModelManifest {
   readonly pageLayouts: readonly PageLayout[];
   /** SHA-256 (hex) by record key, of every resident tensor and page. */
   readonly digests: Readonly<Record<string, string>>;
+  /** Of a model that was quantised when it was installed; over what the last, uninterrupted stretch of that did. */
+  readonly quantization?: QuantizationReport;
 }
 
 /** Store key of a page. `moeLayer` counts MoE layers only. */

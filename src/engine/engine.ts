@@ -2,13 +2,18 @@
  * The Engine interface: what a loaded model can do, in process and over the worker alike.
  * Owns types only; implemented by engine/local-engine.ts and client/remote-engine.ts.
  */
+import type { QuantizedType } from '../checkpoint/formats/quantize';
+import type { QuantizationReport } from '../checkpoint/manifest';
 import type { EvictionName } from '../experts/eviction-policies';
 import type { PredictorName } from '../routing/predictors';
 import type { StoreKind } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
 import type { ToolFamily } from '../text/tool-family';
 
-/** Where a model file is. A Blob is read in place; nothing is copied but what is installed. */
+/**
+ * Where a model is: a GGUF file, or by a URL that ends in "/" a folder with config.json, safetensors and tokenizer files.
+ * A Blob is read in place; nothing is copied but what is installed.
+ */
 export type ModelSource =
   | { readonly kind: 'url'; readonly url: string }
   | { readonly kind: 'file'; readonly file: Blob; readonly name: string };
@@ -17,6 +22,11 @@ export type ModelSource =
 export type ExpertBudget = { readonly percent: number } | { readonly bytes: number };
 
 export interface LoadOptions {
+  /**
+   * What the matrices of a folder with safetensors files become when it is installed: `q8_0`; or `q4_0`, which is for the
+   * experts, the other matrices becoming Q8_0. Default: they stay as they are. Lossy: `LoadedModel.quantization` has the error.
+   */
+  readonly quantize?: QuantizedType;
   /** Default `indexeddb` where it exists. */
   readonly store?: StoreKind;
   /** Default 100 %. */
@@ -73,6 +83,8 @@ export interface LoadedModel {
   readonly adapter: string;
   /** False when the model was already in the store. */
   readonly installed: boolean;
+  /** Of a quantised model: by kind of tensor its type and relative error; else null. */
+  readonly quantization: QuantizationReport | null;
 }
 
 /** A function that the model asks to be called. */

@@ -151,6 +151,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       onWarning: (message) => onProgress({ phase: 'warning', message }),
       // A model whose text cannot be read is refused before it is written.
       onPlan: (plan) => void createTokenizer(plan.tokenizer),
+      quantize: options.quantize,
       signal,
     });
     throwIfAborted(signal);
@@ -181,6 +182,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
       adapter: runtime.device.description,
       installed,
+      quantization: manifest.quantization ?? null,
     };
     loaded = {
       model,

@@ -1,5 +1,5 @@
 /**
- * A model file on a web server with its neighbours: the parts of a split file lie beside it.
+ * A model on a web server: a GGUF file with its neighbours (the parts of a split file), or a folder whose URL ends in "/".
  * Owns how a neighbour's URL is made; http-source.ts reads.
  */
 import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
@@ -16,7 +16,8 @@ export function createHttpFiles(url: string, options: HttpSourceOptions = {}): C
     throw new EngineError('BAD_ARGUMENT', `model URL "${url}" cannot be parsed; give an http(s) URL of a model file`);
   }
   const { href, pathname, search } = new URL(url, base);
-  const ggufPath = `${pathname.slice(pathname.lastIndexOf('/') + 1)}${search}`;
+  const file = pathname.slice(pathname.lastIndexOf('/') + 1);
+  const ggufPath = file === '' ? null : file + search;
   return {
     name: href,
     ggufPath,

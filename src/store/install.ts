@@ -4,16 +4,17 @@
  */
 import type { ByteSource } from '../checkpoint/byte-source';
 import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
-import { readGguf } from '../checkpoint/gguf';
+
 import { buildInstallPlan, buildManifest, type InstallPlan, type InstallRecord } from '../checkpoint/install-plan';
 import type { ModelManifest } from '../checkpoint/manifest';
+import { type ReadOptions, readCheckpoint } from '../checkpoint/read-checkpoint';
 import { EngineError } from '../errors';
 import type { InstallProgress, ModelStore } from './model-store';
 import { computeDigest, requireDigests } from './record-digest';
 import { readSlabs } from './slab-reader';
 import { throwIfAborted } from './source-checks';
 
-export interface InstallOptions {
+export interface InstallOptions extends ReadOptions {
   /** Bytes of the source file; never goes back, and reaches the total when the model is committed. */
   readonly onProgress?: ((progress: InstallProgress) => void) | undefined;
   /** Told what the user should know and what did not stop the install. */
@@ -37,8 +38,8 @@ export interface InstallResult {
 const DEFAULT_GROUP_BYTES = 16 * 1024 * 1024;
 
 /**
- * Installs the model that a GGUF file holds, unless the store has it.
- * @param input a lone file, or one with its neighbours, which a split file needs.
+ * Installs the model that a GGUF file or a folder holds, unless the store has it.
+ * @param input a lone GGUF file, or several files.
  * @throws EngineError `BAD_FILE`, `UNSUPPORTED`, `NETWORK`, `STORAGE_FULL`, `STORAGE`, `ABORTED`.
  */
 export async function installModel(
@@ -48,11 +49,11 @@ export async function installModel(
 ): Promise<InstallResult> {
   requireDigests();
   const files = 'find' in input ? input : createLoneFile(input);
-  const gguf = await readGguf(files, files.ggufPath, options.signal);
-  const { source } = gguf;
-  const known = await store.readManifest(gguf.modelId);
+  const checkpoint = await readCheckpoint(files, options, options.signal);
+  const { source } = checkpoint;
+  const known = await store.readManifest(checkpoint.modelId);
   if (known) return { manifest: known, installed: false };
-  const plan = buildInstallPlan(gguf);
+  const plan = buildInstallPlan(checkpoint);
   options.onPlan?.(plan);
   return withInstallLock(plan, store, options, async () => {
     const meanwhile = await store.readManifest(plan.modelId);

@@ -3,30 +3,28 @@
  * Owns the table; an unknown name is refused, never guessed: a wrong split gives other tokens without any error.
  * Patterns and names: llama.cpp src/llama-vocab.cpp, which quotes the models' tokenizer.json; normalisers: the latter.
  */
+import type { JsonObject } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
 
-/** Part of a tokenizer.json, as @huggingface/tokenizers takes it. */
-export type TokenizerJsonPart = Readonly<Record<string, unknown>>;
-
 export interface PreTokenizer {
-  readonly normalizer: TokenizerJsonPart | null;
+  readonly normalizer: JsonObject | null;
   /** Applied one after the other, each to the pieces of the one before; the pieces are words. */
   readonly splits: readonly string[];
   /** A word that is a token is taken whole, without merging. */
   readonly ignoreMerges: boolean;
 }
 
-const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+export const GPT2_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 /** `(?i:'s|'t|…)` spelled out; U+017F is a lower-case s too. */
-const CONTRACTIONS = "(?:'[sS\u017f]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
+export const CONTRACTIONS = "(?:'[sS\u017f]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
 /** cl100k and its kin, with up to `digits` digits per word. */
 const getCl100k = (digits: string): string =>
   String.raw`${CONTRACTIONS}|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}${digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
 const NFC = { type: 'NFC' };
 
-const gpt2: PreTokenizer = { normalizer: null, splits: [GPT2], ignoreMerges: false };
+const gpt2: PreTokenizer = { normalizer: null, splits: [GPT2_WORDS], ignoreMerges: false };
 const llama3: PreTokenizer = { normalizer: null, splits: [getCl100k('{1,3}')], ignoreMerges: true };
-const starcoder: PreTokenizer = { normalizer: null, splits: [String.raw`\p{N}`, GPT2], ignoreMerges: false };
+const starcoder: PreTokenizer = { normalizer: null, splits: [String.raw`\p{N}`, GPT2_WORDS], ignoreMerges: false };
 
 const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
   ['gpt-2', gpt2],
@@ -44,7 +42,7 @@ const preTokenizers: ReadonlyMap<string, PreTokenizer> = new Map([
     'default',
     {
       normalizer: null,
-      splits: [String.raw`[\p{P}\$\+<=>\^~\|]+`, GPT2, String.raw`\p{N}+`, '[0-9][0-9][0-9]'],
+      splits: [String.raw`[\p{P}\$\+<=>\^~\|]+`, GPT2_WORDS, String.raw`\p{N}+`, '[0-9][0-9][0-9]'],
       ignoreMerges: false,
     },
   ],

@@ -4,11 +4,11 @@
  * Owns the treatment of special tokens: text is searched for them only when the caller says so.
  */
 import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
-import type { TokenizerData } from '../checkpoint/manifest';
+import type { JsonObject, TokenizerData } from '../checkpoint/manifest';
 import { assert, EngineError } from '../errors';
 import { decodeByteLevel } from './byte-level';
-import { getPreTokenizer, type TokenizerJsonPart } from './pre-tokenizers';
 import { buildMerges, SPACE_SYMBOL } from './sentencepiece';
+import { getByteLevelRules } from './tokenizer-rules';
 
 export interface EncodeOptions {
   /** Whether special tokens written in the text become those tokens; otherwise they are text like any other. */
@@ -81,7 +81,7 @@ class Vocabulary {
 export function createTokenizer(data: TokenizerData): Tokenizer {
   const vocabulary = new Vocabulary(data);
   const isByteLevel = data.model === 'gpt2';
-  const bpe = new BpeTokenizer(isByteLevel ? buildByteLevelJson(vocabulary) : buildSentencePieceJson(vocabulary), {});
+  const bpe = buildBpe(isByteLevel ? buildByteLevelJson(vocabulary) : buildSentencePieceJson(vocabulary));
 
   const specials = new Map<string, number>();
   for (const id of vocabulary.getIds(TYPE_CONTROL, TYPE_UNKNOWN)) {
@@ -139,9 +139,9 @@ export function createTokenizer(data: TokenizerData): Tokenizer {
 function buildJson(
   vocabulary: Vocabulary,
   parts: {
-    readonly normalizer: TokenizerJsonPart | null;
-    readonly preTokenizer: TokenizerJsonPart | null;
-    readonly model: TokenizerJsonPart;
+    readonly normalizer: JsonObject | null;
+    readonly preTokenizer: JsonObject | null;
+    readonly model: JsonObject;
   },
 ): object {
   return {
@@ -158,21 +158,14 @@ function buildJson(
 }
 
 function buildByteLevelJson(vocabulary: Vocabulary): object {
-  const { pre, merges } = vocabulary.data;
-  const { normalizer, splits, ignoreMerges } = getPreTokenizer(pre);
+  const { merges } = vocabulary.data;
+  const { normalizer, preTokenizer, ignoreMerges } = getByteLevelRules(vocabulary.data);
   if (!merges) {
     throw new EngineError('BAD_FILE', 'a "gpt2" tokenizer needs "tokenizer.ggml.merges"; convert the model again');
   }
   return buildJson(vocabulary, {
     normalizer,
-    // GPT-2's pattern is spelled out: the library's own copy takes U+FEFF for white space and U+0085 for none.
-    preTokenizer: {
-      type: 'Sequence',
-      pretokenizers: [
-        ...splits.map((Regex) => ({ type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false })),
-        { type: 'ByteLevel', add_prefix_space: false, use_regex: false },
-      ],
-    },
+    preTokenizer,
     model: {
       vocab: vocabulary.buildMap(vocabulary.getIds(TYPE_NORMAL)),
       merges: merges.map(splitMerge),
@@ -182,7 +175,7 @@ function buildByteLevelJson(vocabulary: Vocabulary): object {
 }
 
 function buildSentencePieceJson(vocabulary: Vocabulary): object {
-  const { model, tokens, scores, unknownId, addSpacePrefix } = vocabulary.data;
+  const { model, tokens, scores, merges, unknownId, addSpacePrefix, rules } = vocabulary.data;
   if (model !== 'llama') {
     throw new EngineError(
       'UNSUPPORTED',
@@ -192,16 +185,28 @@ function buildSentencePieceJson(vocabulary: Vocabulary): object {
   const replace = { type: 'Replace', pattern: { String: ' ' }, content: SPACE_SYMBOL };
   const normalizers = addSpacePrefix ? [{ type: 'Prepend', prepend: SPACE_SYMBOL }, replace] : [replace];
   return buildJson(vocabulary, {
-    normalizer: { type: 'Sequence', normalizers },
-    preTokenizer: null,
+    normalizer: rules ? rules.normalizer : { type: 'Sequence', normalizers },
+    preTokenizer: rules?.preTokenizer ?? null,
     model: {
       vocab: vocabulary.buildMap(vocabulary.getIds(TYPE_NORMAL, TYPE_BYTE, TYPE_UNKNOWN)),
-      merges: buildMerges(tokens, scores, (id) => vocabulary.getType(id) === TYPE_NORMAL),
+      merges: merges
+        ? merges.map(splitMerge)
+        : buildMerges(tokens, scores, (id) => vocabulary.getType(id) === TYPE_NORMAL),
       byte_fallback: true,
-      fuse_unk: true,
+      fuse_unk: rules?.fuseUnknown ?? true,
       unk_token: unknownId === null ? null : vocabulary.getText(unknownId),
     },
   });
+}
+
+/** The library says what it cannot read by plain errors. */
+function buildBpe(json: object): BpeTokenizer {
+  try {
+    return new BpeTokenizer(json, {});
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new EngineError('UNSUPPORTED', `the model's tokenizer cannot be read (${reason})`, { cause });
+  }
 }
 
 /** "a b" at its first space behind the first character, which may itself be one. */

@@ -1,4 +1,5 @@
 /** The flags of every command that runs the engine: which model, how much of the GPU, in which browser. Pure. */
+import type { QuantizedType } from '../../src/checkpoint/formats/quantize.ts';
 import type { ExpertBudget } from '../../src/engine/engine.ts';
 import { type EvictionName, evictionNames } from '../../src/experts/eviction-policies.ts';
 import type { StoreKind } from '../../src/store/model-store.ts';
@@ -8,6 +9,8 @@ import { ToolError } from '../tool-error.ts';
 export interface EngineFlags {
   /** Path or URL; absent: the embedded model. */
   readonly model?: string;
+  /** Of a folder with safetensors files. */
+  readonly quantize?: QuantizedType;
   readonly contextLength?: number;
   readonly expertBudget: ExpertBudget;
   readonly store?: StoreKind;
@@ -34,14 +37,12 @@ type EngineValues = {
 
 /** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a value that a later version will take. */
 export function getEngineFlags(values: EngineValues): EngineFlags {
-  if (values.quantize !== undefined) {
-    parseOneOf('quantize', values.quantize, ['q4_0', 'q8_0']);
-    throw new ToolError('UNSUPPORTED', `--quantize is for safetensors folders, which this version does not read yet`);
-  }
+  const { quantize } = values;
   const contextLength = parseNumber('context', values.context, { integer: true, min: 1 });
   const store = parseStore(values.store);
   return {
     ...(values.model === undefined ? {} : { model: parseText('model', values.model) }),
+    ...(quantize === undefined ? {} : { quantize: parseOneOf('quantize', quantize, ['q4_0', 'q8_0']) }),
     ...(contextLength === undefined ? {} : { contextLength }),
     expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
     ...(store === undefined ? {} : { store }),

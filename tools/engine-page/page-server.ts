@@ -48,6 +48,8 @@ export async function servePage(files: readonly ServedFile[], folder = 'engine-p
           name: 'webmoe-model-files',
           configurePreviewServer: ({ middlewares }) => {
             for (const { route, path } of files) middlewares.use(createFileRoute(route, path));
+            // Vite answers any other path with a page: a folder's missing file has to be missing.
+            middlewares.use('/model/', (_, response) => response.writeHead(404).end());
           },
         },
       ],

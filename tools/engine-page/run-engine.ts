@@ -37,14 +37,18 @@ export async function runEngine<I, T>(
       signal,
     };
     return await withEnginePage(options, async (page) => {
-      const { store, contextLength, expertBudget, eviction } = flags;
+      const { store, contextLength, expertBudget, eviction, quantize } = flags;
       const model = await page.load(found.url, {
         expertBudget,
         forecast: found.forecast,
+        ...(quantize === undefined ? {} : { quantize }),
         ...(store === undefined ? {} : { store }),
         ...(eviction === undefined ? {} : { eviction }),
         ...(contextLength === undefined ? {} : { contextLength }),
       });
+      for (const [kind, { type, relativeRms }] of Object.entries(model.quantization ?? {})) {
+        console.error(`${kind}: ${type}, relative error ${relativeRms.toPrecision(3)} (root mean square)`);
+      }
       return use(page, model, input);
     });
   } finally {

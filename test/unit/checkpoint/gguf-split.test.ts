@@ -45,7 +45,10 @@ function split(edit: (index: number, entries: Entry[]) => void = () => {}): Map<
   );
 }
 
-const toFiles = (files: ReadonlyMap<string, Uint8Array>, ggufPath = getName(0)): CheckpointFiles => ({
+const toFiles = (
+  files: ReadonlyMap<string, Uint8Array>,
+  ggufPath = getName(0),
+): CheckpointFiles & { ggufPath: string } => ({
   name: 'tiny',
   ggufPath,
   find: async (path) => {
@@ -87,7 +90,7 @@ describe('a split GGUF file', () => {
     expect(asked).toEqual([0, 1, 2].map((index) => `${getName(index)}?download=true`));
   });
 
-  it.each<[string, (files: Map<string, Uint8Array>) => CheckpointFiles, RegExp]>([
+  it.each<[string, (files: Map<string, Uint8Array>) => ReturnType<typeof toFiles>, RegExp]>([
     [
       'a missing part',
       (files) => toFiles(new Map([...files].filter(([name]) => name !== getName(1)))),

@@ -22,6 +22,7 @@ const model: LoadedModel = {
   tools: { family: 'json', inTemplate: false },
   adapter: 'none',
   installed: true,
+  quantization: null,
 };
 const routes = [
   [3, 0],

@@ -31,6 +31,7 @@ export const scriptedModel: LoadedModel = {
   tools: { family: 'hermes', inTemplate: true },
   adapter: 'none',
   installed: true,
+  quantization: null,
 };
 
 export const scriptedResult: GenerateResult = {

@@ -16,23 +16,6 @@ override WIDTH: u32;
 override CAPACITY: u32;
 // 1: experts have biases.
 override BIAS: u32;
-// 0: silu, 1: clamped.
-override ACTIVATION: u32;
-override ALPHA: f32;
-override LIMIT: f32;
-
-struct Pool {
-  moe_layer: u32,
-  first_slot: u32, // of the slots in this buffer
-  slots: u32,
-  page_quads: u32, // size of a page in vec4s
-  gate_base: u32, // first vec4 of each matrix in a page
-  up_base: u32,
-  down_base: u32,
-  gate_bias: u32, // likewise; unread where experts have no biases
-  up_bias: u32,
-  down_bias: u32,
-}
 
 @group(0) @binding(0) var<uniform> pool: Pool;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -42,14 +25,6 @@ struct Pool {
 @group(0) @binding(5) var<storage, read> page_table: array<u32>;
 @group(0) @binding(6) var<storage, read_write> act: array<f32>;
 @group(0) @binding(7) var<storage, read> control: array<u32>;
-
-fn activate(g: vec4<f32>, u: vec4<f32>) -> vec4<f32> {
-  if (ACTIVATION == 1u) {
-    let low = min(g, vec4<f32>(LIMIT));
-    return (clamp(u, vec4<f32>(-LIMIT), vec4<f32>(LIMIT)) + 1.0) * low / (1.0 + exp(-ALPHA * low));
-  }
-  return g / (1.0 + exp(-g)) * u;
-}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

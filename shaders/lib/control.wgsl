@@ -37,6 +37,7 @@ fn get_expert_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
 struct Step {
   rows: u32, // tokens in this pass
   position: u32, // of row 0 in its sequence
+  logit_rows: u32, // the last rows, which get logits
 }
 
 // Page-table entry of an expert without a slot.

@@ -31,3 +31,17 @@ fn block_quad(base: u32, blocks: u32, block: u32, quad: u32) -> vec4<f32> {
   let q = weights[base + block][quad & 3u] >> ((quad >> 2u) * 4u);
   return nibbles(q) * block_scale(base, blocks, block);
 }
+
+// For tiles: what a block's quads share, read once; then four consecutive weights, exactly as block_quad. A nibble stays where
+// it is in the word and the scale takes the power of two out again: shifts by lane are dear on software adapters.
+fn open_block(base: u32, blocks: u32, block: u32) -> f32 {
+  return block_scale(base, blocks, block);
+}
+
+fn open_quad(base: u32, blocks: u32, block: u32, quad: u32, scale: f32) -> vec4<f32> {
+  let word = weights[base + block][quad & 3u];
+  let is_high = quad > 3u;
+  let mask = select(vec4<u32>(0xfu, 0xf00u, 0xf0000u, 0xf000000u), vec4<u32>(0xf0u, 0xf000u, 0xf00000u, 0xf0000000u), is_high);
+  let factor = vec4<f32>(1.0, 0x1p-8, 0x1p-16, 0x1p-24) * (scale * select(1.0, 0x1p-4, is_high));
+  return vec4<f32>(vec4<u32>(word) & mask) * factor - 8.0 * scale;
+}

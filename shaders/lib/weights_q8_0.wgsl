@@ -30,3 +30,15 @@ fn block_quad(base: u32, blocks: u32, block: u32, quad: u32) -> vec4<f32> {
   let word = weights[base + block * 2u + (quad >> 2u)][quad & 3u];
   return signed_bytes(word) * block_scale(base, blocks, block);
 }
+
+// For tiles: what a block's quads share, read once; then four consecutive weights, exactly as block_quad. A byte stays where it
+// is in the word and the scale takes the power of two out again: shifts by lane are dear on software adapters.
+fn open_block(base: u32, blocks: u32, block: u32) -> f32 {
+  return block_scale(base, blocks, block);
+}
+
+fn open_quad(base: u32, blocks: u32, block: u32, quad: u32, scale: f32) -> vec4<f32> {
+  let word = weights[base + block * 2u + (quad >> 2u)][quad & 3u] ^ 0x80808080u;
+  let bytes = vec4<f32>(vec4<u32>(word) & vec4<u32>(0xffu, 0xff00u, 0xff0000u, 0xff000000u));
+  return bytes * (vec4<f32>(1.0, 0x1p-8, 0x1p-16, 0x1p-24) * scale) - 128.0 * scale;
+}

@@ -67,6 +67,7 @@ export async function* runGeneration(
         sampling: isLast ? getSamplingWords(sampling, config.vocabSize, position + ids.length) : null,
         logitChanges: isLast ? logitRules.getChanges(mask) : null,
         readLogits: isLast && topLogprobs !== null,
+        isChunk: position < promptTokenIds.length,
       },
       signal,
     );

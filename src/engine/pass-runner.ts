@@ -7,7 +7,7 @@ import type { ExpectedPage } from '../experts/pager';
 import { type ReadbackPart, Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
-import type { EntryPoint } from '../model/forward';
+import type { EntryPoint, PassForm } from '../model/forward';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
 import { type Runtime, throwIfAborted } from './runtime';
@@ -25,6 +25,8 @@ export interface PassRequest {
   readonly logitChanges?: LogitChanges | null;
   /** Bring the logits to the CPU. */
   readonly readLogits: boolean;
+  /** The tokens are a chunk of known text: enough of them are computed in tiles. Else always row by row. */
+  readonly isChunk: boolean;
 }
 
 /** How a pass is cut and what runs behind a fault. Touches speed only, never a result. */
@@ -70,8 +72,11 @@ interface Segment {
   readonly from: EntryPoint;
 }
 
-/** From this many tokens on, a chunk streams all experts through the slots instead of waiting for its routes. */
-const STREAMED_ROWS = 16;
+/**
+ * From this many tokens on, a chunk is computed in tiles, and streams all experts through the slots instead of waiting for its
+ * routes. Fewer would leave most of a tile empty, and most experts unused.
+ */
+const TILED_ROWS = 16;
 
 export class PassRunner {
   counters: PassCounters = createCounters();
@@ -91,8 +96,9 @@ export class PassRunner {
     const rows = request.tokenIds.length;
     const start = performance.now();
     const tripsBefore = this.counters.roundTrips;
+    const form: PassForm = request.isChunk && rows >= TILED_ROWS ? 'tiles' : 'rows';
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
-    const isStreamed = rows >= STREAMED_ROWS && pager.slots < moe.experts;
+    const isStreamed = form === 'tiles' && pager.getResidentShare() < 1;
     this.#writeInputs(request, isStreamed ? 0 : plan.runAhead);
 
     const routeWords = moeLayers.length * rows * moe.expertsPerToken;
@@ -115,10 +121,11 @@ export class PassRunner {
       const { layer, stage } = segment.from;
       const until = layer + plan.segmentLayers - (stage === 'attention' ? 1 : 0);
       const isLast = until >= layers || plan.segmentLayers >= layers;
-      forward.encodeLayers(segment.submission, segment.from, isLast ? layers : until, rows);
+      forward.encodeLayers(segment.submission, form, segment.from, isLast ? layers : until, rows);
       const parts = [...record];
       if (isLast && request.logitRows > 0) {
-        forward.encodeHead(segment.submission, rows - request.logitRows, request.logitRows);
+        const headForm = request.logitRows >= TILED_ROWS ? form : 'rows';
+        forward.encodeHead(segment.submission, headForm, rows - request.logitRows, request.logitRows);
         if (request.logitChanges) forward.encodeSampleAdjusted(segment.submission);
         else if (request.sampling) forward.encodeSample(segment.submission, request.logitRows);
         if (logitWords > 0) parts.push({ source: state.logits, offsetBytes: 0, sizeBytes: logitWords * 4 });
@@ -173,10 +180,10 @@ export class PassRunner {
     let from: EntryPoint = { layer: 0, stage: 'attention' };
     for (const [moeLayer, layer] of manifest.config.moeLayers.entries()) {
       throwIfAborted(signal);
-      forward.encodeLayers(submission, from, layer, rows);
+      forward.encodeLayers(submission, 'tiles', from, layer, rows);
       submission.submit();
       this.counters.submits++;
-      await this.#runWaves(moeLayer, layer, rows, pager.planWaves(moeLayer, all, []));
+      await this.#runWaves(moeLayer, layer, 'tiles', rows, pager.planWaves(moeLayer, all, []));
       submission = new Submission(device);
       from = { layer, stage: 'combine' };
     }
@@ -196,7 +203,7 @@ export class PassRunner {
     assert(rows > 0 && rows <= plan.state.rows, `${rows} rows fit into a pass of ${plan.state.rows}`);
     assert(logitRows <= Math.min(rows, plan.state.logitRows), `${logitRows} logit rows fit`);
     queue.writeBuffer(state.tokens, 0, Uint32Array.from(tokenIds));
-    queue.writeBuffer(step, 0, encodeWords([rows, position], 16));
+    queue.writeBuffer(step, 0, encodeWords([rows, position, logitRows], 16));
     if (sampling) queue.writeBuffer(samplingBuffer, 0, encodeWords(sampling, 32));
     if (logitChanges) {
       assert(sampling && logitRows === 1, 'changed logits are those of one row that is sampled from');
@@ -219,7 +226,7 @@ export class PassRunner {
       return { submission: new Submission(device), from: { layer, stage: 'experts' } };
     }
     const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1);
-    await this.#runWaves(moeLayer, layer, rows, pager.planWaves(moeLayer, needed, lastRow));
+    await this.#runWaves(moeLayer, layer, 'rows', rows, pager.planWaves(moeLayer, needed, lastRow));
     return { submission: new Submission(device), from: { layer, stage: 'combine' } };
   }
 
@@ -227,7 +234,13 @@ export class PassRunner {
    * More experts than slots: wave after wave, each with only its own experts in the page table. Outputs are kept apart by
    * (token, rank), so neither the order of the waves nor their size shows in the result.
    */
-  async #runWaves(moeLayer: number, layer: number, rows: number, waves: readonly number[][]): Promise<void> {
+  async #runWaves(
+    moeLayer: number,
+    layer: number,
+    form: PassForm,
+    rows: number,
+    waves: readonly number[][],
+  ): Promise<void> {
     const { device, state, pager, forward } = this.runtime;
     try {
       for (const wave of waves) {
@@ -235,7 +248,7 @@ export class PassRunner {
         pager.map(moeLayer, wave);
         device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
         const submission = new Submission(device);
-        forward.encodeExperts(submission, layer, rows);
+        forward.encodeExperts(submission, form, layer, rows);
         submission.submit();
         this.counters.submits++;
       }

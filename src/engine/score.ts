@@ -28,7 +28,7 @@ export async function scoreTokens(
       throwIfAborted(signal);
       const chunk = window.slice(at, Math.min(at + chunkRows, window.length - 1));
       const { logits } = await runner.run(
-        { tokenIds: chunk, position: at, logitRows: chunk.length, sampling: null, readLogits: true },
+        { tokenIds: chunk, position: at, logitRows: chunk.length, sampling: null, readLogits: true, isChunk: true },
         plan,
         signal,
       );

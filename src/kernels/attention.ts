@@ -33,8 +33,22 @@ export interface Attention {
   bind(buffers: AttentionBuffers): Command;
 }
 
+/** Constants of every form of attention. */
+export function getAttentionConstants({ attention, slides, cacheLength }: AttentionSpec): Record<string, number> {
+  const { heads, kvHeads, headDim, scale, window, hasSinks } = attention;
+  return {
+    HEADS: heads,
+    KV_HEADS: kvHeads,
+    HEAD_DIM: headDim,
+    CACHE_LENGTH: cacheLength,
+    SCALE: scale,
+    WINDOW: slides && window !== null ? window : UNLIMITED,
+    RING: slides ? 1 : 0,
+    SINKS: hasSinks ? 1 : 0,
+  };
+}
+
 export async function compileAttention(device: GpuDevice, variant: Variant, spec: AttentionSpec): Promise<Attention> {
-  const { heads, kvHeads, headDim, scale, window, hasSinks } = spec.attention;
   const program = await compileProgram(device, {
     name: 'attention',
     source: getProgramSource(source, variant),
@@ -42,20 +56,13 @@ export async function compileAttention(device: GpuDevice, variant: Variant, spec
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
       CHUNK: variant.attentionChunk,
-      HEADS: heads,
-      KV_HEADS: kvHeads,
-      HEAD_DIM: headDim,
-      CACHE_LENGTH: spec.cacheLength,
-      SCALE: scale,
-      WINDOW: spec.slides && window !== null ? window : UNLIMITED,
-      RING: spec.slides ? 1 : 0,
-      SINKS: hasSinks ? 1 : 0,
+      ...getAttentionConstants(spec),
     },
   });
   return {
     bind({ moeLayer, step, qkv, kCache, vCache, out, control, sinks }) {
       const group = program.bind([moeLayer, step, qkv, kCache, vCache, out, control, sinks]);
-      return (submission, rows) => submission.dispatch(program.pipeline, group, heads, rows);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, spec.attention.heads, rows);
     },
   };
 }

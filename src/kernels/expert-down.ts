@@ -34,7 +34,7 @@ export async function compileExpertDown(
   const { experts, expertsPerToken, expertWidth, expertBias } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_down',
-    source: getProgramSource(source, variant, spec.type),
+    source: getProgramSource(source, variant, spec.type, ['expert_pool']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'read', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,

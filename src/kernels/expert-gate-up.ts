@@ -1,7 +1,7 @@
 /** Gate and up projection of the chosen experts, with their activation: twin of shaders/expert_gate_up.wgsl. */
 
 import source from '../../shaders/expert_gate_up.wgsl?raw';
-import type { MoeConfig, WeightType } from '../checkpoint/model-config';
+import type { Activation, MoeConfig, WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import { type Command, LARGEST_F32 } from './command';
@@ -32,6 +32,13 @@ export interface ExpertGateUp {
   bind(buffers: ExpertGateUpBuffers): Command;
 }
 
+/** Constants of shaders/lib/activation.wgsl. */
+export function getActivationConstants(activation: Activation): Record<'ACTIVATION' | 'ALPHA' | 'LIMIT', number> {
+  return activation.kind === 'clamped'
+    ? { ACTIVATION: 1, ALPHA: activation.alpha, LIMIT: activation.limit }
+    : { ACTIVATION: 0, ALPHA: 1, LIMIT: LARGEST_F32 };
+}
+
 export async function compileExpertGateUp(
   device: GpuDevice,
   variant: Variant,
@@ -40,7 +47,7 @@ export async function compileExpertGateUp(
   const { experts, expertsPerToken, expertWidth, activation, expertBias } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_gate_up',
-    source: getProgramSource(source, variant, spec.type),
+    source: getProgramSource(source, variant, spec.type, ['expert_pool', 'activation']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'read', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
@@ -51,9 +58,7 @@ export async function compileExpertGateUp(
       WIDTH: expertWidth,
       CAPACITY: spec.rowsCapacity,
       BIAS: expertBias ? 1 : 0,
-      ACTIVATION: activation.kind === 'clamped' ? 1 : 0,
-      ALPHA: activation.kind === 'clamped' ? activation.alpha : 1,
-      LIMIT: activation.kind === 'clamped' ? activation.limit : LARGEST_F32,
+      ...getActivationConstants(activation),
     },
   });
   const tiles = Math.ceil(expertWidth / (4 * variant.tiles));

@@ -3,9 +3,19 @@
  * Owns the choice of snippets; no text is changed, so what a file says is what runs.
  */
 
+import activation from '../../shaders/lib/activation.wgsl?raw';
 import control from '../../shaders/lib/control.wgsl?raw';
+import expertPool from '../../shaders/lib/expert_pool.wgsl?raw';
+import kvPlain from '../../shaders/lib/kv_plain.wgsl?raw';
+import kvQuad from '../../shaders/lib/kv_quad.wgsl?raw';
+import multiplyAdd from '../../shaders/lib/multiply_add.wgsl?raw';
+import openPlain from '../../shaders/lib/open_plain.wgsl?raw';
 import reduceSubgroup from '../../shaders/lib/reduce_subgroup.wgsl?raw';
 import reduceWorkgroup from '../../shaders/lib/reduce_workgroup.wgsl?raw';
+import tile from '../../shaders/lib/tile.wgsl?raw';
+import tileList from '../../shaders/lib/tile_list.wgsl?raw';
+import tilePlain from '../../shaders/lib/tile_plain.wgsl?raw';
+import tileQuad from '../../shaders/lib/tile_quad.wgsl?raw';
 import weightsBf16 from '../../shaders/lib/weights_bf16.wgsl?raw';
 import weightsF16 from '../../shaders/lib/weights_f16.wgsl?raw';
 import weightsF32 from '../../shaders/lib/weights_f32.wgsl?raw';
@@ -52,13 +62,39 @@ const WEIGHTS: Readonly<Record<WeightType, string>> = {
   mxfp4: withNibbles(weightsMxfp4),
 };
 
+/** Formats that say themselves what the quads of a block share; the others stand on open_plain. */
+const OPENS_BLOCKS: ReadonlySet<WeightType> = new Set(['q4_0', 'q8_0']);
+
+/** What a kernel stands on besides the control words, reductions and weights: `tile` is a tiled product, `kv` the cache. */
+export type Snippet = 'activation' | 'expert_pool' | 'tile_list' | 'tile' | 'kv';
+
 /** Full source of a kernel; `weightType` where it reads quantised weights. */
-export function getProgramSource(kernel: string, variant: Variant, weightType?: WeightType): string {
+export function getProgramSource(
+  kernel: string,
+  variant: Variant,
+  weightType?: WeightType,
+  snippets: readonly Snippet[] = [],
+): string {
+  const isQuad = variant.reduce === 'subgroup';
+  const texts: Readonly<Record<Snippet, readonly string[]>> = {
+    activation: [activation],
+    expert_pool: [expertPool],
+    tile_list: [tileList],
+    tile: [
+      weightType && OPENS_BLOCKS.has(weightType) ? '' : openPlain,
+      multiplyAdd,
+      isQuad ? tileQuad : tilePlain,
+      tileList,
+      tile,
+    ],
+    kv: [multiplyAdd, isQuad ? kvQuad : kvPlain],
+  };
   return [
-    variant.reduce === 'subgroup' ? 'enable subgroups;' : '',
+    isQuad ? 'enable subgroups;' : '',
     control,
     REDUCE[variant.reduce],
     weightType ? WEIGHTS[weightType] : '',
+    ...snippets.flatMap((snippet) => texts[snippet]),
     kernel,
   ].join('\n');
 }

@@ -13,6 +13,8 @@ export interface Variant {
   readonly workgroupSize: number;
   /** Tiles of four matrix rows that a workgroup makes, one after another; does not touch results. */
   readonly tiles: number;
+  /** Invocations of a workgroup that makes tiles (prefill), a multiple of 4; does not touch results. */
+  readonly tileLanes: number;
   /** Positions that attention takes at a time. */
   readonly attentionChunk: number;
 }
@@ -30,6 +32,7 @@ export function chooseVariant(traits: DeviceTraits): Variant {
     reduce,
     workgroupSize,
     tiles: traits.isSoftware ? 8 : 1,
+    tileLanes: traits.isSoftware ? 4 : 64,
     attentionChunk: Math.max(128, workgroupSize),
   };
 }

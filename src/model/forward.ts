@@ -42,10 +42,19 @@ export interface EntryPoint {
   readonly stage: 'attention' | 'experts' | 'combine';
 }
 
+/**
+ * Which kernels a pass runs: row by row, reading every weight for each, or tiles of many rows (prefill). They differ in the
+ * order of sums, so a pass's form is a function of what it is for and of its rows, never of what is resident.
+ */
+export type PassForm = 'rows' | 'tiles';
+
+/** A step in both forms. */
+type Step = Readonly<Record<PassForm, Command>>;
+
 interface LayerCommands {
-  readonly attention: readonly Command[];
+  readonly attention: readonly Step[];
   /** Bound by `bindExperts` where the layer has experts; else its MLP. */
-  experts: readonly Command[];
+  experts: readonly Step[];
   /** First of the uniform places for the pool's buffers. */
   readonly poolUniforms: number;
   readonly combine: Command;
@@ -83,7 +92,7 @@ export function getForwardUniformBytes(plan: WeightPlan, poolPartsPerLayer: numb
 export class Forward {
   readonly #embed: readonly Command[];
   readonly #layers: readonly LayerCommands[];
-  readonly #head: readonly Command[];
+  readonly #head: readonly Step[];
   readonly #sample: Command;
   readonly #adjust: Command;
   readonly #sampleAdjusted: Command;
@@ -117,6 +126,7 @@ export class Forward {
         getProduct(part, weights.plan.headBias, logitScale),
         [state.headInput, state.logits],
         [vocabSize, behindAll, NO_SHADOW],
+        true,
       ),
     );
     const { control, adjustedLogits } = state;
@@ -131,27 +141,27 @@ export class Forward {
   }
 
   /** From an entry point up to layer `until`: of that layer the attention and the router only. */
-  encodeLayers(submission: Submission, from: EntryPoint, until: number, rows: number): void {
+  encodeLayers(submission: Submission, form: PassForm, from: EntryPoint, until: number, rows: number): void {
     for (const [layer, commands] of this.#layers.entries()) {
       if (layer < from.layer || layer > until) continue;
       const stage = layer === from.layer ? from.stage : 'attention';
-      if (stage === 'attention') for (const command of commands.attention) command(submission, rows);
+      if (stage === 'attention') for (const step of commands.attention) step[form](submission, rows);
       if (layer === until) break;
-      if (stage !== 'combine') for (const command of commands.experts) command(submission, rows);
+      if (stage !== 'combine') for (const step of commands.experts) step[form](submission, rows);
       commands.combine(submission, rows);
     }
   }
 
   /** A layer's experts alone: those that the page table shows. */
-  encodeExperts(submission: Submission, layer: number, rows: number): void {
-    for (const command of this.#layers[layer]?.experts ?? []) command(submission, rows);
+  encodeExperts(submission: Submission, form: PassForm, layer: number, rows: number): void {
+    for (const step of this.#layers[layer]?.experts ?? []) step[form](submission, rows);
   }
 
   /** Logits of `count` rows from `firstRow`. */
-  encodeHead(submission: Submission, firstRow: number, count: number): void {
+  encodeHead(submission: Submission, form: PassForm, firstRow: number, count: number): void {
     const { x, headInput } = this.parts.state;
     submission.copy(x, firstRow * this.#hiddenBytes, headInput, 0, count * this.#hiddenBytes);
-    for (const command of this.#head) command(submission, count);
+    for (const step of this.#head) step[form](submission, count);
   }
 
   /** Tokens of the first `count` rows of logits. */
@@ -170,14 +180,22 @@ export class Forward {
   /** Binds a layer's experts to the pool's buffers; again whenever these have changed. */
   bindExperts(layer: number): void {
     const { manifest, kernels, state, pageTable, step, pool } = this.parts;
-    const { routeIds, control, act, expertInput, expertOutputs } = state;
+    const {
+      routeIds,
+      routeOrder: order,
+      routeTiles: tiles,
+      control,
+      act,
+      expertInput: x,
+      expertOutputs: outputs,
+    } = state;
     const moe = manifest.config.moeLayers.indexOf(layer);
     const page = manifest.pageLayouts[moe];
     const commands = this.#layers[layer];
     assert(page && commands, `layer ${layer} has experts`);
     const { gateProj, upProj, downProj, gateBias, upBias, downBias } = page;
     const bases = [gateProj, upProj, downProj, gateBias, upBias, downBias].map((part) => (part?.offsetBytes ?? 0) / 16);
-    commands.experts = pool.getParts(moe).flatMap((part, i) => {
+    commands.experts = pool.getParts(moe).flatMap((part, i): Step[] => {
       const shared = {
         pool: this.#uniforms.set(
           commands.poolUniforms + i,
@@ -187,16 +205,21 @@ export class Forward {
           page.pageBytes / 16,
           ...bases,
         ),
-        step,
         weights: part.buffer,
-        routeIds,
         pageTable,
         act,
-        control,
       };
+      const byRows = { ...shared, step, routeIds, control };
+      const byTiles = { ...shared, order, tiles };
       return [
-        kernels.getExpertGateUp(gateProj.type).bind({ ...shared, x: expertInput }),
-        kernels.getExpertDown(downProj.type).bind({ ...shared, outputs: expertOutputs }),
+        {
+          rows: kernels.getExpertGateUp(gateProj.type).bind({ ...byRows, x }),
+          tiles: kernels.tiles.getExpertGateUp(gateProj.type).bind({ ...byTiles, x }),
+        },
+        {
+          rows: kernels.getExpertDown(downProj.type).bind({ ...byRows, outputs }),
+          tiles: kernels.tiles.getExpertDown(downProj.type).bind({ ...byTiles, outputs }),
+        },
       ];
     });
   }
@@ -213,7 +236,7 @@ export class Forward {
     if (moeLayers.includes(layer)) {
       return {
         // The shared expert needs no page: it is done before the pass may stop.
-        attention: [...attention, this.#bindRouter(plan, place), ...mlp],
+        attention: [...attention, this.#bindRouter(plan, place), this.#bindOrder(place), ...mlp],
         experts: [],
         poolUniforms: uniforms.reserve(this.parts.poolPartsPerLayer),
         combine: this.#bindCombine(nextNorm, place),
@@ -221,7 +244,7 @@ export class Forward {
     }
     return {
       attention,
-      experts: [this.#bindNorm(plan.gate, moe, state.expertInput, this.#shadowOffset, uniforms), ...mlp],
+      experts: [same(this.#bindNorm(plan.gate, moe, state.expertInput, this.#shadowOffset, uniforms)), ...mlp],
       poolUniforms: 0,
       combine: this.#bindNorm(nextNorm, moe, state.x, 0, uniforms),
     };
@@ -234,7 +257,7 @@ export class Forward {
     moe: number,
     moeLayer: BindingResource,
     uniforms: UniformBlock,
-  ): Command[] {
+  ): Step[] {
     const { manifest, kernels, state, step } = this.parts;
     const { config } = manifest;
     const { heads, kvHeads, headDim } = config.attention;
@@ -244,6 +267,7 @@ export class Forward {
     assert(mixer && kCache && vCache, `layer ${layer} has a mixer and a cache`);
     const norms = this.#getOptional(plan.qkNorms);
     const sinks = this.#getOptional(plan.sinks);
+    const attention = { step, qkv, kCache, vCache, out: mixed, sinks };
     return [
       ...plan.qkv.map((part) =>
         this.#bindProduct(
@@ -253,21 +277,33 @@ export class Forward {
           [(heads + 2 * kvHeads) * headDim, moe, 0],
         ),
       ),
-      kernels.getQkNormRope(mixer).bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control }),
-      kernels.getAttention(mixer).bind({ moeLayer, step, qkv, kCache, vCache, out: mixed, control, sinks }),
+      same(kernels.getQkNormRope(mixer).bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control })),
+      {
+        rows: kernels.getAttention(mixer).bind({ ...attention, moeLayer, control }),
+        tiles: kernels.tiles.getAttention(mixer).bind(attention),
+      },
       this.#bindAddition(getAddition(plan.oProj, plan.oBias, config), mixed, residual, moe, uniforms),
     ];
   }
 
-  #bindRouter(plan: LayerWeightPlan, moeLayer: BindingResource): Command {
+  #bindRouter(plan: LayerWeightPlan, moeLayer: BindingResource): Step {
     const { kernels, weights, state, pageTable, step } = this.parts;
     const { control, residual, routeIds, routeWeights, expertInput: x } = state;
     const gate = weights.getBuffer(plan.gate);
-    return kernels.routerTopk.bind({ moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights });
+    return same(
+      kernels.routerTopk.bind({ moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights }),
+    );
+  }
+
+  /** Tiles alone need the router's choices sorted. */
+  #bindOrder(moeLayer: BindingResource): Step {
+    const { kernels, state, step } = this.parts;
+    const { routeIds, routeOrder: order, routeTiles: tiles } = state;
+    return { rows: () => {}, tiles: kernels.tiles.routeOrder.bind({ moeLayer, step, routeIds, order, tiles }) };
   }
 
   /** residual += down(silu(gate x) * up x), x the experts' input. */
-  #bindMlp(mlp: MlpWeightPlan, moe: number, uniforms: UniformBlock): Command[] {
+  #bindMlp(mlp: MlpWeightPlan, moe: number, uniforms: UniformBlock): Step[] {
     const { manifest, kernels, weights, state } = this.parts;
     const { control, residual, expertInput: x, mlpAct: act } = state;
     const width = mlp.down.cols;
@@ -281,7 +317,7 @@ export class Forward {
       control,
     };
     return [
-      kernels.getMlpGateUp(mlp).bind(buffers, width),
+      same(kernels.getMlpGateUp(mlp).bind(buffers, width)),
       this.#bindAddition(getAddition(mlp.down, null, manifest.config), act, residual, moe, uniforms),
     ];
   }
@@ -306,24 +342,38 @@ export class Forward {
   }
 
   /** Adds a product to the residual stream, in shadow to its second half. */
-  #bindAddition(product: Product, x: DeviceBuffer, y: DeviceBuffer, moe: number, uniforms: UniformBlock): Command {
+  #bindAddition(product: Product, x: DeviceBuffer, y: DeviceBuffer, moe: number, uniforms: UniformBlock): Step {
     return this.#bindProduct(uniforms, product, [x, y], [product.matrix.rows, moe, this.#shadowOffset]);
   }
 
-  /** @param place y's stride, the MoE layer at or behind it, and y's offset in shadow. */
+  /**
+   * @param place y's stride, the MoE layer at or behind it, and y's offset in shadow.
+   * @param ofHead the rows are those that get logits, not those of the pass.
+   */
   #bindProduct(
     uniforms: UniformBlock,
     { matrix, bias, form }: Product,
     [x, y]: readonly [DeviceBuffer, DeviceBuffer],
     place: readonly [yStride: number, moeLayer: number, shadowOffset: number],
-  ): Command {
-    const { kernels, weights, state } = this.parts;
-    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...place);
-    const buffers = { shape, weights: weights.getBuffer(matrix), x, y, control: state.control };
-    return kernels.getMatvec(form).bind({ ...buffers, bias: this.#getOptional(bias) }, matrix.rows);
+    ofHead = false,
+  ): Step {
+    const { kernels, weights, state, step } = this.parts;
+    const { type, accumulate, hasBias, scale } = form;
+    const flags = [ofHead, accumulate, hasBias].map(Number);
+    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...place, ...flags, { f32: scale });
+    const buffers = { shape, weights: weights.getBuffer(matrix), x, y, bias: this.#getOptional(bias) };
+    return {
+      rows: kernels.getMatvec(form).bind({ ...buffers, control: state.control }, matrix.rows),
+      tiles: kernels.tiles.getMatmul(type).bind({ ...buffers, step }, matrix.rows),
+    };
   }
 
   #getOptional(matrix: MatrixPlan | null): DeviceBuffer {
     return matrix ? this.parts.weights.getBuffer(matrix) : this.parts.state.nothing;
   }
+}
+
+/** A step that has one form. */
+function same(command: Command): Step {
+  return { rows: command, tiles: command };
 }

@@ -7,7 +7,7 @@ import type { Mixer, WeightType } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import { type AdjustLogits, compileAdjustLogits } from '../kernels/adjust-logits';
-import { type Attention, compileAttention } from '../kernels/attention';
+import { type Attention, type AttentionSpec, compileAttention } from '../kernels/attention';
 import { type CombineNorm, compileCombineNorm } from '../kernels/combine-norm';
 import { compileEmbedNorm, type EmbedNorm } from '../kernels/embed-norm';
 import { compileExpertDown, type ExpertDown } from '../kernels/expert-down';
@@ -19,7 +19,9 @@ import { compileQkNormRope, type QkNormRope } from '../kernels/qk-norm-rope';
 import { compileRouterTopk, type RouterTopk } from '../kernels/router-topk';
 import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
 import type { Variant } from '../kernels/variant';
-import { getCacheLength, type StateShape } from './run-state';
+import { createCompileProgress } from './compile-progress';
+import type { StateShape } from './run-state';
+import { compileTileKernels, getAttentionSpec, type TileKernels } from './tile-kernels';
 import { listMatrices, listProducts, type MlpWeightPlan, type ProductForm, type WeightPlan } from './weights';
 
 export interface KernelSet {
@@ -36,6 +38,7 @@ export interface KernelSet {
   readonly combineNorm: CombineNorm;
   readonly adjustLogits: AdjustLogits;
   readonly sampleToken: SampleToken;
+  readonly tiles: TileKernels;
 }
 
 /** @param onProgress pipelines compiled so far, and in all. */
@@ -48,34 +51,11 @@ export async function compileKernels(
   onProgress: (done: number, total: number) => void,
 ): Promise<KernelSet> {
   const { config, pageLayouts } = manifest;
-  const { hiddenSize, norm, attention, moe, vocabSize, residualScale, mixers } = config;
+  const { hiddenSize, norm, moe, vocabSize, residualScale, mixers } = config;
   const rowsCapacity = state.rows;
-  let total = 0;
-  let done = 0;
-  const track = <T>(compile: Promise<T>): Promise<T> => {
-    total++;
-    return compile.then((kernel) => {
-      onProgress(++done, total);
-      return kernel;
-    });
-  };
-  /** One kernel per form; forms are compared by value. */
-  const byForm = async <F, T>(forms: Iterable<F>, compile: (form: F) => Promise<T>): Promise<(form: F) => T> => {
-    const distinct = new Map([...forms].map((form) => [JSON.stringify(form), form]));
-    const kernels = new Map(
-      await Promise.all([...distinct].map(async ([key, form]) => [key, await track(compile(form))] as const)),
-    );
-    return (form) => {
-      const kernel = kernels.get(JSON.stringify(form));
-      assert(kernel, `the kernel for ${JSON.stringify(form)} is compiled`);
-      return kernel;
-    };
-  };
-  const getLayerForm = (mixer: Mixer) => ({
-    attention,
-    slides: mixer === 'sliding',
-    cacheLength: getCacheLength(config, state, mixers.indexOf(mixer)),
-  });
+  const progress = createCompileProgress(onProgress);
+  const { track, byForm } = progress;
+  const getLayerForm = (mixer: Mixer): AttentionSpec => getAttentionSpec(config, state, mixer);
   const getMlpForm = ({ gateUp, scale }: MlpWeightPlan) => ({ type: gateUp.type, isScaled: scale !== null });
   const mlps = weights.layers.flatMap(({ mlp }) => mlp ?? []);
   const embedding = listMatrices(weights)[0];
@@ -95,6 +75,7 @@ export async function compileKernels(
     combineNorm,
     adjustLogits,
     sampleToken,
+    tiles,
   ] = await Promise.all([
     track(
       compileEmbedNorm(device, variant, {
@@ -132,6 +113,7 @@ export async function compileKernels(
     ),
     track(compileAdjustLogits(device, variant, { vocabSize, capacity: state.changedLogits })),
     track(compileSampleToken(device, variant, vocabSize)),
+    compileTileKernels(device, variant, manifest, weights, state, progress),
   ]);
   return {
     embedNorm,
@@ -146,5 +128,6 @@ export async function compileKernels(
     combineNorm,
     adjustLogits,
     sampleToken,
+    tiles,
   };
 }

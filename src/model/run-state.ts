@@ -5,6 +5,7 @@ import type { ModelConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
 import { getChangesWords } from '../kernels/adjust-logits';
+import { getMostTiles, TILE_WORDS } from '../kernels/route-order';
 import { computeRope } from './rope';
 
 export interface StateShape {
@@ -34,7 +35,7 @@ export const MOST_BIASED_IDS = 1024;
  */
 export function getChunkRows(config: ModelConfig): number {
   const rowBytes = config.moe.expertsPerToken * config.hiddenSize * 4;
-  return Math.min(64, Math.max(8, Math.floor((16 << 20) / rowBytes)));
+  return Math.min(256, Math.max(8, Math.floor((16 << 20) / rowBytes)));
 }
 
 export function getStateShape(config: ModelConfig, contextLength: number): StateShape {
@@ -68,6 +69,8 @@ export interface RunState {
   readonly expertInput: DeviceBuffer; // [2, rows, hidden] f32: normed residual for router and experts; exact, shadow
   readonly routeIds: DeviceBuffer; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: DeviceBuffer; // [moeLayers, rows, expertsPerToken] f32
+  readonly routeOrder: DeviceBuffer; // [rows * expertsPerToken] u32: choices of one layer by expert
+  readonly routeTiles: DeviceBuffer; // {expert, first, count} each, of one layer
   readonly act: DeviceBuffer; // [rows, expertsPerToken, expertWidth] f32
   readonly expertOutputs: DeviceBuffer; // [rows, expertsPerToken, hidden] f32
   readonly mlpAct: DeviceBuffer; // [rows, width of the widest dense MLP or shared expert] f32
@@ -104,6 +107,8 @@ function getSizes(
     expertInput: 2 * hidden,
     routeIds: routes,
     routeWeights: routes,
+    routeOrder: rows * expertsPerToken,
+    routeTiles: getMostTiles(config.moe, rows) * TILE_WORDS,
     act: rows * expertsPerToken * expertWidth,
     expertOutputs: expertsPerToken * hidden,
     mlpAct: rows * Math.max(1, config.denseWidth ?? 0, shared?.width ?? 0),

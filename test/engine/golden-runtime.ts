@@ -30,7 +30,7 @@ const WHOLE_PASS: PassPlan = { segmentLayers: Number.POSITIVE_INFINITY, runAhead
 
 /** Experts in router order: [moeLayers, tokens, expertsPerToken]. At most as many tokens as a pass has rows. */
 export async function readRoutes({ runner }: GoldenRuntime, tokenIds: readonly number[]): Promise<Uint32Array> {
-  const request = { tokenIds, position: 0, logitRows: 0, sampling: null, readLogits: false };
+  const request = { tokenIds, position: 0, logitRows: 0, sampling: null, readLogits: false, isChunk: true };
   return (await runner.run(request, WHOLE_PASS)).routes;
 }
 
@@ -46,7 +46,7 @@ export async function computeLogits(
   for (let at = 0; at < tokenIds.length; at += chunkRows) {
     const chunk = tokenIds.slice(at, at + chunkRows);
     const { logits } = await runner.run(
-      { tokenIds: chunk, position: at, logitRows: chunk.length, sampling: null, readLogits: true },
+      { tokenIds: chunk, position: at, logitRows: chunk.length, sampling: null, readLogits: true, isChunk: true },
       WHOLE_PASS,
     );
     for (let row = 0; row < chunk.length; row++) {

@@ -13,6 +13,7 @@ import {
   type Pages,
   type Placement,
 } from './expert-pages';
+import { CLAMPED } from './expert-tiles';
 import {
   type Bench,
   createControl,
@@ -29,8 +30,6 @@ import { describeCase, LAYER, MODES } from './modes';
 
 /** Rows of a half of x: more than any pass here has. */
 const CAPACITY = 5;
-
-const CLAMPED = { kind: 'clamped', alpha: 1.7, limit: 1.5 } as const;
 
 const benches = await openBenches();
 

@@ -116,6 +116,7 @@ export async function openBenches(): Promise<Bench[]> {
     reduce: 'workgroup',
     workgroupSize,
     tiles,
+    tileLanes: Math.max(4, workgroupSize),
     attentionChunk: 128,
   });
   return [new Bench(own, chooseVariant(own.traits)), new Bench(plain, tree(4, 8)), new Bench(plain, tree(64, 1))];

@@ -35,6 +35,7 @@ export async function watchShadow(
       logitRows: isLast ? 1 : 0,
       sampling: isLast ? getSamplingWords(sampling, config.vocabSize, position + ids.length) : null,
       readLogits: false,
+      isChunk: position < promptIds.length,
     });
     let nextId = 0;
     for (let at = 0; at < promptIds.length; at += plan.state.rows) {

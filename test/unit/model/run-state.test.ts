@@ -26,9 +26,10 @@ describe('computeRope', () => {
 });
 
 describe('getStateShape', () => {
-  it('has a chunk of at most 64 tokens, at most the context, and at least one logits row', () => {
+  it('has a chunk of at most 256 tokens, at most the context, and at least one logits row', () => {
     for (const model of goldenModels) {
-      expect(getStateShape(model.config, 128).rows).toBe(64);
+      expect(getStateShape(model.config, 1000).rows).toBe(256);
+      expect(getStateShape(model.config, 128).rows).toBe(128);
       expect(getStateShape(model.config, 5)).toMatchObject({ rows: 5, contextLength: 5, logitRows: 5 });
     }
     expect(getStateShape({ ...config, vocabSize: 10 << 20 }, 128).logitRows).toBe(1);

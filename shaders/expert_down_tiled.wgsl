@@ -1,0 +1,91 @@
+// outputs[row, rank, :] = D act[row, rank, :] + d for many rows, by experts: a weight is dequantised once for 16 choices
+//
+// Outputs stay apart by rank: combine_norm sums them in router order, whatever order they were made in.
+// Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place;
+// x: act [rows, TOP_K, WIDTH]; order, tiles: what route_order wrote; page_table [MoE layers, EXPERTS]; outputs [rows, TOP_K, HIDDEN] f32.
+// Grid: (ceil(HIDDEN / (4 * WORKGROUP_SIZE)), tiles). An expert without a slot, or with one in another buffer, is left out.
+// Tiles of lib/tile.wgsl: a choice's result depends on its input and its expert alone. Never runs behind a fault.
+// Assumes WIDTH % 32 == 0.
+override WORKGROUP_SIZE: u32;
+override EXPERTS: u32;
+override HIDDEN: u32;
+override WIDTH: u32;
+// 1: experts have biases.
+override BIAS: u32;
+
+@group(0) @binding(0) var<uniform> pool: Pool;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> order: array<u32>;
+@group(0) @binding(4) var<storage, read> tiles: array<Tile>;
+@group(0) @binding(5) var<storage, read> page_table: array<u32>;
+@group(0) @binding(6) var<storage, read_write> outputs: array<f32>;
+
+// First quad in x of four places of the order.
+fn locate(places: vec4<u32>) -> vec4<u32> {
+  return vec4<u32>(order[places.x], order[places.y], order[places.z], order[places.w]) * (WIDTH / 4u);
+}
+
+// Results of four places of the order, four of the hidden size each.
+fn store(page: u32, first_row: u32, places: vec4<u32>, end: u32, sum: mat4x4<f32>) {
+  for (var j = 0u; j < 4u; j++) {
+    if (places[j] < end) {
+      var value = sum[j];
+      if (BIAS == 1u) {
+        value += bitcast<vec4<f32>>(weights[page + pool.down_bias + first_row / 4u]);
+      }
+      let out = order[places[j]] * HIDDEN + first_row;
+      for (var i = 0u; i < min(4u, HIDDEN - first_row); i++) {
+        outputs[out + i] = value[i];
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn expert_down_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let tile = tiles[group.y];
+  if (tile.count == 0u) {
+    return;
+  }
+  let slot = page_table[pool.moe_layer * EXPERTS + tile.expert] - pool.first_slot; // ABSENT stays out of range
+  if (slot >= pool.slots) {
+    return;
+  }
+  let page = slot * pool.page_quads;
+  let base = page + pool.down_base;
+  let blocks = WIDTH / 32u;
+  let first_row = (group.x * WORKGROUP_SIZE + lane) * 4u;
+  // What hangs over repeats the last and is not stored.
+  let r = min(vec4<u32>(first_row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HIDDEN - 1u)) * blocks;
+  let end = tile.first + tile.count;
+  let last = vec4<u32>(end - 1u);
+  let places = tile.first + get_columns(lane);
+  let x0 = locate(min(places, last));
+  let x1 = locate(min(places + 4u, last));
+  let x2 = locate(min(places + 8u, last));
+  let x3 = locate(min(places + 12u, last));
+  var sum0 = mat4x4<f32>();
+  var sum1 = mat4x4<f32>();
+  var sum2 = mat4x4<f32>();
+  var sum3 = mat4x4<f32>();
+  for (var block = 0u; block < blocks; block++) {
+    let opened = open_blocks(base, HIDDEN * blocks, r + block);
+    for (var quad = 0u; quad < 8u; quad++) {
+      let w = open_quads(base, HIDDEN * blocks, r + block, quad, opened);
+      let at = block * 8u + quad;
+      sum0 = multiply_add(sum0, w, read_four(x0, at));
+      sum1 = multiply_add(sum1, w, read_four(x1, at));
+      if (tile.count > 8u) {
+        sum2 = multiply_add(sum2, w, read_four(x2, at));
+        sum3 = multiply_add(sum3, w, read_four(x3, at));
+      }
+    }
+  }
+  if (first_row < HIDDEN) {
+    store(page, first_row, places, end, sum0);
+    store(page, first_row, places + 4u, end, sum1);
+    store(page, first_row, places + 8u, end, sum2);
+    store(page, first_row, places + 12u, end, sum3);
+  }
+}

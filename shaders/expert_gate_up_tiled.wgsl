@@ -1,0 +1,91 @@
+// act[row, rank, :] = activate(G x[row] + g, U x[row] + u) for many rows, by experts: a weight is dequantised once for 8 choices.
+// activate: lib/activation.wgsl.
+//
+// Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place; x [rows, HIDDEN] f32;
+// order, tiles: what route_order wrote; page_table [MoE layers, EXPERTS]; act [rows, TOP_K, WIDTH] f32.
+// Grid: (ceil(WIDTH / (4 * WORKGROUP_SIZE)), tiles, halves of a tile). An expert without a slot, or with one in another
+// buffer, is left out. Tiles of lib/tile.wgsl: a choice's result depends on its row and its expert alone. Never runs behind a
+// fault. Assumes HIDDEN % 32 == 0.
+override WORKGROUP_SIZE: u32;
+override EXPERTS: u32;
+override TOP_K: u32;
+override HIDDEN: u32;
+override WIDTH: u32;
+// 1: experts have biases.
+override BIAS: u32;
+
+@group(0) @binding(0) var<uniform> pool: Pool;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> order: array<u32>;
+@group(0) @binding(4) var<storage, read> tiles: array<Tile>;
+@group(0) @binding(5) var<storage, read> page_table: array<u32>;
+@group(0) @binding(6) var<storage, read_write> act: array<f32>;
+
+// First quad in x of four places of the order.
+fn locate(places: vec4<u32>) -> vec4<u32> {
+  return vec4<u32>(order[places.x], order[places.y], order[places.z], order[places.w]) / TOP_K * (HIDDEN / 4u);
+}
+
+// Results of four places of the order, four of the width each.
+fn store(page: u32, first_row: u32, places: vec4<u32>, end: u32, gate: mat4x4<f32>, up: mat4x4<f32>) {
+  for (var j = 0u; j < 4u; j++) {
+    if (places[j] < end) {
+      var g = gate[j];
+      var u = up[j];
+      if (BIAS == 1u) {
+        g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first_row / 4u]);
+        u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first_row / 4u]);
+      }
+      let value = activate(g, u);
+      let out = order[places[j]] * WIDTH + first_row;
+      for (var i = 0u; i < min(4u, WIDTH - first_row); i++) {
+        act[out + i] = value[i];
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn expert_gate_up_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let tile = tiles[group.y];
+  let first = tile.first + group.z * (TILE_TOKENS / 2u);
+  let end = tile.first + tile.count;
+  if (first >= end) {
+    return;
+  }
+  let slot = page_table[pool.moe_layer * EXPERTS + tile.expert] - pool.first_slot; // ABSENT stays out of range
+  if (slot >= pool.slots) {
+    return;
+  }
+  let page = slot * pool.page_quads;
+  let blocks = HIDDEN / 32u;
+  let first_row = (group.x * WORKGROUP_SIZE + lane) * 4u;
+  // What hangs over repeats the last and is not stored.
+  let r = min(vec4<u32>(first_row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(WIDTH - 1u)) * blocks;
+  let places = first + get_columns(lane);
+  let x0 = locate(min(places, vec4<u32>(end - 1u)));
+  let x1 = locate(min(places + 4u, vec4<u32>(end - 1u)));
+  var gate0 = mat4x4<f32>();
+  var gate1 = mat4x4<f32>();
+  var up0 = mat4x4<f32>();
+  var up1 = mat4x4<f32>();
+  for (var block = 0u; block < blocks; block++) {
+    let gates = open_blocks(page + pool.gate_base, WIDTH * blocks, r + block);
+    let ups = open_blocks(page + pool.up_base, WIDTH * blocks, r + block);
+    for (var quad = 0u; quad < 8u; quad++) {
+      let v0 = read_four(x0, block * 8u + quad);
+      let v1 = read_four(x1, block * 8u + quad);
+      let g = open_quads(page + pool.gate_base, WIDTH * blocks, r + block, quad, gates);
+      gate0 = multiply_add(gate0, g, v0);
+      gate1 = multiply_add(gate1, g, v1);
+      let u = open_quads(page + pool.up_base, WIDTH * blocks, r + block, quad, ups);
+      up0 = multiply_add(up0, u, v0);
+      up1 = multiply_add(up1, u, v1);
+    }
+  }
+  if (first_row < WIDTH) {
+    store(page, first_row, places, end, gate0, up0);
+    store(page, first_row, places + 4u, end, gate1, up1);
+  }
+}

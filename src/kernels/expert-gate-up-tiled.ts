@@ -1,0 +1,55 @@
+/** Gate and up projection of many rows by experts, with their activation: twin of shaders/expert_gate_up_tiled.wgsl. */
+
+import source from '../../shaders/expert_gate_up_tiled.wgsl?raw';
+import type { GpuDevice } from '../gpu/device';
+import { type BindingResource, compileProgram } from '../gpu/program';
+import type { Command } from './command';
+import type { ExpertDownSpec } from './expert-down';
+import { getActivationConstants } from './expert-gate-up';
+import { getProgramSource } from './program-source';
+import { getMostTiles } from './route-order';
+import type { Variant } from './variant';
+
+export interface ExpertGateUpTiledBuffers {
+  /** {MoE layer, first slot, slots, page quads, and the bases of gate, up, down and their biases}: u32 each. */
+  readonly pool: BindingResource;
+  readonly weights: BindingResource; // [slots] pages
+  readonly x: BindingResource; // [rows, hiddenSize] f32
+  readonly order: BindingResource; // [rows * expertsPerToken] u32
+  readonly tiles: BindingResource; // {expert, first, count} each
+  readonly pageTable: BindingResource; // [moeLayers, experts] u32
+  readonly act: BindingResource; // [rows, expertsPerToken, expertWidth] f32
+}
+
+export interface ExpertGateUpTiled {
+  bind(buffers: ExpertGateUpTiledBuffers): Command;
+}
+
+export async function compileExpertGateUpTiled(
+  device: GpuDevice,
+  variant: Variant,
+  spec: ExpertDownSpec,
+): Promise<ExpertGateUpTiled> {
+  const { moe } = spec;
+  const program = await compileProgram(device, {
+    name: 'expert_gate_up_tiled',
+    source: getProgramSource(source, variant, spec.type, ['tile', 'expert_pool', 'activation']),
+    bindings: ['uniform', 'read', 'read', 'read', 'read', 'read', 'write'],
+    constants: {
+      WORKGROUP_SIZE: variant.tileLanes,
+      EXPERTS: moe.experts,
+      TOP_K: moe.expertsPerToken,
+      HIDDEN: spec.hiddenSize,
+      WIDTH: moe.expertWidth,
+      BIAS: moe.expertBias ? 1 : 0,
+      ...getActivationConstants(moe.activation),
+    },
+  });
+  const groups = Math.ceil(moe.expertWidth / (4 * variant.tileLanes));
+  return {
+    bind({ pool, weights, x, order, tiles, pageTable, act }) {
+      const group = program.bind([pool, weights, x, order, tiles, pageTable, act]);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, groups, getMostTiles(moe, rows), 2);
+    },
+  };
+}

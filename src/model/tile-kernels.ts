@@ -1,0 +1,65 @@
+/**
+ * The kernels of a pass over many tokens, each in place of one of the `KernelSet`; what they do not replace they share.
+ * Owns the choice of what to compile; never binds buffers.
+ */
+import type { ModelManifest } from '../checkpoint/manifest';
+import type { Mixer, ModelConfig, WeightType } from '../checkpoint/model-config';
+import type { GpuDevice } from '../gpu/device';
+import type { AttentionSpec } from '../kernels/attention';
+import { type AttentionTiled, compileAttentionTiled } from '../kernels/attention-tiled';
+import { compileExpertDownTiled, type ExpertDownTiled } from '../kernels/expert-down-tiled';
+import { compileExpertGateUpTiled, type ExpertGateUpTiled } from '../kernels/expert-gate-up-tiled';
+import { compileMatmul, type Matmul } from '../kernels/matmul';
+import { compileRouteOrder, type RouteOrder } from '../kernels/route-order';
+import type { Variant } from '../kernels/variant';
+import type { CompileProgress } from './compile-progress';
+import { getCacheLength, type StateShape } from './run-state';
+import { listProducts, type WeightPlan } from './weights';
+
+export interface TileKernels {
+  /** y (+)= scale (W x + bias) */
+  getMatmul(type: WeightType): Matmul;
+  getAttention(mixer: Mixer): AttentionTiled;
+  /** Behind the router: sorts its choices for the experts' kernels. */
+  readonly routeOrder: RouteOrder;
+  getExpertGateUp(type: WeightType): ExpertGateUpTiled;
+  getExpertDown(type: WeightType): ExpertDownTiled;
+}
+
+export async function compileTileKernels(
+  device: GpuDevice,
+  variant: Variant,
+  manifest: ModelManifest,
+  weights: WeightPlan,
+  state: StateShape,
+  { track, byForm }: CompileProgress,
+): Promise<TileKernels> {
+  const { config, pageLayouts } = manifest;
+  const { hiddenSize, moe, mixers } = config;
+  const [getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown] = await Promise.all([
+    byForm(
+      listProducts(weights, config).map(({ form }) => form.type),
+      (type) => compileMatmul(device, variant, type),
+    ),
+    byForm(mixers, (mixer) => compileAttentionTiled(device, variant, getAttentionSpec(config, state, mixer))),
+    track(compileRouteOrder(device, variant, moe)),
+    byForm(
+      pageLayouts.map((page) => page.gateProj.type),
+      (type) => compileExpertGateUpTiled(device, variant, { type, moe, hiddenSize }),
+    ),
+    byForm(
+      pageLayouts.map((page) => page.downProj.type),
+      (type) => compileExpertDownTiled(device, variant, { type, moe, hiddenSize }),
+    ),
+  ]);
+  return { getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown };
+}
+
+/** What attention of a kind of layer is, in whichever form. */
+export function getAttentionSpec(config: ModelConfig, state: StateShape, mixer: Mixer): AttentionSpec {
+  return {
+    attention: config.attention,
+    slides: mixer === 'sliding',
+    cacheLength: getCacheLength(config, state, config.mixers.indexOf(mixer)),
+  };
+}

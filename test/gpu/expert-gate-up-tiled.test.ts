@@ -1,0 +1,73 @@
+import { describe, it } from 'vitest';
+import { compileExpertGateUpTiled } from '../../src/kernels/expert-gate-up-tiled';
+import { expertGateUp } from '../reference/expert-gate-up';
+import { createPages, type ExpertShape, getGateUpTolerance, type Placement } from './expert-pages';
+import { CLAMPED, createRoutes, ELSEWHERE, getTiledSpec, PLACEMENT, runTiled, TILED_SHAPES } from './expert-tiles';
+import {
+  createRandom,
+  expectClose,
+  expectSameBits,
+  expectUntouched,
+  openBenches,
+  randomFloats,
+  SENTINEL,
+} from './harness';
+
+const ROWS = 41;
+
+const benches = await openBenches();
+
+describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
+  async function run(
+    shape: ExpertShape,
+    placement: Placement,
+    routes: readonly number[][],
+    x: Float32Array,
+    buffers?: number,
+  ): Promise<Float32Array> {
+    const spec = getTiledSpec(shape);
+    const kernel = await bench.compileOnce(spec, () => compileExpertGateUpTiled(bench.device, bench.variant, spec));
+    const result = new Float32Array(routes.length * shape.topK * shape.width).fill(SENTINEL);
+    const input = { pages: createPages(shape), placement, routes, ...(buffers ? { buffers } : {}) };
+    return runTiled<'x'>(bench, shape, input, { x, result }, (b, pool) =>
+      kernel.bind({ ...b, ...pool, act: b.result }),
+    );
+  }
+
+  it.each(bench.thin(TILED_SHAPES))(
+    '$type, biases $isClamped: every choice by its expert, wherever that lies and whoever else chose it',
+    async (shape) => {
+      const { topK, hidden, width } = shape;
+      const routes = createRoutes(ROWS);
+      const x = randomFloats(createRandom(9), ROWS * hidden, 0.5);
+      const { experts } = createPages(shape);
+      const act = await run(shape, PLACEMENT, routes, x);
+      const moved = await run(shape, ELSEWHERE, routes, x);
+      const lowOnly = await run(shape, PLACEMENT, routes, x, 1);
+      const few = await run(shape, PLACEMENT, routes.slice(0, 3), x.slice(0, 3 * hidden));
+      expectSameBits(act.slice(0, few.length), few, 'three rows alone');
+      routes.forEach((ids, row) => {
+        const own = x.subarray(row * hidden, (row + 1) * hidden);
+        ids.forEach((id, rank) => {
+          const at = (row * topK + rank) * width;
+          const what = `row ${row}, expert ${id}`;
+          const got = act.slice(at, at + width);
+          const slot = PLACEMENT.slots[id]!;
+          const { gate, up, biases } = experts[id]!;
+          if (slot === null) expectUntouched(got, `${what}, absent`);
+          else {
+            if (row % 5 === 0) {
+              const clamped = shape.isClamped ? { ...CLAMPED, gate: biases.gate, up: biases.up } : undefined;
+              const tolerance = shape.isClamped ? 2e-5 : getGateUpTolerance(gate, up, own);
+              expectClose(got, expertGateUp(gate, up, own, clamped), tolerance, what);
+            }
+            expectSameBits(got, moved.slice(at, at + width), `${what}, moved`);
+          }
+          const isLow = slot !== null && slot < PLACEMENT.firstBufferSlots;
+          if (isLow) expectSameBits(lowOnly.slice(at, at + width), got, `${what}, first buffer alone`);
+          else expectUntouched(lowOnly.slice(at, at + width), `${what}, left to the other buffer`);
+        });
+      });
+    },
+  );
+});

@@ -54,10 +54,12 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HIDDEN - 1u)) * blocks;
     var sum = vec4<f32>(0.0);
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
-      var xs: array<vec4<f32>, 8>;
-      for (var i = 0u; i < 8u; i++) {
-        xs[i] = act[(choice * blocks + block) * 8u + i];
-      }
+      let at = (choice * blocks + block) * 8u;
+      // One by one: software adapters pay for an index that is not a constant.
+      var xs = array<vec4<f32>, 8>(
+        act[at], act[at + 1u], act[at + 2u], act[at + 3u],
+        act[at + 4u], act[at + 5u], act[at + 6u], act[at + 7u],
+      );
       sum += vec4<f32>(
         block_dot(base, HIDDEN * blocks, r.x + block, &xs),
         block_dot(base, HIDDEN * blocks, r.y + block, &xs),

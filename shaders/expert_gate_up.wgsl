@@ -51,10 +51,12 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     var gate = vec4<f32>(0.0);
     var up = vec4<f32>(0.0);
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
-      var xs: array<vec4<f32>, 8>;
-      for (var i = 0u; i < 8u; i++) {
-        xs[i] = x[(x_row * blocks + block) * 8u + i];
-      }
+      let at = (x_row * blocks + block) * 8u;
+      // One by one: software adapters pay for an index that is not a constant.
+      var xs = array<vec4<f32>, 8>(
+        x[at], x[at + 1u], x[at + 2u], x[at + 3u],
+        x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
+      );
       let b = r + block;
       let g = page + pool.gate_base;
       gate += vec4<f32>(

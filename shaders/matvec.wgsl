@@ -49,10 +49,12 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * blocks;
     var sum = vec4<f32>(0.0);
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
-      var xs: array<vec4<f32>, 8>;
-      for (var i = 0u; i < 8u; i++) {
-        xs[i] = x[(group.y * blocks + block) * 8u + i];
-      }
+      let at = (group.y * blocks + block) * 8u;
+      // One by one: software adapters pay for an index that is not a constant.
+      var xs = array<vec4<f32>, 8>(
+        x[at], x[at + 1u], x[at + 2u], x[at + 3u],
+        x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
+      );
       sum += vec4<f32>(
         block_dot(0u, all_blocks, r.x + block, &xs),
         block_dot(0u, all_blocks, r.y + block, &xs),

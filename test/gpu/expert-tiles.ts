@@ -17,7 +17,7 @@ export const ELSEWHERE: Placement = { slots: [0, 3, 1, 5, 2, 4], firstBufferSlot
 /** Every type, and biases with gpt-oss's activation. */
 export const TILED_SHAPES: readonly ExpertShape[] = [
   ...(['q4_0', 'f32', 'q8_0', 'f16', 'bf16'] as const).map((type) => ({ type, isClamped: false })),
-  { type: 'q8_0' as const, isClamped: true },
+  { type: 'f32' as const, isClamped: true },
 ].map((form) => ({ ...form, experts: 6, topK: 2, hidden: 96, width: 160 }));
 
 export const CLAMPED = { kind: 'clamped', alpha: 1.7, limit: 1.5 } as const;

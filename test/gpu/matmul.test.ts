@@ -46,10 +46,12 @@ describe.each(benches)('matmul, $name', (bench) => {
           const {
             weights,
             x: xBuffer,
+            bias: biasBuffer,
             ...ys
           } = await bench.place({
             weights: packed,
             x,
+            bias,
             ...Object.fromEntries(TOKENS.map((count) => [`y${count}`, y])),
           });
           const targets = TOKENS.map((count) => (ys as Record<string, GPUBuffer>)[`y${count}`]!);

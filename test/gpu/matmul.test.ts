@@ -4,12 +4,13 @@ import { compileMatmul } from '../../src/kernels/matmul';
 import { matvec } from '../reference/matvec';
 import { createRandom, expectClose, expectSameBits, openBenches, randomFloats, randomWeights } from './harness';
 
-const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q8_0'];
+const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q8_0', 'q4_k', 'mxfp4'];
 const SHAPES = [
   { matrixRows: 1, cols: 32 },
   { matrixRows: 3, cols: 160 },
   { matrixRows: 21, cols: 96 },
   { matrixRows: 260, cols: 64 },
+  { matrixRows: 5, cols: 256 },
 ];
 /** Below, at and above the halves of a tile, the tile, and two of them. */
 const TOKENS = [1, 7, 8, 9, 16, 17, 35];
@@ -30,7 +31,10 @@ describe.each(benches)('matmul, $name', (bench) => {
     async (type) => {
       const kernel = await compile(type);
       const random = createRandom(1);
-      for (const { matrixRows, cols } of bench.thin(SHAPES)) {
+      // K types have blocks of 256.
+      for (const { matrixRows, cols } of bench
+        .thin(SHAPES)
+        .filter((shape) => !type.endsWith('_k') || shape.cols % 256 === 0)) {
         const { packed, values } = randomWeights(random, type, matrixRows, cols);
         const x = randomFloats(random, MOST_TOKENS * cols);
         const stride = matrixRows + Y_PADDING;

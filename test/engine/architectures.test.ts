@@ -61,7 +61,13 @@ async function feed(
   const all: Float32Array[] = [];
   for (let at = 0; at < tokenIds.length; at += step) {
     const chunk = tokenIds.slice(at, at + step);
-    const request = { position: position + at, logitRows: chunk.length, sampling: null, readLogits: true, isChunk: true };
+    const request = {
+      position: position + at,
+      logitRows: chunk.length,
+      sampling: null,
+      readLogits: true,
+      isChunk: true,
+    };
     const { logits } = await runner.run({ ...request, tokenIds: chunk }, plan);
     for (let row = 0; row < chunk.length; row++) {
       all.push((logits as Float32Array).slice(row * vocabSize, (row + 1) * vocabSize));

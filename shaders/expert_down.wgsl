@@ -32,8 +32,8 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let choice = group.z * TOP_K + group.y;
   let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
   let entry = page_table[pool.moe_layer * EXPERTS + expert];
-  // In shadow an absent expert adds nothing; the dispatch for the first buffer says so for all.
-  let is_left_out = mode == SHADOW && entry == ABSENT && pool.first_slot == 0u;
+  // In shadow and in a draft an absent expert adds nothing; the dispatch for the first buffer says so for all.
+  let is_left_out = (mode == SHADOW || control[DRAFT] == 1u) && entry == ABSENT && pool.first_slot == 0u;
   let slot = entry - pool.first_slot; // ABSENT stays out of range
   if (slot >= pool.slots && !is_left_out) {
     return;

@@ -1,6 +1,6 @@
 // x = norm(residual);  l = W x + bias;  s = softmax(l) or sigmoid(l);  the TOP_K best, in falling order, ties to the lower id;
 // then the page table: an expert without a slot raises the fault word. Behind a fault it names the experts that the residual
-// stream of the shadow would choose, and raises nothing.
+// stream of the shadow would choose, and raises nothing; a draft raises nothing either.
 //
 // Best: by l; by s + choice bias where SCORED, then with GROUPS only from the best groups. A weight is s of the expert; with
 // NORMALIZE divided by max(sum of the chosen + SUM_EPSILON, SUM_FLOOR); times WEIGHT_SCALE.
@@ -51,7 +51,8 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(7) var<storage, read_write> route_ids: array<u32>;
 @group(0) @binding(8) var<storage, read_write> route_weights: array<f32>;
 
-var<workgroup> fault_and_run_ahead: vec2<u32>;
+// FAULT_LAYER, RUN_AHEAD, DRAFT.
+var<workgroup> pass_state: vec3<u32>;
 var<workgroup> logits: array<f32, EXPERTS>;
 // What the choice goes by.
 var<workgroup> keys: array<f32, EXPERTS>;
@@ -92,9 +93,13 @@ fn mix_sparsely() {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   if (lane == 0u) {
-    fault_and_run_ahead = vec2<u32>(atomicLoad(&control[FAULT_LAYER]), atomicLoad(&control[RUN_AHEAD]));
+    pass_state = vec3<u32>(
+      atomicLoad(&control[FAULT_LAYER]),
+      atomicLoad(&control[RUN_AHEAD]),
+      atomicLoad(&control[DRAFT]),
+    );
   }
-  let state = workgroupUniformLoad(&fault_and_run_ahead);
+  let state = workgroupUniformLoad(&pass_state);
   let is_shadow = state.x < moe_layer;
   if (is_shadow && state.y == 0u) {
     return;
@@ -234,7 +239,7 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let expert = chosen[rank];
     route_ids[out + rank] = expert;
     route_weights[out + rank] = chosen_weights[rank];
-    if (!is_shadow && page_table[moe_layer * EXPERTS + expert] == ABSENT) {
+    if (!is_shadow && state.z == 0u && page_table[moe_layer * EXPERTS + expert] == ABSENT) {
       atomicMin(&control[FAULT_LAYER], moe_layer);
     }
   }

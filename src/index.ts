@@ -13,6 +13,8 @@ export type {
 export { createEngine, type RemoteEngine, type RemoteEngineOptions } from './client/remote-engine';
 export type {
   ChatMessage,
+  DraftKind,
+  DraftOptions,
   Engine,
   EvictionName,
   ExpertBudget,

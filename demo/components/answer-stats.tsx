@@ -47,18 +47,23 @@ function getFigures({ live, result }: Answer): Figure[] {
   );
   if (stats) {
     const { demand, useful, wasted } = stats.uploadBytes;
-    // The first token comes with the prompt; these totals are over the passes for the others.
-    const passes = Math.max(stats.generatedTokens - 1, 1);
+    // The first token comes with the prompt; these totals are over the others.
+    const decoded = Math.max(stats.generatedTokens - 1, 1);
     figures.push(
       {
         name: 'faults/token',
-        value: (stats.faultingLayers / passes).toFixed(2),
+        value: (stats.faultingLayers / decoded).toFixed(2),
         title: 'How many layers per token had to wait for an expert that was not on the GPU',
       },
       {
         name: 'round trips/token',
-        value: (stats.roundTrips / passes).toFixed(2),
+        value: (stats.roundTrips / decoded).toFixed(2),
         title: 'How often per token the page waited for the GPU',
+      },
+      {
+        name: 'tokens/pass',
+        value: (decoded / Math.max(stats.draft.passes, 1)).toFixed(2),
+        title: 'Tokens that one exact pass gave: one, and every guess before it that held',
       },
       { name: 'paged in', value: formatBytes(demand + useful + wasted), title: 'Bytes of experts copied to the GPU' },
     );

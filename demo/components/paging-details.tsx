@@ -9,13 +9,15 @@ interface PagingDetailsProps {
 }
 
 export function PagingDetails({ stats, model }: PagingDetailsProps) {
-  const { uploadBytes, hostCache } = stats;
+  const { uploadBytes, hostCache, draft } = stats;
   const facts: Array<[name: string, value: string]> = [
     ['Copied on a fault', formatBytes(uploadBytes.demand)],
     ['Copied ahead, used', formatBytes(uploadBytes.useful)],
     ['Copied ahead, unused', formatBytes(uploadBytes.wasted)],
     ['From RAM', `${formatCount(hostCache.hits)} experts *`],
     ['From storage', `${formatCount(hostCache.reads)} experts, ${formatBytes(hostCache.readBytes)} *`],
+    ['Guessed tokens', `${formatCount(draft.accepted)} of ${formatCount(draft.proposed)} held`],
+    ['Passes by guess', getPasses(draft.sources)],
     ['GPU memory', `${formatBytes(stats.peakGpuBytes)} at most, ${formatBytes(stats.plannedGpuBytes)} planned`],
   ];
   return (
@@ -57,4 +59,9 @@ export function PagingDetails({ stats, model }: PagingDetailsProps) {
       </div>
     </details>
   );
+}
+
+/** Where the guesses of an answer's passes came from. */
+function getPasses({ off, self, lookup, table }: GenerateStats['draft']['sources']): string {
+  return `${formatCount(off)} none, ${formatCount(self)} own experts, ${formatCount(lookup + table)} text so far`;
 }

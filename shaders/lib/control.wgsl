@@ -7,8 +7,11 @@ const LAYERS_EXECUTED = 1u;
 // left out, and the next layer's attention) from the fault on; and in every layer after that the router alone, on the
 // residual stream reached by then.
 const RUN_AHEAD = 2u;
+// DRAFT: 1 while a token is drafted: a missing page raises no fault, and an absent expert adds nothing. Everything else runs
+// as in an exact pass, whose rows write the same places again before anything reads them.
+const DRAFT = 3u;
 // NEXT_TOKEN + r: the token id sampled from row r.
-const NEXT_TOKEN = 3u;
+const NEXT_TOKEN = 4u;
 const NO_FAULT = 0xffffffffu;
 
 // EXACT: the pass itself. SHADOW: behind a fault; whatever is written then is written again by the exact pass before it is

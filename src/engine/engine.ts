@@ -148,6 +148,23 @@ export interface PagingOptions {
   readonly readBackEveryLayer?: boolean;
 }
 
+/**
+ * `self`: the experts that are resident guess; `ngram`: the text so far does; `auto`: whichever of these, or none, is measured to
+ * be the fastest.
+ */
+export type DraftKind = 'off' | 'self' | 'ngram' | 'auto';
+
+/**
+ * Guessing tokens and checking several in one exact pass. Touches speed only: tokens and logits are bit-identical. Under a
+ * grammar nothing is guessed.
+ */
+export interface DraftOptions {
+  /** Default `auto`. */
+  readonly kind?: DraftKind;
+  /** Most tokens guessed for a pass, 1 to 8. Default 4. */
+  readonly tokens?: number;
+}
+
 /** Exactly one of `messages`, `prompt` and `tokenIds`. */
 export interface GenerateRequest {
   /** Rendered by the model's chat template. */
@@ -173,6 +190,7 @@ export interface GenerateRequest {
   /** Report log-probabilities, with this many most likely tokens each (0: only the chosen one). */
   readonly topLogprobs?: number;
   readonly paging?: PagingOptions;
+  readonly draft?: DraftOptions;
   /** Report the routes of every token that is fed, as `routes` events. */
   readonly trace?: boolean;
   /** Report which pages are resident after every token, as `residency` events. */
@@ -213,6 +231,16 @@ export interface GenerateStats {
   readonly layersExecuted: number;
   /** Because of a fault; ahead of use and used; ahead of use and not used (yet). */
   readonly uploadBytes: { readonly demand: number; readonly useful: number; readonly wasted: number };
+  /**
+   * Tokens guessed and, of these, held; passes of decode, each of which gives one token and those that held. `sources` counts
+   * the passes by where their guesses came from: `off` none, `self` the resident experts, `lookup` and `table` the text.
+   */
+  readonly draft: {
+    readonly proposed: number;
+    readonly accepted: number;
+    readonly passes: number;
+    readonly sources: Readonly<Record<'off' | 'self' | 'lookup' | 'table', number>>;
+  };
   /** Pages that came from host RAM, and pages read from the store with their bytes; since the model was loaded. */
   readonly hostCache: { readonly hits: number; readonly reads: number; readonly readBytes: number };
   /** The same counts by MoE layer: pages needed, present, and passes that missed one. */

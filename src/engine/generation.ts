@@ -1,5 +1,6 @@
 /**
- * One generation: prompt -> prefill chunks -> tokens one by one, with text, stop rules and statistics.
+ * One generation: prompt -> prefill chunks -> passes over a token and guesses -> tokens one by one, with text, stop rules and
+ * statistics.
  * Owns the sequence; never touches a buffer.
  */
 import { EngineError } from '../errors';
@@ -9,8 +10,9 @@ import { createDetokenizer } from '../text/detokenizer';
 import type { GrammarSession } from '../text/grammar';
 import { createStopFilter } from '../text/stop-strings';
 import type { Tokenizer } from '../text/tokenizer';
+import type { Drafter } from './drafter';
 import type { GenerateEvent, GenerateStats, StreamedLogprob, TokenLogprob } from './engine';
-import type { PassResult, PassRunner } from './pass-runner';
+import type { PassRequest, PassResult, PassRunner } from './pass-runner';
 import { type Runtime, throwIfAborted } from './runtime';
 import { checkTokenIds } from './score';
 import type { Sequence } from './sequence';
@@ -38,6 +40,7 @@ export async function* runGeneration(
   runtime: Runtime,
   runner: PassRunner,
   sequence: Sequence,
+  drafter: Drafter,
   tokenizer: Tokenizer,
   request: GenerationRequest,
   signal?: AbortSignal,
@@ -58,43 +61,55 @@ export async function* runGeneration(
   const readMask = async () => (grammar ? grammar.readMask() : null);
   let mask = await readMask();
 
-  const runPass = (ids: readonly number[], position: number, isLast: boolean): Promise<PassResult> =>
-    sequence.run(
+  const runPass = (
+    input: Pick<PassRequest, 'isChunk' | 'tokenIds' | 'position' | 'draftTokens'>,
+    logitRows: number,
+  ): Promise<PassResult> => {
+    const firstSampled = input.position + input.tokenIds.length + (input.draftTokens ?? 0) - logitRows + 1;
+    return sequence.run(
       {
-        tokenIds: ids,
-        position,
-        logitRows: isLast ? 1 : 0,
-        sampling: isLast ? getSamplingWords(sampling, config.vocabSize, position + ids.length) : null,
-        logitChanges: isLast ? logitRules.getChanges(mask) : null,
-        readLogits: isLast && topLogprobs !== null,
-        isChunk: position < promptTokenIds.length,
+        ...input,
+        endIds,
+        logitRows,
+        sampling: logitRows > 0 ? getSamplingWords(sampling, config.vocabSize, firstSampled) : null,
+        getLogitChanges:
+          logitRules.isNeutral && !grammar ? undefined : (guesses) => logitRules.getChanges(mask, guesses),
+        readLogits: logitRows > 0 && topLogprobs !== null,
       },
       signal,
     );
+  };
 
   const prefillStart = performance.now();
   let result: PassResult | undefined;
-  let lastRows = 0;
   for (let at = 0; at < promptTokenIds.length; at += chunkRows) {
     throwIfAborted(signal);
     const chunk = promptTokenIds.slice(at, at + chunkRows);
-    result = await runPass(chunk, at, at + chunk.length === promptTokenIds.length);
-    if (request.trace) yield { type: 'routes', entries: sequence.getTrace(chunk, 'prefill', result) };
-    lastRows = chunk.length;
+    const isLast = at + chunk.length === promptTokenIds.length;
+    result = await runPass({ isChunk: true, tokenIds: chunk, position: at }, isLast ? 1 : 0);
+    if (request.trace) yield { type: 'routes', entries: sequence.getTrace(result, 'prefill', 0, chunk.length) };
     yield { type: 'prefill', done: at + chunk.length, total: promptTokenIds.length };
   }
   const decodeStart = performance.now();
   runner.resetCounters();
   runtime.pager.resetCounters();
 
+  drafter.observe(promptTokenIds);
   let finishReason: 'stop' | 'length' = 'length';
+  // The row of the latest pass whose token comes next, and the first row that has logits.
+  let row = (result?.tokenIds.length ?? 1) - 1;
+  let firstLogitRow = row;
   for (;;) {
-    const tokenId = result?.sampledIds[0] as number;
+    const logitRow = row - firstLogitRow;
+    const tokenId = result?.sampledIds[logitRow] as number;
     tokenIds.push(tokenId);
     logitRules.count(tokenId);
     grammar?.accept(tokenId);
-    if (result?.logits && topLogprobs !== null)
-      logprobs.push({ tokenId, ...computeLogprobs(result.logits, tokenId, topLogprobs) });
+    drafter.observe([tokenId]);
+    if (result?.logits && topLogprobs !== null) {
+      const logits = result.logits.subarray(logitRow * config.vocabSize, (logitRow + 1) * config.vocabSize);
+      logprobs.push({ tokenId, ...computeLogprobs(logits, tokenId, topLogprobs) });
+    }
     const isEnd = endIds.has(tokenId);
     const ended = isEnd || (grammar?.isComplete ?? false);
     const decoded = isEnd ? '' : detokenizer.push(getShownBytes(tokenizer, tokenId, request.showMarks));
@@ -116,16 +131,27 @@ export async function* runGeneration(
       hitRate: needed === 0 ? 1 : present / needed,
       ...(topLogprobs !== null && { logprob: getStreamedLogprob(tokenizer, logprobs.at(-1) as TokenLogprob) }),
     };
-    if (request.residency && result) yield { type: 'residency', pages: sequence.getResidency(result, lastRows) };
+    if (request.residency && result) yield { type: 'residency', pages: sequence.getResidency(result, row) };
     if (isLast) {
       if (ended || stopped) finishReason = 'stop';
       break;
     }
     throwIfAborted(signal);
     mask = await readMask();
-    lastRows = 1;
-    result = await runPass([tokenId], promptTokenIds.length + tokenIds.length - 1, true);
-    if (request.trace) yield { type: 'routes', entries: sequence.getTrace([tokenId], 'decode', result) };
+    row++;
+    if (!result || row >= result.acceptedRows) {
+      // The last token is never fed, and a guess behind it would be of no use. A grammar knows what may follow a token only
+      // when it has that token: nothing is guessed under one.
+      const draft = drafter.choose(grammar ? 0 : maxTokens - tokenIds.length - 1);
+      const position = promptTokenIds.length + tokenIds.length - 1;
+      const input = { isChunk: false, tokenIds: [tokenId, ...draft.tokenIds], position };
+      const startMs = performance.now();
+      result = await runPass({ ...input, draftTokens: draft.selfTokens }, 1 + draft.selfTokens + draft.tokenIds.length);
+      drafter.note(draft, result.acceptedRows, performance.now() - startMs);
+      row = 0;
+      firstLogitRow = 0;
+    }
+    if (request.trace) yield { type: 'routes', entries: sequence.getTrace(result, 'decode', row, row + 1) };
   }
   yield {
     type: 'done',
@@ -135,7 +161,7 @@ export async function* runGeneration(
       text,
       logprobs,
       finishReason,
-      stats: getStats(runtime, runner, {
+      stats: getStats(runtime, runner, drafter, {
         promptTokens: promptTokenIds.length,
         generatedTokens: tokenIds.length,
         prefillMs: decodeStart - prefillStart,
@@ -175,6 +201,7 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
 function getStats(
   { plan, memory, pager, host, device, variant }: Runtime,
   { counters }: PassRunner,
+  drafter: Drafter,
   measured: Pick<GenerateStats, 'promptTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
   const { needed, present, faultingLayers, demandBytes, aheadBytes, usefulBytes } = pager.counters;
@@ -189,6 +216,7 @@ function getStats(
     hostCache: { ...host.counters },
     byLayer: pager.counters.byLayer.map((layer) => ({ ...layer })),
     uploadBytes: { demand: demandBytes, useful: usefulBytes, wasted: aheadBytes - usefulBytes },
+    draft: { ...drafter.stats },
     plannedGpuBytes: plan.totalBytes,
     peakGpuBytes: memory.peakBytes,
     adapter: device.description,

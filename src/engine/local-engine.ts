@@ -3,6 +3,7 @@
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
 import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
+import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
 import { resolveLogitOptions } from '../sampling/logit-changes';
@@ -17,6 +18,7 @@ import { renderChat } from '../text/chat-template';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { getToolFamily, listsTools } from '../text/tool-family';
+import { Drafter, resolveDraft } from './drafter';
 import type {
   Engine,
   ExpertBudget,
@@ -54,6 +56,8 @@ interface Loaded {
   readonly tokenizer: Tokenizer;
   readonly grammars: GrammarEngine;
   readonly forecasts: ForecastShelf;
+  /** What guessing brought so far, over all generations. */
+  readonly drafts: DraftController;
 }
 
 interface PendingBudget {
@@ -195,6 +199,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         modelUrl: source.kind === 'url' ? source.url : undefined,
         openPathModel: environment.openPathModel,
       }),
+      drafts: new DraftController(),
     };
     return model;
   };
@@ -218,16 +223,17 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const release = occupy('generate');
       try {
         await settling;
-        const { runtime, runner, tokenizer, grammars, forecasts } = getLoaded();
+        const { runtime, runner, tokenizer, grammars, forecasts, drafts } = getLoaded();
         const plain = resolveRequest(request, runtime, tokenizer);
         const paging = resolvePaging(request.paging, runtime.manifest.config.layers);
+        const drafter = new Drafter(resolveDraft(request.draft, runtime.plan.state), runtime, drafts, plain.sampling);
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
         for (const message of forecasts.takeWarnings()) yield { type: 'warning', message };
         const sequence = new Sequence(runtime, runner, forecast, paging);
         const grammar = request.grammar ? await grammars.start(request.grammar) : null;
         const resolved = { ...plain, grammar };
         try {
-          for await (const event of runGeneration(runtime, runner, sequence, tokenizer, resolved, signal)) {
+          for await (const event of runGeneration(runtime, runner, sequence, drafter, tokenizer, resolved, signal)) {
             // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
             isSuspended = true;
             settle();

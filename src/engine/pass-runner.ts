@@ -1,31 +1,43 @@
 /**
- * Runs one pass over a few tokens to its end: submit, read the record, serve faults, resume.
+ * Runs one pass over a few tokens to its end: draft, submit, read the record, serve faults, resume.
  * Owns the fault loop; never knows what the tokens are for, nor how pages are forecast.
  */
+import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import type { ExpectedPage } from '../experts/pager';
-import { type ReadbackPart, Submission } from '../gpu/pass';
+import { Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
 import type { EntryPoint, PassForm } from '../model/forward';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
+import { RecordLayout } from './pass-record';
 import { type Runtime, throwIfAborted } from './runtime';
 
 export interface PassRequest {
   /** At most the state's rows. */
   readonly tokenIds: readonly number[];
+  /** So many more tokens are drafted by the GPU and fed behind the one in `tokenIds`; absent: none. Every row is sampled. */
+  readonly draftTokens?: number;
+  /** No row behind one of these tokens belongs to the text. Absent: there are none. */
+  readonly endIds?: ReadonlySet<number>;
   /** Position of the first token. */
   readonly position: number;
   /** How many of the last rows get logits; 0 for a prefill chunk that is not the last. */
   readonly logitRows: number;
   /** Words of the sampling uniform: then a token is sampled from every logits row. */
   readonly sampling: readonly UniformWord[] | null;
-  /** What is done to the logits of the only logits row before it is sampled from; absent or null: nothing. */
-  readonly logitChanges?: LogitChanges | null;
+  /**
+   * What is done to a row's logits before it is sampled from, by the guesses that lie between the first token and the row;
+   * absent: nothing ever. Guesses that cannot follow each other may get any answer: nothing behind them is part of the text.
+   */
+  readonly getLogitChanges?: ((guesses: readonly number[]) => LogitChanges | null) | undefined;
   /** Bring the logits to the CPU. */
   readonly readLogits: boolean;
-  /** The tokens are a chunk of known text: enough of them are computed in tiles. Else always row by row. */
+  /**
+   * The tokens are a chunk of known text: enough of them are computed in tiles. Else always row by row, the tokens behind the
+   * first are guesses, and the result says how many of them hold.
+   */
   readonly isChunk: boolean;
 }
 
@@ -35,8 +47,11 @@ export interface PassPlan {
   readonly segmentLayers: number;
   /** 0: nothing runs behind a fault. n: see RUN_AHEAD in shaders/lib/control.wgsl. */
   readonly runAhead: number;
-  /** Pages that the layers behind a fault may need. */
-  getExpected(fault: FaultRecord): readonly ExpectedPage[];
+  /**
+   * Pages that the layers behind a fault may need.
+   * @param draftRoutes [drafted tokens, moeLayers, expertsPerToken]: what the draft of rows 0, 1, … chose; empty without one.
+   */
+  getExpected(fault: FaultRecord, draftRoutes: Uint32Array): readonly ExpectedPage[];
 }
 
 /** What is known when a pass has faulted. */
@@ -50,6 +65,10 @@ export interface FaultRecord {
 }
 
 export interface PassResult {
+  /** Tokens that were fed, drafted ones included; one per row. */
+  readonly tokenIds: ArrayLike<number>;
+  /** Rows that belong to the text; in prefill all of them. What lies behind them in the KV cache is overwritten later. */
+  readonly acceptedRows: number;
   /** Sampled ids, one per logits row; empty without sampling. */
   readonly sampledIds: Uint32Array;
   /** [logitRows, vocab] f32, when asked for. */
@@ -92,24 +111,26 @@ export class PassRunner {
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
   async run(request: PassRequest, plan: PassPlan, signal?: AbortSignal): Promise<PassResult> {
     const { device, manifest, state, pager, forward } = this.runtime;
-    const { moeLayers, layers, moe, vocabSize } = manifest.config;
-    const rows = request.tokenIds.length;
+    const { moeLayers, layers, moe } = manifest.config;
+    const { isChunk, logitRows, draftTokens = 0 } = request;
+    const rows = request.tokenIds.length + draftTokens;
     const start = performance.now();
     const tripsBefore = this.counters.roundTrips;
-    const form: PassForm = request.isChunk && rows >= TILED_ROWS ? 'tiles' : 'rows';
+    const form: PassForm = isChunk && rows >= TILED_ROWS ? 'tiles' : 'rows';
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
     const isStreamed = form === 'tiles' && pager.getResidentShare() < 1;
-    this.#writeInputs(request, isStreamed ? 0 : plan.runAhead);
-
-    const routeWords = moeLayers.length * rows * moe.expertsPerToken;
-    const controlWords = CONTROL.nextToken + request.logitRows;
-    const logitWords = request.readLogits ? request.logitRows * vocabSize : 0;
-    const record: ReadbackPart[] = [
-      { source: state.control, offsetBytes: 0, sizeBytes: controlWords * 4 },
-      { source: state.routeIds, offsetBytes: 0, sizeBytes: routeWords * 4 },
-    ];
+    // Guesses that fail use pages too; only what belongs to the text is to tell the eviction what is in use.
+    const isGuess = !isChunk && rows > 1;
+    // What is done to the rows behind a guess depends on the guess, so they are sampled when all of them are known.
+    const samplesApart = isGuess && request.getLogitChanges !== undefined;
+    const layout = new RecordLayout(this.runtime, { rows, logitRows, draftTokens });
+    const isAdjusted = this.#writeInputs(request, isStreamed ? 0 : plan.runAhead);
 
     const submission = new Submission(device);
+    if (draftTokens > 0) {
+      const { tokenIds, position } = request;
+      this.runtime.draft.encode(submission, tokenIds[0] as number, position, draftTokens, plan.runAhead, isAdjusted);
+    }
     forward.encodeEmbed(submission, rows);
     let segment: Segment = isStreamed
       ? await this.#streamLayers(submission, rows, signal)
@@ -122,27 +143,26 @@ export class PassRunner {
       const until = layer + plan.segmentLayers - (stage === 'attention' ? 1 : 0);
       const isLast = until >= layers || plan.segmentLayers >= layers;
       forward.encodeLayers(segment.submission, form, segment.from, isLast ? layers : until, rows);
-      const parts = [...record];
-      if (isLast && request.logitRows > 0) {
-        const headForm = request.logitRows >= TILED_ROWS ? form : 'rows';
-        forward.encodeHead(segment.submission, headForm, rows - request.logitRows, request.logitRows);
-        if (request.logitChanges) forward.encodeSampleAdjusted(segment.submission);
-        else if (request.sampling) forward.encodeSample(segment.submission, request.logitRows);
-        if (logitWords > 0) parts.push({ source: state.logits, offsetBytes: 0, sizeBytes: logitWords * 4 });
+      if (isLast && logitRows > 0) {
+        const headForm = logitRows >= TILED_ROWS ? form : 'rows';
+        forward.encodeHead(segment.submission, headForm, rows - logitRows, logitRows);
+        if (isAdjusted && !samplesApart) forward.encodeSampleAdjusted(segment.submission, 0);
+        else if (request.sampling && !samplesApart) forward.encodeSample(segment.submission, logitRows);
       }
-      const bytes = await segment.submission.submitAndRead(parts, state.readback);
+      const withLogits = isLast && request.readLogits && logitRows > 0;
+      const bytes = await segment.submission.submitAndRead(layout.getParts(withLogits), state.readback);
       this.counters.submits++;
       this.counters.roundTrips++;
-      const control = new Uint32Array(bytes, 0, controlWords);
-      const routes = new Uint32Array(bytes, controlWords * 4, routeWords);
+      const { control, routes, draftedIds, draftRoutes, logits, ...record } = layout.split(bytes, withLogits);
       const fault = control[CONTROL.faultLayer] as number;
       const routedLayers = isLast ? moeLayers.length : moeLayers.filter((layer) => layer <= until).length;
       const reached = fault === NO_FAULT ? routedLayers - 1 : fault;
       let missing: number[] = [];
       let needed: number[] = [];
       while (observedLayers <= reached) {
-        needed = this.#getNeeded(routes, observedLayers, rows);
+        needed = this.#getNeeded(routes, observedLayers, rows, 0, rows);
         missing = pager.observe(observedLayers, needed);
+        if (!isGuess) pager.use(observedLayers, needed);
         assert(
           missing.length === 0 || observedLayers === fault,
           `MoE layer ${observedLayers} is resident, as the GPU found`,
@@ -153,15 +173,16 @@ export class PassRunner {
         assert(!isStreamed, 'a streamed pass has no fault left');
         throwIfAborted(signal);
         assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
-        segment = await this.#serveFault({ moeLayer: fault, rows, routes, runAhead: plan.runAhead }, needed, plan);
+        const faulted = { moeLayer: fault, rows, routes, runAhead: plan.runAhead };
+        segment = await this.#serveFault(faulted, needed, () => plan.getExpected(faulted, draftRoutes));
       } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
         if (rows === 1 && this.counters.roundTrips === tripsBefore + 1) this.#noteLayerTime(performance.now() - start);
-        return {
-          sampledIds: control.slice(CONTROL.nextToken),
-          logits: logitWords > 0 ? new Float32Array(bytes, (controlWords + routeWords) * 4, logitWords) : null,
-          routes,
-        };
+        const tokenIds = draftTokens > 0 ? draftedIds : request.tokenIds;
+        const sampledIds = samplesApart ? await this.#sampleApart(request, tokenIds) : record.sampledIds;
+        const acceptedRows = isGuess ? countAcceptedRows(tokenIds, sampledIds, request.endIds ?? new Set()) : rows;
+        if (isGuess) this.#useRows(routes, rows, acceptedRows);
+        return { tokenIds, acceptedRows, sampledIds, logits, routes };
       } else {
         throwIfAborted(signal);
         segment = { submission: new Submission(device), from: { layer: until, stage: 'experts' } };
@@ -196,37 +217,89 @@ export class PassRunner {
     this.layerMs = this.layerMs === null ? sampleMs : this.layerMs * 0.9 + sampleMs * 0.1;
   }
 
-  #writeInputs({ tokenIds, position, logitRows, sampling, logitChanges }: PassRequest, runAhead: number): void {
+  /** Tells the eviction what the first `count` rows of a pass used, as if they had come one by one. */
+  #useRows(routes: Uint32Array, rows: number, count: number): void {
+    const { pager, manifest } = this.runtime;
+    for (let row = 0; row < count; row++) {
+      for (const moeLayer of manifest.config.moeLayers.keys())
+        pager.use(moeLayer, this.#getNeeded(routes, moeLayer, rows, row, row + 1));
+    }
+  }
+
+  /** Samples every row of a pass that has run, each from its own changed logits. */
+  async #sampleApart({ sampling, getLogitChanges }: PassRequest, tokenIds: ArrayLike<number>): Promise<Uint32Array> {
+    const { device, state, forward, sampling: samplingBuffer } = this.runtime;
+    assert(sampling, 'every row is sampled');
+    const guesses = Array.from(tokenIds).slice(1);
+    const firstPosition = sampling.at(-1) as number;
+    let submission = new Submission(device);
+    for (let row = 0; row < tokenIds.length; row++) {
+      if (row > 0) {
+        submission.submit();
+        this.counters.submits++;
+        submission = new Submission(device);
+      }
+      const words = [...sampling.slice(0, -1), firstPosition + row];
+      device.handle.queue.writeBuffer(samplingBuffer, 0, encodeWords(words, 32));
+      this.#writeLogitChanges(getLogitChanges?.(guesses.slice(0, row)) ?? { deltas: [], mask: null });
+      forward.encodeSampleAdjusted(submission, row);
+      // The pass is over: its tokens have been read.
+      submission.copy(state.control, CONTROL.nextToken * 4, state.tokens, row * 4, 4);
+    }
+    const part = { source: state.tokens, offsetBytes: 0, sizeBytes: tokenIds.length * 4 };
+    const bytes = await submission.submitAndRead([part], state.readback);
+    this.counters.submits++;
+    this.counters.roundTrips++;
+    return new Uint32Array(bytes);
+  }
+
+  #writeLogitChanges(changes: LogitChanges): void {
+    const { device, plan, state } = this.runtime;
+    const { queue } = device.handle;
+    const capacity = plan.state.changedLogits;
+    queue.writeBuffer(state.logitChanges, 0, encodeLogitChanges(changes, capacity));
+    if (changes.mask) queue.writeBuffer(state.logitChanges, getMaskWord(capacity) * 4, changes.mask);
+  }
+
+  /** @returns whether the first row's logits are changed before it is sampled from. */
+  #writeInputs(request: PassRequest, runAhead: number): boolean {
+    const { tokenIds, position, draftTokens = 0, logitRows, sampling } = request;
     const { device, plan, state, step, sampling: samplingBuffer } = this.runtime;
     const { queue } = device.handle;
-    const rows = tokenIds.length;
+    const rows = tokenIds.length + draftTokens;
+    assert(
+      draftTokens === 0 || (tokenIds.length === 1 && logitRows === rows && sampling),
+      'a draft begins with a token',
+    );
     assert(rows > 0 && rows <= plan.state.rows, `${rows} rows fit into a pass of ${plan.state.rows}`);
     assert(logitRows <= Math.min(rows, plan.state.logitRows), `${logitRows} logit rows fit`);
     queue.writeBuffer(state.tokens, 0, Uint32Array.from(tokenIds));
     queue.writeBuffer(step, 0, encodeWords([rows, position, logitRows], 16));
     if (sampling) queue.writeBuffer(samplingBuffer, 0, encodeWords(sampling, 32));
-    if (logitChanges) {
-      assert(sampling && logitRows === 1, 'changed logits are those of one row that is sampled from');
-      const capacity = plan.state.changedLogits;
-      queue.writeBuffer(state.logitChanges, 0, encodeLogitChanges(logitChanges, capacity));
-      if (logitChanges.mask) queue.writeBuffer(state.logitChanges, getMaskWord(capacity) * 4, logitChanges.mask);
-    }
-    queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0, runAhead));
+    const changes = sampling ? (request.getLogitChanges?.([]) ?? null) : null;
+    if (changes) this.#writeLogitChanges(changes);
+    queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0, runAhead, 0));
+    return changes !== null;
   }
 
   /** Uploads what a layer misses, and what is expected behind it; says where to go on: same kernels, same order. */
-  async #serveFault(fault: FaultRecord, needed: readonly number[], plan: PassPlan): Promise<Segment> {
+  async #serveFault(
+    fault: FaultRecord,
+    needed: readonly number[],
+    getExpected: () => readonly ExpectedPage[],
+  ): Promise<Segment> {
     const { device, manifest, state, pager } = this.runtime;
     const { moeLayer, rows, routes } = fault;
     const layer = manifest.config.moeLayers[moeLayer] as number;
     if (needed.length <= pager.slots) {
       pager.counters.demandBytes += await pager.ensure(moeLayer, needed);
-      pager.prefetch(plan.getExpected(fault));
+      pager.prefetch(getExpected());
       device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
       return { submission: new Submission(device), from: { layer, stage: 'experts' } };
     }
-    const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1);
+    const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
     await this.#runWaves(moeLayer, layer, 'rows', rows, pager.planWaves(moeLayer, needed, lastRow));
+    pager.prefetch(getExpected());
     return { submission: new Submission(device), from: { layer, stage: 'combine' } };
   }
 
@@ -258,11 +331,11 @@ export class PassRunner {
     }
   }
 
-  /** Experts that the rows from `firstRow` chose in a MoE layer, each once, in order of first choice. */
-  #getNeeded(routes: Uint32Array, moeLayer: number, rows: number, firstRow = 0): number[] {
+  /** Experts that rows `firstRow` to `endRow - 1` of `rows` chose in a MoE layer, each once, in order of first choice. */
+  #getNeeded(routes: Uint32Array, moeLayer: number, rows: number, firstRow: number, endRow: number): number[] {
     const k = this.runtime.manifest.config.moe.expertsPerToken;
     const start = moeLayer * rows * k;
-    return [...new Set(routes.subarray(start + firstRow * k, start + rows * k))];
+    return [...new Set(routes.subarray(start + firstRow * k, start + endRow * k))];
   }
 }
 

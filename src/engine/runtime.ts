@@ -11,6 +11,7 @@ import { getLayerPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { chooseVariant, type Variant } from '../kernels/variant';
+import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
 import { compileKernels } from '../model/kernel-set';
 import { createRunState, type RunState } from '../model/run-state';
@@ -44,6 +45,7 @@ export interface Runtime {
   readonly pager: Pager;
   readonly host: HostCache;
   readonly forward: Forward;
+  readonly draft: Draft;
   /** Measured at load: an empty submission and its read-back. */
   readonly roundTripMs: number;
   destroy(): void;
@@ -138,6 +140,15 @@ async function fillDevice(
     step,
     sampling,
   });
+  const draft = new Draft({
+    device,
+    forward,
+    state,
+    step,
+    sampling,
+    layers: config.layers,
+    routeBytes: config.moeLayers.length * config.moe.expertsPerToken * 4,
+  });
   return {
     device,
     memory,
@@ -152,6 +163,7 @@ async function fillDevice(
     pager,
     host,
     forward,
+    draft,
     roundTripMs: await measureRoundTrip(device, state),
     destroy() {
       memory.freeAll();

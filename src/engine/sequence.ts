@@ -3,6 +3,7 @@
  * fault, what is learnt afterwards. Owns how a pass is cut; never samples nor knows text.
  */
 import type { TokenContext } from '../routing/predictor';
+import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
 import { type Forecast, splitLayers } from './forecast';
 import type { PassPlan, PassRequest, PassResult, PassRunner } from './pass-runner';
@@ -26,34 +27,40 @@ export class Sequence {
     private readonly paging: ResolvedPaging,
   ) {}
 
-  /** Runs a chunk of the prompt, or one token. */
+  /** Runs a chunk of the prompt, or one token and guesses at what follows it. */
   async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
-    const { tokenIds, position } = request;
+    const { tokenIds, position, draftTokens = 0 } = request;
     const context: TokenContext = { tokenId: tokenIds[0] as number, position };
     const isPaged = this.runtime.pager.slots < this.runtime.manifest.config.moe.experts;
     await this.forecast.prepare(position, tokenIds);
-    if (isPaged && tokenIds.length === 1) this.runtime.pager.prefetch(this.forecast.getExpected(context));
-    const result = await this.runner.run(request, this.#getPlan(context, tokenIds.length, isPaged), signal);
-    for (const [row, layers] of splitRows(result.routes, this.#layers, tokenIds.length).entries()) {
-      this.forecast.observe({ tokenId: tokenIds[row] as number, position: position + row }, layers);
+    if (isPaged && (tokenIds.length === 1 || !request.isChunk))
+      this.runtime.pager.prefetch(this.forecast.getExpected(context));
+    const plan = this.#getPlan(context, request, tokenIds.length + draftTokens, isPaged);
+    const result = await this.runner.run(request, plan, signal);
+    for (const [row, layers] of splitRows(result.routes, this.#layers, result.tokenIds.length).entries()) {
+      if (row >= result.acceptedRows) break;
+      this.forecast.observe({ tokenId: result.tokenIds[row] as number, position: position + row }, layers);
     }
     return result;
   }
 
-  /** What a routing trace notes of a pass. */
-  getTrace(tokenIds: readonly number[], phase: TraceEntry['phase'], { routes }: PassResult): TraceEntry[] {
-    return splitRows(routes, this.#layers, tokenIds.length).map((layers, row) => ({
-      token: tokenIds[row] as number,
-      phase,
-      routes: layers.map((experts) => [...experts]),
-    }));
+  /** What a routing trace notes of some rows of a pass. */
+  getTrace(
+    { tokenIds, routes }: PassResult,
+    phase: TraceEntry['phase'],
+    firstRow: number,
+    endRow: number,
+  ): TraceEntry[] {
+    return splitRows(routes, this.#layers, tokenIds.length)
+      .map((layers, row) => ({ token: tokenIds[row] as number, phase, routes: layers.map((experts) => [...experts]) }))
+      .slice(firstRow, endRow);
   }
 
-  /** [moeLayers, experts]: 0 absent, 1 resident, 2 resident and used by the last row of a pass. */
-  getResidency({ routes }: PassResult, rows: number): Uint8Array {
+  /** [moeLayers, experts]: 0 absent, 1 resident, 2 resident and used by this row of a pass. */
+  getResidency({ tokenIds, routes }: PassResult, row: number): Uint8Array {
     const { moe } = this.runtime.manifest.config;
     const pages = new Uint8Array(this.#layers * moe.experts);
-    const used = splitRows(routes, this.#layers, rows)[rows - 1] ?? [];
+    const used = splitRows(routes, this.#layers, tokenIds.length)[row] ?? [];
     for (let moeLayer = 0; moeLayer < this.#layers; moeLayer++) {
       for (const expert of this.runtime.pager.getResidents(moeLayer)) pages[moeLayer * moe.experts + expert] = 1;
       for (const expert of used[moeLayer] ?? []) {
@@ -67,14 +74,15 @@ export class Sequence {
     return this.runtime.manifest.config.moeLayers.length;
   }
 
-  #getPlan(context: TokenContext, rows: number, isPaged: boolean): PassPlan {
+  #getPlan(context: TokenContext, { isChunk }: PassRequest, rows: number, isPaged: boolean): PassPlan {
     const { layers } = this.runtime.manifest.config;
     // Several tokens together miss pages in nearly every layer: waiting for each layer's routes wastes no work behind a fault.
-    if (isPaged && rows > 1) return { segmentLayers: 1, runAhead: 0, getExpected: () => [] };
+    if (isPaged && rows > 1 && isChunk) return { segmentLayers: 1, runAhead: 0, getExpected: () => [] };
     return {
       segmentLayers: this.paging.segmentLayers,
       runAhead: this.#getRunAhead(layers),
-      getExpected: (fault) => this.forecast.getExpectedBehind(context, fault),
+      getExpected: (fault, draftRoutes) =>
+        rows > 1 ? getDraftedPages(fault, draftRoutes, this.#layers) : this.forecast.getExpectedBehind(context, fault),
     };
   }
 

@@ -80,14 +80,18 @@ export class Pager {
     this.counters = createCounters(this.#layers.length);
   }
 
+  /** Notes that tokens of the text used these experts, in this order: what eviction goes by, and what makes a prefetch useful. */
+  use(moeLayer: number, experts: readonly number[]): void {
+    this.counters.usefulBytes += this.#layer(moeLayer).use(experts) * this.pool.getPageBytes(moeLayer);
+  }
+
   /**
-   * Counts one event: the experts that a layer's tokens chose, in the order of use.
+   * Counts one event: the experts that a layer's tokens chose, guessed tokens included.
    * @returns the missing ones.
    */
   observe(moeLayer: number, needed: readonly number[]): number[] {
     const layer = this.#layer(moeLayer);
     const missing = needed.filter((expert) => !layer.isResident(expert));
-    this.counters.usefulBytes += layer.use(needed) * this.pool.getPageBytes(moeLayer);
     this.counters.needed += needed.length;
     this.counters.present += needed.length - missing.length;
     if (missing.length > 0) this.counters.faultingLayers++;

@@ -169,10 +169,14 @@ export class Forward {
     this.#sample(submission, count);
   }
 
-  /** Token of the first row, its logits changed as `state.logitChanges` says; the logits themselves stay as they are. */
-  encodeSampleAdjusted(submission: Submission): void {
+  /**
+   * Token of one row, as the first row's token, its logits changed as `state.logitChanges` says; the logits themselves stay as
+   * they are.
+   */
+  encodeSampleAdjusted(submission: Submission, row: number): void {
     const { logits, adjustedLogits } = this.parts.state;
-    submission.copy(logits, 0, adjustedLogits, 0, this.parts.manifest.config.vocabSize * 4);
+    const rowBytes = this.parts.manifest.config.vocabSize * 4;
+    submission.copy(logits, row * rowBytes, adjustedLogits, 0, rowBytes);
     this.#adjust(submission, 1);
     this.#sampleAdjusted(submission, 1);
   }

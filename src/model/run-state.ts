@@ -17,10 +17,15 @@ export interface StateShape {
   readonly logitRows: number;
   /** Most ids of one row whose logits a caller can change singly; a mask over all of them comes on top. */
   readonly changedLogits: number;
+  /** Most tokens that can be drafted for one pass; 0: the state is too small to check any. */
+  readonly draftTokens: number;
 }
 
+/** Most tokens that are drafted for one pass. */
+export const MOST_DRAFT_TOKENS = 8;
+
 /** Words of the control buffer; see shaders/lib/control.wgsl. */
-export const CONTROL = { faultLayer: 0, layersExecuted: 1, runAhead: 2, nextToken: 3 } as const;
+export const CONTROL = { faultLayer: 0, layersExecuted: 1, runAhead: 2, draft: 3, nextToken: 4 } as const;
 export const NO_FAULT = 0xffffffff;
 
 /** Largest logits buffer, unless one row is larger. */
@@ -40,12 +45,14 @@ export function getChunkRows(config: ModelConfig): number {
 
 export function getStateShape(config: ModelConfig, contextLength: number): StateShape {
   const rows = Math.min(getChunkRows(config), contextLength);
+  const logitRows = Math.min(rows, Math.max(1, Math.floor(LOGITS_BYTES / (config.vocabSize * 4))));
   return {
     rows,
     contextLength,
-    logitRows: Math.min(rows, Math.max(1, Math.floor(LOGITS_BYTES / (config.vocabSize * 4)))),
+    logitRows,
     // Every token of the context may be penalised, and as many more ids biased as callers have a use for.
     changedLogits: Math.min(config.vocabSize, contextLength + MOST_BIASED_IDS),
+    draftTokens: Math.min(MOST_DRAFT_TOKENS, logitRows - 1),
   };
 }
 
@@ -79,6 +86,9 @@ export interface RunState {
   readonly logitChanges: DeviceBuffer; // see shaders/adjust_logits.wgsl
   readonly adjustedLogits: DeviceBuffer; // [vocab] f32: one row of logits as the caller wants it
   readonly control: DeviceBuffer; // [CONTROL.nextToken + logitRows] u32
+  readonly draftTokens: DeviceBuffer; // [1 + draftTokens] u32: the token given, then the drafted ones
+  readonly draftRoutes: DeviceBuffer; // [draftTokens, moeLayers, expertsPerToken] u32
+  readonly draftScript: DeviceBuffer; // see model/draft.ts
   readonly rope: DeviceBuffer; // [context, rope dims / 2] of (cos, sin) f32
   readonly nothing: DeviceBuffer; // bound where a model has no such weights
   readonly readback: DeviceBuffer;
@@ -86,16 +96,23 @@ export interface RunState {
   readonly vCache: readonly DeviceBuffer[];
 }
 
+/** Words of a step in a draft's script: rows, position, logits rows (the step uniform), position of the sampled token. */
+export const SCRIPT_STEP_WORDS = 4;
+
+/** Words of a draft's script: its steps, the exact pass, and what the control buffer starts with for either. */
+function getScriptWords(draftTokens: number): number {
+  return (draftTokens + 1) * SCRIPT_STEP_WORDS + 2 * CONTROL.nextToken;
+}
+
 type Named = Exclude<keyof RunState, 'kCache' | 'vCache'>;
 
-function getSizes(
-  config: ModelConfig,
-  { rows, contextLength, logitRows, changedLogits }: StateShape,
-): Record<Named, number> {
+function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number> {
+  const { rows, contextLength, logitRows, draftTokens, changedLogits } = shape;
   const { heads, kvHeads, headDim } = config.attention;
   const { expertsPerToken, expertWidth, shared } = config.moe;
   const hidden = rows * config.hiddenSize;
-  const routes = config.moeLayers.length * rows * expertsPerToken;
+  const rowRoutes = config.moeLayers.length * expertsPerToken;
+  const routes = rows * rowRoutes;
   const control = CONTROL.nextToken + logitRows;
   const logits = logitRows * config.vocabSize;
   const words: Record<Named, number> = {
@@ -117,9 +134,12 @@ function getSizes(
     logitChanges: getChangesWords({ vocabSize: config.vocabSize, capacity: changedLogits }),
     adjustedLogits: config.vocabSize,
     control,
+    draftTokens: 1 + draftTokens,
+    draftRoutes: draftTokens * rowRoutes,
+    draftScript: getScriptWords(draftTokens),
     rope: contextLength * config.attention.rope.dims,
     nothing: 4,
-    readback: control + routes + logits,
+    readback: control + routes + 1 + draftTokens * (1 + rowRoutes) + logits,
   };
   return Object.fromEntries(Object.entries(words).map(([name, count]) => [name, count * 4])) as Record<Named, number>;
 }

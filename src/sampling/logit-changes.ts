@@ -72,12 +72,23 @@ export class LogitRules {
     this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
   }
 
-  /** Null when nothing changes, so that the plain path is taken. */
-  getChanges(mask: Uint32Array<ArrayBuffer> | null): LogitChanges | null {
+  /** Whether logits stay as they are whatever is generated, masks aside. */
+  get isNeutral(): boolean {
+    const { frequencyPenalty, presencePenalty, logitBias } = this.options;
+    return frequencyPenalty === 0 && presencePenalty === 0 && logitBias.size === 0;
+  }
+
+  /**
+   * Null when nothing changes, so that the plain path is taken.
+   * @param guesses tokens that are taken to follow what was counted.
+   */
+  getChanges(mask: Uint32Array<ArrayBuffer> | null, guesses: readonly number[] = []): LogitChanges | null {
     const { frequencyPenalty, presencePenalty, logitBias } = this.options;
     const deltas = new Map(logitBias);
     if (frequencyPenalty !== 0 || presencePenalty !== 0) {
-      for (const [id, count] of this.#counts) {
+      const counts = new Map(this.#counts);
+      for (const id of guesses) counts.set(id, (counts.get(id) ?? 0) + 1);
+      for (const [id, count] of counts) {
         deltas.set(id, (deltas.get(id) ?? 0) - frequencyPenalty * count - presencePenalty);
       }
     }

@@ -13,6 +13,8 @@ import { watchGpu } from './watched-gpu';
 
 /** Demand paging alone: prediction and run-ahead have counters and tests of their own. */
 const DEMAND_ONLY = { predictor: 'none', runAhead: false } as const;
+/** One pass per token; passes over guessed tokens are counted by test/engine/drafting.test.ts. */
+const draft = { kind: 'off' } as const;
 
 let session: Session | undefined;
 let oracle: GoldenRuntime | undefined;
@@ -30,7 +32,7 @@ describe('with everything resident', () => {
     const { engine, loaded } = session;
     const counts: { submits: number; readbacks: number }[] = [];
     let stats: GenerateStats | undefined;
-    for await (const event of engine.generate({ tokenIds: [5, 9, 30], maxTokens: 12, ignoreEos: true })) {
+    for await (const event of engine.generate({ tokenIds: [5, 9, 30], maxTokens: 12, ignoreEos: true, draft })) {
       if (event.type === 'token') counts.push({ submits: watched.submits, readbacks: watched.readbacks });
       if (event.type === 'done') stats = event.result.stats;
     }
@@ -72,6 +74,7 @@ describe('per decoded token', () => {
         maxTokens: 2,
         ignoreEos: true,
         paging: DEMAND_ONLY,
+        draft,
       });
       const { layersExecuted, faultingLayers, roundTrips, submits } = result.stats;
       expect(layersExecuted).toBeGreaterThanOrEqual(loaded.layers);
@@ -104,6 +107,7 @@ describe.each([
       maxTokens: 40,
       ignoreEos: true,
       paging: DEMAND_ONLY,
+      draft,
     });
     // The last token is never run.
     const run = [42, ...result.tokenIds.slice(0, -1)];

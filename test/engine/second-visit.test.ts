@@ -10,7 +10,7 @@ import { generate, loadModel } from './engine-session';
 
 const NAME = 'e16k4-q4_0';
 const prompt = goldenModels.find(({ name }) => name === NAME)?.prompts[0]?.tokenIds ?? [];
-const request: GenerateRequest = { tokenIds: prompt, maxTokens: 40, ignoreEos: true };
+const request: GenerateRequest = { tokenIds: prompt, maxTokens: 40, ignoreEos: true, draft: { kind: 'off' } };
 
 let engine: Engine | undefined;
 let visited: { readonly kind: StoreKind; readonly modelId: string } | undefined;

@@ -64,7 +64,7 @@ async function run(
     residual: after.slice(0, residual.length),
     shadow: after.slice(half, half + residual.length),
     x: new Float32Array(bytes[1]!, 0, residual.length),
-    control: [...new Uint32Array(bytes[2]!, 0, 4)],
+    control: [...new Uint32Array(bytes[2]!, 0, CONTROL.nextToken + 1)],
   };
 }
 

@@ -132,7 +132,7 @@ describe.each(benches)('expert_down, $name', (bench) => {
     },
   );
 
-  it('in shadow makes zeros of absent experts, once for all slot buffers, and the rest as ever', async () => {
+  it('in shadow and in a draft makes zeros of absent experts, once for all slot buffers, and the rest as ever', async () => {
     const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;
     // Of either buffer, and absent.
     const routes = [
@@ -163,10 +163,11 @@ describe.each(benches)('expert_down, $name', (bench) => {
       if (state.experts === 'dead') expectUntouched(outputs, what);
       else expectSameBits(outputs, expected([0, 1], state.experts === 'shadow'), what);
     }
-    const state = { fault: LAYER, runAhead: 2 };
-    for (const buffers of [[0], [1], [1, 0]]) {
-      const outputs = await run(bench, kernel, shape, { ...input, state, buffers });
-      expectSameBits(outputs, expected(buffers, buffers.includes(0)), `dispatches for buffers ${buffers}`);
+    for (const state of [{ fault: LAYER, runAhead: 2 }, { isDraft: true }]) {
+      for (const buffers of [[0], [1], [1, 0]]) {
+        const outputs = await run(bench, kernel, shape, { ...input, state, buffers });
+        expectSameBits(outputs, expected(buffers, buffers.includes(0)), `dispatches for buffers ${buffers}`);
+      }
     }
   });
 

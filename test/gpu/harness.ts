@@ -126,14 +126,20 @@ export async function openBenches(): Promise<Bench[]> {
 export interface PassState {
   readonly fault?: number;
   readonly runAhead?: number;
+  /** Whether a token is being drafted. */
+  readonly isDraft?: boolean;
 }
 
 /** The control buffer, with what no kernel may lose in its other words. */
-export function createControl({ fault = NO_FAULT, runAhead = 0 }: PassState = {}, tokens = 1): Uint32Array {
+export function createControl(
+  { fault = NO_FAULT, runAhead = 0, isDraft = false }: PassState = {},
+  tokens = 1,
+): Uint32Array {
   const control = new Uint32Array(CONTROL.nextToken + tokens).fill(SENTINEL);
   control[CONTROL.faultLayer] = fault;
   control[CONTROL.layersExecuted] = 5;
   control[CONTROL.runAhead] = runAhead;
+  control[CONTROL.draft] = isDraft ? 1 : 0;
   return control;
 }
 

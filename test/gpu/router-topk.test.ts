@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { plainRouter, type RouterConfig } from '../../src/checkpoint/model-config';
 import { compileRouterTopk } from '../../src/kernels/router-topk';
+import { CONTROL } from '../../src/model/run-state';
 import { createMoe } from '../plain-config';
 import { type RouterShape, routerTopk } from '../reference/router-topk';
 import {
@@ -118,7 +119,7 @@ async function run(
   expectUntouched(x.slice(rows * hidden, half), 'rows of x that the pass has not');
   expectUntouched(x.slice(half + rows * hidden), 'rows of the shadow x that the pass has not');
   return {
-    control: [...new Uint32Array(bytes[0]!, 0, 4)],
+    control: [...new Uint32Array(bytes[0]!, 0, CONTROL.nextToken + 1)],
     x: x.slice(0, rows * hidden),
     shadowX: x.slice(half, half + rows * hidden),
     ids: [...new Uint32Array(bytes[2]!, 0, routes)],
@@ -187,6 +188,12 @@ describe.each(benches)('router_topk, $name', (bench) => {
       expect(faulted.control).toEqual([...createControl({ fault: LAYER })]);
       expect(faulted.ids).toEqual(got.ids);
       expectSameBits(faulted.weights, got.weights, 'weights despite the fault');
+
+      const drafted = await run(bench, kernel, shape, inputs, { absent: [missing], isDraft: true });
+      expect(drafted.control, 'a draft raises no fault').toEqual([...createControl({ isDraft: true })]);
+      expect(drafted.ids).toEqual(got.ids);
+      expectSameBits(drafted.x, got.x, 'x in a draft');
+      expectSameBits(drafted.weights, got.weights, 'weights in a draft');
     },
   );
 

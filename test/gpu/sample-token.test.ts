@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { compileSampleToken, type SampleToken } from '../../src/kernels/sample-token';
 import { CONTROL, NO_FAULT } from '../../src/model/run-state';
-import { gumbel, pcg3d, type SamplingParameters, sampleToken } from '../reference/sample-token';
+import { getGumbelNoise, hashPcg3d } from '../../src/sampling/gumbel';
+import { type SamplingParameters, sampleToken } from '../reference/sample-token';
 import {
   type Bench,
   createControl,
@@ -171,9 +172,9 @@ describe.each(benches)('sample_token, $name', (bench) => {
       [898103, 3, true],
       [655969, 1, false],
     ] as const) {
-      const [word] = pcg3d(1, position, id);
+      const [word] = hashPcg3d(1, position, id);
       expect(isHigh ? word >= 0xffffff80 : word < 64).toBe(true);
-      const noise = Array.from({ length: 7 }, (_, other) => gumbel(1, position, other));
+      const noise = Array.from({ length: 7 }, (_, other) => getGumbelNoise(1, position, other));
       const reference = noise.indexOf(Math.max(...noise));
       expect(reference === id).toBe(!isHigh);
       const tokens = await run(bench, kernel, new Float32Array(7), 7, { ...PLAIN, topK: 7 }, { position });

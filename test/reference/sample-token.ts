@@ -1,4 +1,5 @@
-/** CPU reference of shaders/sample_token.wgsl: the hash in integers as in the kernel, everything else in f64. */
+/** CPU reference of shaders/sample_token.wgsl: the noise is src/sampling/gumbel.ts, everything else is here, in f64. */
+import { getGumbelNoise } from '../../src/sampling/gumbel';
 
 export interface SamplingParameters {
   readonly temperature: number;
@@ -58,7 +59,7 @@ export function sampleToken(parameters: SamplingParameters, logits: Float32Array
   let best = Number.NEGATIVE_INFINITY;
   let second = Number.NEGATIVE_INFINITY;
   for (const id of kept) {
-    const score = logP[id]! + gumbel(seed, position, id);
+    const score = logP[id]! + getGumbelNoise(seed, position, id);
     if (score > best) {
       second = best;
       best = score;
@@ -68,27 +69,4 @@ export function sampleToken(parameters: SamplingParameters, logits: Float32Array
     }
   }
   return { token, kept, margin: best - second, filterDistance };
-}
-
-/** Standard Gumbel noise: a pure function of seed, position and id. */
-export function gumbel(seed: number, position: number, id: number): number {
-  const [x] = pcg3d(seed, position, id);
-  const uniform = Math.min(Math.fround(Math.fround(x) + 0.5) * 2 ** -32, 1 - 2 ** -24);
-  return -Math.log(-Math.log1p(-uniform));
-}
-
-/** Jarzynski & Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020, listing of pcg3d. */
-export function pcg3d(a: number, b: number, c: number): [number, number, number] {
-  let [x, y, z] = [a, b, c].map((word) => (Math.imul(word, 1664525) + 1013904223) >>> 0) as [number, number, number];
-  const mix = () => {
-    x = (x + Math.imul(y, z)) >>> 0;
-    y = (y + Math.imul(z, x)) >>> 0;
-    z = (z + Math.imul(x, y)) >>> 0;
-  };
-  mix();
-  x ^= x >>> 16;
-  y ^= y >>> 16;
-  z ^= z >>> 16;
-  mix();
-  return [x, y, z];
 }

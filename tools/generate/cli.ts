@@ -43,7 +43,7 @@ type Prompt =
   | { readonly kind: 'messages'; readonly messages: readonly ChatMessage[] };
 
 function getRequest(flags: GenerateFlags, prompt: Prompt, hasChatTemplate: boolean): GenerateRequest {
-  const { maxTokens, sampling, stop, ignoreEos, paging, topLogprobs, trace } = flags;
+  const { maxTokens, sampling, stop, ignoreEos, paging, draft, topLogprobs, trace } = flags;
   return {
     ...getPrompt(prompt, hasChatTemplate),
     maxTokens,
@@ -51,6 +51,7 @@ function getRequest(flags: GenerateFlags, prompt: Prompt, hasChatTemplate: boole
     stop,
     ignoreEos,
     paging,
+    draft,
     trace: trace !== undefined,
     ...(topLogprobs === undefined ? {} : { topLogprobs }),
   };

@@ -2,7 +2,7 @@
  * The flags of `npm run generate`: from arguments to checked values, with an error that names flag, value and what is
  * allowed. Pure: never opens a file, so what needs one (`--messages`, `--model`, `--trace`) is checked by its user.
  */
-import type { PagingOptions, SamplingOptions } from '../../src/engine/engine.ts';
+import type { DraftKind, DraftOptions, PagingOptions, SamplingOptions } from '../../src/engine/engine.ts';
 import { predictorNames } from '../../src/routing/predictors.ts';
 import { type EngineFlags, engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
 import { parseFlags, parseNumber, parseOneOf, parseText } from '../flags.ts';
@@ -21,6 +21,8 @@ export interface GenerateFlags extends EngineFlags {
   readonly ignoreEos: boolean;
   /** Only what was given; the engine has the defaults. */
   readonly paging: PagingOptions;
+  /** Only what was given. */
+  readonly draft: DraftOptions;
   readonly topLogprobs?: number;
   readonly json: boolean;
   /** File for the routing trace. */
@@ -45,10 +47,14 @@ const options = {
   'segment-layers': { type: 'string' },
   'run-ahead': { type: 'string' },
   'read-back-every-layer': { type: 'boolean' },
+  draft: { type: 'string' },
+  'draft-tokens': { type: 'string' },
   'top-logprobs': { type: 'string' },
   json: { type: 'boolean' },
   trace: { type: 'string' },
 } as const;
+
+const draftKinds = ['off', 'self', 'ngram', 'auto'] as const satisfies readonly DraftKind[];
 
 /** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a value that a later version will take. */
 export function parseGenerateFlags(args: string[]): GenerateFlags {
@@ -63,6 +69,7 @@ export function parseGenerateFlags(args: string[]): GenerateFlags {
     stop: (values.stop ?? []).map((text) => parseText('stop', text)),
     ignoreEos: values['ignore-eos'] ?? false,
     paging: parsePaging(values),
+    draft: parseDraft(values),
     // The JSON object always lists the chosen tokens' log-probabilities.
     ...(topLogprobs !== undefined || json ? { topLogprobs: topLogprobs ?? 0 } : {}),
     json,
@@ -117,5 +124,13 @@ function parsePaging(values: Values): PagingOptions {
     ...(segmentLayers === undefined ? {} : { segmentLayers }),
     ...(runAhead === undefined ? {} : { runAhead: parseOneOf('run-ahead', runAhead, ['on', 'off']) === 'on' }),
     ...(values['read-back-every-layer'] ? { readBackEveryLayer: true } : {}),
+  };
+}
+
+function parseDraft(values: Values): DraftOptions {
+  const tokens = parseNumber('draft-tokens', values['draft-tokens'], { integer: true, min: 1 });
+  return {
+    ...(values.draft === undefined ? {} : { kind: parseOneOf('draft', values.draft, draftKinds) }),
+    ...(tokens === undefined ? {} : { tokens }),
   };
 }

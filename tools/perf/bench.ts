@@ -132,6 +132,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
             topLogprobs: 0,
             ...('seed' in prompt ? { sampling: { temperature: 0.7, seed: prompt.seed } } : {}),
             ...(job.paging ? { paging: job.paging } : {}),
+            ...(job.draft ? { draft: job.draft } : {}),
           });
           for await (const event of events) {
             if (event.type === 'token') firstTokenMs ??= performance.now() - startMs;

@@ -2,7 +2,7 @@
  * The ladder: what each step of paging brings, from waiting for every layer to a forecast, beside a resident model.
  * All rungs are options of one engine. Owns the rungs and what is counted on them.
  */
-import type { EvictionName, PagingOptions, PredictorName } from '../../src/engine/engine.ts';
+import type { DraftOptions, EvictionName, PagingOptions, PredictorName } from '../../src/engine/engine.ts';
 import { type Measurement, measureRounds, type Round } from './measurement.ts';
 import { ladderPrompts } from './prompts.ts';
 import type { BenchModel, EngineJob, GenerationSample } from './protocol.ts';
@@ -14,6 +14,8 @@ export interface Rung {
   readonly paging: PagingOptions;
   readonly predictors: EngineJob['predictors'];
   readonly eviction: EvictionName;
+  /** Absent: one token a pass. */
+  readonly draft?: DraftOptions;
 }
 
 export const residentRow = '100% (a) resident';
@@ -46,6 +48,18 @@ function getPartRungs(percent: number): Rung[] {
   ];
 }
 
+/** The draft's own routes are its forecast; what a predictor would bring in besides costs more than it saves. */
+const selfDraft: DraftOptions = { kind: 'self' };
+
+function getDraftRungs(percent: number): Rung[] {
+  const self = percent < 50 ? { ...selfDraft, tokens: 2 } : selfDraft;
+  return [
+    { ...getForecastRung(percent, '(g) self-draft', runAhead, 'cold'), draft: self },
+    { ...getForecastRung(percent, '(h) n-gram draft', forecast), draft: { kind: 'ngram' } },
+    { ...getForecastRung(percent, '(i) auto', forecast), draft: { kind: 'auto' } },
+  ];
+}
+
 const resident: Rung = getPlainRung(100, '(a) resident', faultResume);
 
 const rungs: readonly Rung[] = [
@@ -56,7 +70,9 @@ const rungs: readonly Rung[] = [
   getPlainRung(50, '(d) run-ahead', runAhead),
   ...getPartRungs(50).slice(1),
   getForecastRung(50, '(f) with learned', learned),
+  ...getDraftRungs(50),
   ...getPartRungs(25),
+  ...getDraftRungs(25),
   ...getPartRungs(75),
 ];
 
@@ -155,7 +171,7 @@ async function measureRungs(
 
 async function measureRung(
   { bench, model, store, tokens }: Measurement,
-  { percent, paging, predictors, eviction }: Rung,
+  { percent, paging, predictors, eviction, draft = { kind: 'off' } }: Rung,
   job: Partial<EngineJob>,
 ): Promise<{ metrics: Metrics; answers: string }> {
   const sample = await bench.generate({
@@ -163,6 +179,7 @@ async function measureRung(
     ...job,
     expertBudget: { percent },
     paging,
+    draft,
     predictors,
     eviction,
     tokens,
@@ -208,6 +225,7 @@ export function getRungMetrics({ answers }: GenerationSample, { pageBytes }: Pic
     'uploadsPerToken.wasted': perToken(wasted / pageBytes, 'pages'),
     bytesPerToken: perToken(bytes, 'bytes'),
     hitRate: { value: sum((stats) => stats.hitRate) / answers.length, unit: 'share' },
+    tokensPerPass: { value: tokens / sum((stats) => stats.draft.passes), unit: 'tokens' },
     prefillMs: { value: sum((stats) => stats.prefillMs) / answers.length, unit: 'ms' },
   };
 }

@@ -3,6 +3,7 @@
  * Owns types only.
  */
 import type {
+  DraftOptions,
   EvictionName,
   ExpertBudget,
   GenerateStats,
@@ -31,6 +32,8 @@ export interface EngineJob {
   /** Absent: the engine's default. */
   readonly hostCacheBytes?: number;
   readonly paging?: PagingOptions;
+  /** Absent: the engine's default. */
+  readonly draft?: DraftOptions;
   /** Absent: the engine's default. */
   readonly eviction?: EvictionName;
   /** Whether predictors begin with nothing, or with what comes with the model. A job never teaches the next one. */
@@ -73,6 +76,7 @@ export type SampleStats = Pick<
   | 'roundTrips'
   | 'layersExecuted'
   | 'uploadBytes'
+  | 'draft'
 >;
 
 export interface FaultJob {

@@ -14,6 +14,7 @@ export const layers = [
   'kernels',
   'model',
   'sampling',
+  'drafting',
   'text',
   'engine',
   'chat',

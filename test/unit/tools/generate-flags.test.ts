@@ -9,6 +9,7 @@ test('the defaults are those of the contract', () => {
     stop: [],
     ignoreEos: false,
     paging: {},
+    draft: {},
     expertBudget: { percent: 100 },
     json: false,
     chromeArgs: [],
@@ -18,7 +19,8 @@ test('the defaults are those of the contract', () => {
 test('every flag arrives at its place', () => {
   const args = '--model m.gguf --token-ids 1,2,3 --max-tokens 5 --temperature 0.7 --top-k 40 --top-p 0.9 --min-p 0.05';
   const more = '--seed 4294967295 --stop a --stop b --ignore-eos --context 64 --expert-budget 4096 --store memory';
-  const paging = '--predictor affinity --segment-layers 4 --run-ahead off --read-back-every-layer --trace t.jsonl';
+  const paging =
+    '--predictor affinity --segment-layers 4 --run-ahead off --read-back-every-layer --draft self --draft-tokens 3 --trace t.jsonl';
   const last = '--top-logprobs 3 --json --profile p --adapter swiftshader --chrome-arg --a=b --chrome-arg=--c';
   expect(parseGenerateFlags(`${args} ${more} ${paging} ${last}`.split(' '))).toEqual({
     model: 'm.gguf',
@@ -31,6 +33,7 @@ test('every flag arrives at its place', () => {
     expertBudget: { bytes: 4096 },
     store: 'memory',
     paging: { predictor: 'affinity', segmentLayers: 4, runAhead: false, readBackEveryLayer: true },
+    draft: { kind: 'self', tokens: 3 },
     trace: 't.jsonl',
     topLogprobs: 3,
     json: true,
@@ -45,12 +48,6 @@ test('JSON always asks for the log-probabilities of the chosen tokens', () => {
 
 test('a text may begin with a dash', () => {
   expect(parseGenerateFlags(['--prompt', '- one']).prompt).toMatchObject({ text: '- one' });
-});
-
-test('a predictor of a later version is refused as that', () => {
-  expect(() => parseGenerateFlags(['--prompt', 'a', '--predictor', 'learned'])).toThrow(
-    expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('--predictor learned') }),
-  );
 });
 
 test.each([

@@ -100,6 +100,7 @@ const answer = (promptTokens: number, generatedTokens: number, prefillMs: number
       roundTrips: 20,
       layersExecuted: 60,
       uploadBytes: { demand: 1000, useful: 400, wasted: 100 },
+      draft: { proposed: 8, accepted: 5, passes: 5, sources: { off: 1, self: 4, lookup: 0, table: 0 } },
     },
   }) satisfies GenerationSample['answers'][number];
 
@@ -117,6 +118,7 @@ test("a rung's numbers are per decoded token, summed over prompts", () => {
     'uploadsPerToken.useful': 0.4,
     'uploadsPerToken.wasted': 0.1,
     bytesPerToken: 150,
+    tokensPerPass: 2,
   });
 });
 

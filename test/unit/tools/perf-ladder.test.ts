@@ -29,6 +29,7 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
         roundTrips: 1,
         layersExecuted: 6,
         uploadBytes: { demand: 0, useful: 0, wasted: 0 },
+        draft: { proposed: 0, accepted: 0, passes: job.tokens - 1, sources: { off: 0, self: 0, lookup: 0, table: 0 } },
       };
       return { loadMs: 1, answers: job.prompts.map(() => ({ firstTokenMs: 1, stats, tokenIds: [1], logprobs: [] })) };
     },
@@ -59,9 +60,15 @@ test('the ladder has its rungs at three budgets, each as often as there are runs
       '50% (e) forecast cold',
       '50% (e) forecast',
       '50% (f) with learned',
+      '50% (g) self-draft',
+      '50% (h) n-gram draft',
+      '50% (i) auto',
       '25% (c) fault-resume',
       '25% (e) forecast cold',
       '25% (e) forecast',
+      '25% (g) self-draft',
+      '25% (h) n-gram draft',
+      '25% (i) auto',
       '75% (c) fault-resume',
       '75% (e) forecast cold',
       '75% (e) forecast',
@@ -115,8 +122,8 @@ test('without a learned predictor the tables go without its rows', async () => {
 
 test('rungs before the forecast evict the least recently used', async () => {
   const { jobs } = await measure(measureLadder, 1);
-  for (const { paging, eviction, predictors } of jobs.slice(1)) {
-    expect(eviction).toBe(paging?.predictor === 'none' ? 'lru' : 'rates');
+  for (const { paging, eviction, predictors, draft } of jobs.slice(1)) {
+    expect(eviction).toBe(paging?.predictor === 'none' && draft?.kind === 'off' ? 'lru' : 'rates');
     if (predictors === 'shipped') expect(paging?.predictor).toMatch(/^ensemble/);
   }
 });

@@ -54,6 +54,7 @@ export const scriptedResult: GenerateResult = {
     hostCache: { hits: 0, reads: 0, readBytes: 0 },
     byLayer: [],
     uploadBytes: { demand: 512, useful: 0, wasted: 0 },
+    draft: { proposed: 0, accepted: 0, passes: 0, sources: { off: 0, self: 0, lookup: 0, table: 0 } },
     plannedGpuBytes: 1024,
     peakGpuBytes: 1000,
     adapter: 'none',

@@ -1,0 +1,210 @@
+/**
+ * Chooses what to guess for each pass, from what guessing brought so far: how often the guess at each place held, and what
+ * passes with and without guesses cost on this device. Pure book-keeping: the clock is the caller's.
+ *
+ * With e(n) = 1 + a1 + a1 a2 + … tokens expected of n guesses and t(n) = plain + n * extra milliseconds for the pass, it takes
+ * the source and the n of the largest e(n) / t(n), and none at all where a plain pass is as good. What is not worth it now is
+ * tried again ever more rarely, with one guess, which bounds what finding out costs.
+ * The idea of choosing length by measured acceptance: Zhang et al., Draft & Verify, 2024; ADED, 2024.
+ */
+
+/** Where guesses come from: the resident experts; the text itself, by place or by frequency. */
+export type DraftSource = 'self' | 'lookup' | 'table';
+
+export interface DraftChoice {
+  readonly source: DraftSource | 'off';
+  /** 0 with `off`. */
+  readonly tokens: number;
+}
+
+/** What an old sample counts after each new one. */
+const KEEP = 0.94;
+/** Passes of a kind until its figures are believed. */
+const LEAST_SAMPLES = 2;
+/** A guess at a place that has seen nothing holds as often as one at the place before, on the word of so many guesses. */
+const PRIOR_GUESSES = 2;
+/** The first place holds so often before anything is known: a guess that is nearly always wrong is soon found out. */
+const FIRST_ACCEPTANCE = 0.7;
+/** Guessing has to promise this much more than a plain pass, lest noise decide. */
+const LEAST_GAIN = 1.04;
+/** A source, or the plain pass, that is not in use is tried again after so many passes; then after twice as many, and so on. */
+const FIRST_PAUSE = 48;
+const LONGEST_PAUSE = 1536;
+/** What was measured before a rest counts so much less after it. */
+const STALE_SHARE = 0.2;
+/** A trial that took less than this share of what was expected is repeated after a few passes. */
+const PROMISING_SHARE = 0.75;
+const HASTY_PAUSE = 3;
+/** A pass that took this many times what was expected says something of the machine, not of the choice. */
+const OUTLIER = 3;
+/** No pass is taken to be shorter than this share of a plain one. */
+const LEAST_PASS_SHARE = 0.5;
+
+/** Held guesses and guesses at one place, newer ones counting more. */
+interface Place {
+  held: number;
+  guessed: number;
+}
+
+/** What is known of a source. */
+class SourceRecord {
+  readonly #places: Place[] = [];
+  /** Milliseconds that a guess adds to a pass. */
+  readonly extraMs = new Mean();
+  readonly turn = new Turn();
+
+  noteGuesses(tokens: number, accepted: number): void {
+    // Behind the first guess that failed nothing was put to the test.
+    for (let i = 0; i < Math.min(tokens, accepted + 1); i++) {
+      const place = this.#places[i] ?? { held: 0, guessed: 0 };
+      this.#places[i] = place;
+      place.held = place.held * KEEP + (i < accepted ? 1 : 0);
+      place.guessed = place.guessed * KEEP + 1;
+    }
+  }
+
+  /** Tokens that a pass with so many guesses is expected to give. */
+  getExpectedTokens(guesses: number): number {
+    let expected = 1;
+    let reached = 1;
+    let share = FIRST_ACCEPTANCE;
+    for (let i = 0; i < guesses; i++) {
+      const { held, guessed } = this.#places[i] ?? { held: 0, guessed: 0 };
+      share = (held + share * PRIOR_GUESSES) / (guessed + PRIOR_GUESSES);
+      reached *= share;
+      expected += reached;
+    }
+    return expected;
+  }
+}
+
+/** A decayed mean. */
+class Mean {
+  #weight = 0;
+  #sum = 0;
+  samples = 0;
+
+  note(value: number): void {
+    this.samples++;
+    this.#weight = this.#weight * KEEP + 1;
+    this.#sum = this.#sum * KEEP + value;
+  }
+
+  /** Makes room for what is measured next. */
+  age(): void {
+    this.#weight *= STALE_SHARE;
+    this.#sum *= STALE_SHARE;
+  }
+
+  /** 0 before the first sample. */
+  get value(): number {
+    return this.#weight === 0 ? 0 : this.#sum / this.#weight;
+  }
+}
+
+/** When something that is not in use is tried again. */
+class Turn {
+  #pause = FIRST_PAUSE;
+  #rest = FIRST_PAUSE;
+
+  get isDue(): boolean {
+    return this.#rest <= 0;
+  }
+
+  pass(): void {
+    this.#rest--;
+  }
+
+  /** It was chosen on its merits. */
+  use(): void {
+    this.#pause = FIRST_PAUSE;
+    this.#rest = FIRST_PAUSE;
+  }
+
+  /** It was tried for the sake of knowing; a trial that promises something is soon followed by the next. */
+  try(isPromising: boolean): void {
+    this.#pause = isPromising ? HASTY_PAUSE : Math.min(this.#pause * 2, LONGEST_PAUSE);
+    this.#rest = this.#pause;
+  }
+}
+
+const OFF: DraftChoice = { source: 'off', tokens: 0 };
+
+export class DraftController {
+  #plainMs = new Mean();
+  #plainTurn = new Turn();
+  #sources = new Map<DraftSource, SourceRecord>();
+  #slots: number | null = null;
+  /** The latest choice was made for the sake of knowing. */
+  #isTrial = false;
+
+  /** Passes cost and drafts hold otherwise with another number of slots: what was measured with others is forgotten. */
+  setSlots(slots: number): void {
+    if (slots === this.#slots) return;
+    this.#slots = slots;
+    this.#plainMs = new Mean();
+    this.#plainTurn = new Turn();
+    this.#sources = new Map();
+  }
+
+  /** @param available most tokens that each source can guess now; a source that cannot is left out, or 0. */
+  choose(available: ReadonlyMap<DraftSource, number>): DraftChoice {
+    this.#isTrial = false;
+    if (this.#plainMs.samples < LEAST_SAMPLES) return OFF;
+    const offered = [...available].filter(([, tokens]) => tokens > 0);
+    for (const [source] of offered) {
+      const { extraMs, turn } = this.#getRecord(source);
+      if (extraMs.samples >= LEAST_SAMPLES && !turn.isDue) continue;
+      this.#isTrial = turn.isDue;
+      return { source, tokens: 1 };
+    }
+    if (this.#plainTurn.isDue) {
+      this.#isTrial = true;
+      return OFF;
+    }
+    let best = OFF;
+    let bestSpeed = LEAST_GAIN / this.#plainMs.value;
+    for (const [source, most] of offered) {
+      for (let tokens = 1; tokens <= most; tokens++) {
+        const speed = this.#getRecord(source).getExpectedTokens(tokens) / this.#getPassMs(source, tokens);
+        if (speed <= bestSpeed) continue;
+        best = { source, tokens };
+        bestSpeed = speed;
+      }
+    }
+    if (best.source === 'off') this.#plainTurn.use();
+    else this.#getRecord(best.source).turn.use();
+    return best;
+  }
+
+  /** @param accepted guesses that held. @param passMs what the whole pass took, drafting included. */
+  note({ source, tokens }: DraftChoice, accepted: number, passMs: number): void {
+    this.#plainTurn.pass();
+    for (const { turn } of this.#sources.values()) turn.pass();
+    const record = source === 'off' ? null : this.#getRecord(source);
+    const mean = record?.extraMs ?? this.#plainMs;
+    const expectedMs = source === 'off' ? this.#plainMs.value : this.#getPassMs(source, tokens);
+    if (this.#isTrial) {
+      mean.age();
+      (record?.turn ?? this.#plainTurn).try(passMs < expectedMs * PROMISING_SHARE);
+    }
+    const boundMs = mean.samples < LEAST_SAMPLES ? passMs : Math.min(passMs, expectedMs * OUTLIER);
+    mean.note(record ? (boundMs - this.#plainMs.value) / tokens : boundMs);
+    record?.noteGuesses(tokens, accepted);
+  }
+
+  /** Never less than a small part of a plain pass: a difference of two measurements may come out at anything. */
+  #getPassMs(source: DraftSource, tokens: number): number {
+    const plainMs = this.#plainMs.value;
+    return Math.max(plainMs * LEAST_PASS_SHARE, plainMs + tokens * this.#getRecord(source).extraMs.value);
+  }
+
+  #getRecord(source: DraftSource): SourceRecord {
+    let record = this.#sources.get(source);
+    if (!record) {
+      record = new SourceRecord();
+      this.#sources.set(source, record);
+    }
+    return record;
+  }
+}

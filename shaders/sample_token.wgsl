@@ -7,7 +7,8 @@
 // Hash: pcg3d (Jarzynski & Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020).
 //
 // Bindings: logits [rows, VOCAB] f32; control: the token of row r goes to word NEXT_TOKEN + r.
-// Grid: (rows). One workgroup per row.
+// Grid: (rows). One workgroup per row, which reads its logits twice, and four times more for each of top_k and top_p.
+// Assumes VOCAB < 2^19: beyond, sums of masses could overflow.
 override WORKGROUP_SIZE: u32;
 override VOCAB: u32;
 
@@ -48,16 +49,86 @@ fn gumbel(position: u32, id: u32) -> f32 {
   return -log(select(-log(1.0 - u), series, u < 0.015625));
 }
 
-// How many logits have at least this key, and their probability relative to the largest.
-fn survey(row: u32, threshold: u32, highest: f32, lane: u32) -> vec2<f32> {
-  var found = vec4<f32>(0.0);
-  for (var i = lane; i < VOCAB; i += WORKGROUP_SIZE) {
-    let logit = logits[row + i];
-    if (order_key(logit) >= threshold) {
-      found += vec4<f32>(1.0, exp((logit - highest) / sampling.temperature), 0.0, 0.0);
+// Counts and masses as integers, so that a sum over the vocabulary depends on no order: limbs of 13 bits, whose sums over
+// 2^19 - 1 ids still fit; a value is x 2^-13 + y 2^-26 + z 2^-39.
+const LIMB = 8192.0;
+const BINS = 256u;
+
+fn split_mass(mass: f32) -> vec3<u32> {
+  let x = floor(mass * LIMB);
+  let rest = mass * LIMB - x;
+  let y = floor(rest * LIMB);
+  return vec3<u32>(u32(x), u32(y), u32((rest * LIMB - y) * LIMB));
+}
+
+var<workgroup> bins: array<atomic<u32>, 3u * BINS>;
+// What is searched for: the digits known so far, and how much of it must lie at or above the rest.
+var<workgroup> search: vec2<u32>;
+
+fn read_bin(bin: u32) -> f32 {
+  let y = f32(atomicLoad(&bins[bin * 3u + 1u])) + f32(atomicLoad(&bins[bin * 3u + 2u])) / LIMB;
+  return (f32(atomicLoad(&bins[bin * 3u])) + y / LIMB) / LIMB;
+}
+
+// The largest key for which the logits of this key and above, those below `least` left out, weigh enough: one of top_k each,
+// or their share of the probability. Four digits of 8 bits, each by a histogram (radix select).
+fn find_key(row: u32, lane: u32, highest: f32, least: u32, by_mass: bool) -> u32 {
+  var known = 0u;
+  var wanted = f32(sampling.top_k) / LIMB;
+  for (var shift = 32u; shift > 0u; shift -= 8u) {
+    for (var i = lane; i < 3u * BINS; i += WORKGROUP_SIZE) {
+      atomicStore(&bins[i], 0u);
     }
+    workgroupBarrier();
+    for (var i = lane; i < VOCAB; i += WORKGROUP_SIZE) {
+      let logit = logits[row + i];
+      let key = order_key(logit);
+      // Digits above this one are known: a shift by 32 would be undefined.
+      let is_candidate = shift == 32u || (key >> (shift & 31u)) == (known >> (shift & 31u));
+      if (key >= least && is_candidate) {
+        let bin = (key >> (shift - 8u)) & 0xffu;
+        var weight = vec3<u32>(1u, 0u, 0u);
+        if (by_mass) {
+          weight = split_mass(exp((logit - highest) / sampling.temperature));
+        }
+        atomicAdd(&bins[bin * 3u], weight.x);
+        if (by_mass) {
+          atomicAdd(&bins[bin * 3u + 1u], weight.y);
+          atomicAdd(&bins[bin * 3u + 2u], weight.z);
+        }
+      }
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+      if (by_mass && shift == 32u) {
+        var total = 0.0;
+        for (var bin = BINS; bin > 0u; bin--) {
+          total += read_bin(bin - 1u);
+        }
+        wanted = total * sampling.top_p;
+      }
+      // The lowest bin with anything in it is the last resort: rounding may leave a trifle wanting.
+      var chosen = BINS - 1u;
+      var above = 0.0;
+      var above_chosen = 0.0;
+      for (var bin = BINS; bin > 0u; bin--) {
+        let own = read_bin(bin - 1u);
+        if (own > 0.0 || above >= wanted) {
+          chosen = bin - 1u;
+          above_chosen = above;
+        }
+        above += own;
+        if (above >= wanted) {
+          break;
+        }
+      }
+      search = vec2<u32>(known | (chosen << (shift - 8u)), bitcast<u32>(wanted - above_chosen));
+    }
+    let found = workgroupUniformLoad(&search);
+    known = found.x;
+    wanted = bitcast<f32>(found.y);
   }
-  return reduce_sum(found, lane).xy;
+  return known;
 }
 
 var<workgroup> fault: u32;
@@ -77,24 +148,12 @@ fn sample_token(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   }
   let highest = reduce_max(own_highest, lane);
 
-  // The largest key that still keeps enough, found bit by bit.
   var threshold = 0u;
   if (sampling.temperature > 0.0 && sampling.top_k < VOCAB) {
-    for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-      if (survey(row, threshold | bit, highest, lane).x >= f32(sampling.top_k)) {
-        threshold |= bit;
-      }
-    }
+    threshold = find_key(row, lane, highest, 0u, false);
   }
   if (sampling.temperature > 0.0 && sampling.top_p < 1.0) {
-    let enough = survey(row, threshold, highest, lane).y * sampling.top_p;
-    var kept = 0u;
-    for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
-      if (survey(row, max(threshold, kept | bit), highest, lane).y >= enough) {
-        kept |= bit;
-      }
-    }
-    threshold = max(threshold, kept);
+    threshold = max(threshold, find_key(row, lane, highest, threshold, true));
   }
   // The largest always stays, also for a top_k or top_p of (nearly) zero.
   threshold = min(threshold, order_key(highest));

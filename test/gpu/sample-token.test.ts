@@ -120,6 +120,34 @@ describe.each(benches)('sample_token, $name', (bench) => {
     expect(decided / all).toBeGreaterThan(0.95);
   });
 
+  // 150,000 entries through barriers take a software adapter too long.
+  it.skipIf(bench.isSlow)(
+    'samples from a vocabulary of 150,001 as the reference does, also far down its tail',
+    async () => {
+      const vocab = 150_001;
+      const kernel = await compile(vocab);
+      const random = createRandom(5);
+      const logits = randomFloats(random, vocab, 3).map((logit) => (random() < 1e-3 ? logit + 8 : logit));
+      let decided = 0;
+      for (const options of [{}, { topK: 1000 }, { topP: 0.9 }, { topK: 100_000, topP: 0.99, temperature: 2 }]) {
+        for (const position of [3, 1 << 20]) {
+          const parameters = { ...PLAIN, topK: vocab, ...options };
+          const reference = sampleToken(parameters, logits, position);
+          if (reference.margin < MARGIN_TOLERANCE) continue;
+          decided++;
+          expect(await run(bench, kernel, logits, vocab, parameters, { position })).toEqual([reference.token]);
+        }
+      }
+      expect(decided).toBeGreaterThan(6);
+    },
+  );
+
+  it('refuses a vocabulary whose masses could overflow', async () => {
+    await expect(compileSampleToken(bench.device, bench.variant, 2 ** 19)).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+    });
+  });
+
   it('draws by seed, position and id alone: not by the row, the other rows or the filters', async () => {
     const kernel = await compile();
     const logits = createLogits();

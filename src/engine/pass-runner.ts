@@ -111,7 +111,7 @@ export class PassRunner {
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
   async run(request: PassRequest, plan: PassPlan, signal?: AbortSignal): Promise<PassResult> {
     const { device, manifest, state, pager, forward } = this.runtime;
-    const { moeLayers, layers, moe } = manifest.config;
+    const { moeLayers, layers } = manifest.config;
     const { isChunk, logitRows, draftTokens = 0 } = request;
     const rows = request.tokenIds.length + draftTokens;
     const start = performance.now();

@@ -138,10 +138,18 @@ fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
       sum = multiply_add(sum, read_values(kv1, d, lane), p1);
       sum = multiply_add(sum, read_values(kv2, d, lane), p2);
       sum = multiply_add(sum, read_values(kv3, d, lane), p3);
-      for (var i = 0u; i < 4u; i++) {
-        if (rows[i] < step.rows) {
-          out[o[i] + d] = sum[i] / divisor[i];
-        }
+      // One by one: software adapters pay for an index that is not a constant.
+      if (rows.x < step.rows) {
+        out[o.x + d] = sum[0] / divisor.x;
+      }
+      if (rows.y < step.rows) {
+        out[o.y + d] = sum[1] / divisor.y;
+      }
+      if (rows.z < step.rows) {
+        out[o.z + d] = sum[2] / divisor.z;
+      }
+      if (rows.w < step.rows) {
+        out[o.w + d] = sum[3] / divisor.w;
       }
     }
   }

@@ -5,7 +5,7 @@
 // x: act [rows, TOP_K, WIDTH]; order, tiles: what route_order wrote; page_table [MoE layers, EXPERTS]; outputs [rows, TOP_K, HIDDEN] f32.
 // Grid: (ceil(HIDDEN / (4 * WORKGROUP_SIZE)), tiles). An expert without a slot, or with one in another buffer, is left out.
 // Tiles of lib/tile.wgsl: a choice's result depends on its input and its expert alone. Never runs behind a fault.
-// Assumes WIDTH % 32 == 0.
+// Assumes WIDTH % 32 == 0, HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override EXPERTS: u32;
 override HIDDEN: u32;
@@ -19,26 +19,21 @@ override BIAS: u32;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
 @group(0) @binding(4) var<storage, read> tiles: array<Tile>;
 @group(0) @binding(5) var<storage, read> page_table: array<u32>;
-@group(0) @binding(6) var<storage, read_write> outputs: array<f32>;
+@group(0) @binding(6) var<storage, read_write> outputs: array<vec4<f32>>;
 
 // First quad in x of four places of the order.
 fn locate(places: vec4<u32>) -> vec4<u32> {
   return vec4<u32>(order[places.x], order[places.y], order[places.z], order[places.w]) * (WIDTH / 4u);
 }
 
-// Results of four places of the order, four of the hidden size each.
-fn store(page: u32, first_row: u32, places: vec4<u32>, end: u32, sum: mat4x4<f32>) {
-  for (var j = 0u; j < 4u; j++) {
-    if (places[j] < end) {
-      var value = sum[j];
-      if (BIAS == 1u) {
-        value += bitcast<vec4<f32>>(weights[page + pool.down_bias + first_row / 4u]);
-      }
-      let out = order[places[j]] * HIDDEN + first_row;
-      for (var i = 0u; i < min(4u, HIDDEN - first_row); i++) {
-        outputs[out + i] = value[i];
-      }
+// Result of one place of the order, four of the hidden size.
+fn store(page: u32, first_row: u32, place: u32, end: u32, sum: vec4<f32>) {
+  if (place < end) {
+    var value = sum;
+    if (BIAS == 1u) {
+      value += bitcast<vec4<f32>>(weights[page + pool.down_bias + first_row / 4u]);
     }
+    outputs[(order[place] * HIDDEN + first_row) / 4u] = value;
   }
 }
 
@@ -83,9 +78,11 @@ fn expert_down_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     }
   }
   if (first_row < HIDDEN) {
-    store(page, first_row, places, end, sum0);
-    store(page, first_row, places + 4u, end, sum1);
-    store(page, first_row, places + 8u, end, sum2);
-    store(page, first_row, places + 12u, end, sum3);
+    for (var j = 0u; j < 4u; j++) {
+      store(page, first_row, places[j], end, sum0[j]);
+      store(page, first_row, places[j] + 4u, end, sum1[j]);
+      store(page, first_row, places[j] + 8u, end, sum2[j]);
+      store(page, first_row, places[j] + 12u, end, sum3[j]);
+    }
   }
 }

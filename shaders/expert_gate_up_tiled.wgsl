@@ -5,7 +5,7 @@
 // order, tiles: what route_order wrote; page_table [MoE layers, EXPERTS]; act [rows, TOP_K, WIDTH] f32.
 // Grid: (ceil(WIDTH / (4 * WORKGROUP_SIZE)), tiles, halves of a tile). An expert without a slot, or with one in another
 // buffer, is left out. Tiles of lib/tile.wgsl: a choice's result depends on its row and its expert alone. Never runs behind a
-// fault. Assumes HIDDEN % 32 == 0.
+// fault. Assumes HIDDEN % 32 == 0, WIDTH % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override EXPERTS: u32;
 override TOP_K: u32;
@@ -20,29 +20,23 @@ override BIAS: u32;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
 @group(0) @binding(4) var<storage, read> tiles: array<Tile>;
 @group(0) @binding(5) var<storage, read> page_table: array<u32>;
-@group(0) @binding(6) var<storage, read_write> act: array<f32>;
+@group(0) @binding(6) var<storage, read_write> act: array<vec4<f32>>;
 
 // First quad in x of four places of the order.
 fn locate(places: vec4<u32>) -> vec4<u32> {
   return vec4<u32>(order[places.x], order[places.y], order[places.z], order[places.w]) / TOP_K * (HIDDEN / 4u);
 }
 
-// Results of four places of the order, four of the width each.
-fn store(page: u32, first_row: u32, places: vec4<u32>, end: u32, gate: mat4x4<f32>, up: mat4x4<f32>) {
-  for (var j = 0u; j < 4u; j++) {
-    if (places[j] < end) {
-      var g = gate[j];
-      var u = up[j];
-      if (BIAS == 1u) {
-        g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first_row / 4u]);
-        u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first_row / 4u]);
-      }
-      let value = activate(g, u);
-      let out = order[places[j]] * WIDTH + first_row;
-      for (var i = 0u; i < min(4u, WIDTH - first_row); i++) {
-        act[out + i] = value[i];
-      }
+// Result of one place of the order, four of the width.
+fn store(page: u32, first_row: u32, place: u32, end: u32, gate: vec4<f32>, up: vec4<f32>) {
+  if (place < end) {
+    var g = gate;
+    var u = up;
+    if (BIAS == 1u) {
+      g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first_row / 4u]);
+      u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first_row / 4u]);
     }
+    act[(order[place] * WIDTH + first_row) / 4u] = activate(g, u);
   }
 }
 
@@ -85,7 +79,9 @@ fn expert_gate_up_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
     }
   }
   if (first_row < WIDTH) {
-    store(page, first_row, places, end, gate0, up0);
-    store(page, first_row, places + 4u, end, gate1, up1);
+    for (var j = 0u; j < 4u; j++) {
+      store(page, first_row, places[j], end, gate0[j], up0[j]);
+      store(page, first_row, places[j] + 4u, end, gate1[j], up1[j]);
+    }
   }
 }

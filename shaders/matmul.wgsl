@@ -28,18 +28,29 @@ struct Shape {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
-// Results of four tokens, four matrix rows each.
-fn store(first_row: u32, four: vec4<u32>, tokens: u32, sum: mat4x4<f32>) {
-  for (var j = 0u; j < 4u; j++) {
-    if (four[j] < tokens) {
-      let out = four[j] * shape.y_stride + shape.y_offset + first_row;
-      for (var i = 0u; i < min(4u, shape.rows - first_row); i++) {
-        var value = sum[j][i];
-        if (shape.has_bias == 1u) {
-          value += bias[shape.y_offset + first_row + i];
-        }
-        y[out + i] = select(0.0, y[out + i], shape.accumulate == 1u) + shape.scale * value;
-      }
+fn write(out: u32, value: f32) {
+  y[out] = select(0.0, y[out], shape.accumulate == 1u) + shape.scale * value;
+}
+
+// Results of one token, of four matrix rows.
+fn store(first_row: u32, token: u32, tokens: u32, sum: vec4<f32>) {
+  if (token < tokens) {
+    let column = shape.y_offset + first_row;
+    let out = token * shape.y_stride + column;
+    let rows = shape.rows - first_row;
+    var value = sum;
+    if (shape.has_bias == 1u) {
+      value += vec4<f32>(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
+    }
+    write(out, value.x);
+    if (rows > 1u) {
+      write(out + 1u, value.y);
+    }
+    if (rows > 2u) {
+      write(out + 2u, value.z);
+    }
+    if (rows > 3u) {
+      write(out + 3u, value.w);
     }
   }
 }
@@ -77,9 +88,11 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
   }
   if (first_row < shape.rows) {
-    store(first_row, four, tokens, sum0);
-    store(first_row, four + 4u, tokens, sum1);
-    store(first_row, four + 8u, tokens, sum2);
-    store(first_row, four + 12u, tokens, sum3);
+    for (var j = 0u; j < 4u; j++) {
+      store(first_row, four[j], tokens, sum0[j]);
+      store(first_row, four[j] + 4u, tokens, sum1[j]);
+      store(first_row, four[j] + 8u, tokens, sum2[j]);
+      store(first_row, four[j] + 12u, tokens, sum3[j]);
+    }
   }
 }

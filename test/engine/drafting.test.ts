@@ -9,6 +9,7 @@ import { EngineError } from '../../src/errors';
 import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore, StoreKind } from '../../src/store/model-store';
 import { goldenModels } from '../golden';
+import { architectureNames, loadArchitecture } from '../golden/architectures';
 import { createRandom, type Random } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
 import { cutBytes, writeScriptedModel } from './scripted-model';
@@ -140,6 +141,29 @@ describe.each(models.map((name, index) => [name, index] as const))('%s', (name, 
     expect(total.faults).toBeGreaterThan(0);
     expect(total.rejected).toBeGreaterThan(0);
     expect(total.accepted).toBeGreaterThan(0);
+  });
+});
+
+/** Three of them in the sample: routers, norms and experts differ, the passes do not. */
+const architectures = isFull ? architectureNames : architectureNames.slice(0, 3);
+
+describe.each(architectures)('%s', (architecture) => {
+  it('answers the same with every kind of guess at the smallest budget', async () => {
+    const all = await loadArchitecture(architecture);
+    // A window that slides, where one of them has it, moves under the guesses.
+    for (const [index, { name, gguf, prompts }] of (isFull ? all : all.slice(-1)).entries()) {
+      const random = createRandom(4100 + index);
+      const whole = await open(gguf);
+      const { engine: paged, loaded } = await openSession(gguf);
+      engines.push(paged);
+      const { experts, expertsPerToken } = loaded;
+      await paged.setExpertBudget({ percent: (100 * expertsPerToken) / experts });
+      const tokenIds = prompts.at(-1)?.tokenIds ?? [];
+      const request = { ...pickRequest(random, 40, loaded.layers, 10), tokenIds: tokenIds.slice(0, 40), maxTokens: 10 };
+      const seen = await expectSame(whole, paged, request, 4);
+      expect(seen.rejected, name).toBeGreaterThan(0);
+      if (experts > expertsPerToken) expect(seen.faults, name).toBeGreaterThan(0);
+    }
   });
 });
 

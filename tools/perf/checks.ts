@@ -26,6 +26,8 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
     const everyLayer = '50% (b) every layer';
     const faultResume = '50% (c) fault-resume';
     const forecast = '50% (e) forecast';
+    const self = '50% (g) self-draft';
+    const auto = '50% (i) auto';
     switch (table) {
       case 'ladder':
         return [
@@ -35,6 +37,15 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
           check('50%: uploads of (e) / (c)', ratio('uploadsPerToken', forecast, faultResume), { atMost: 2 }),
           check('50%: speed of (e) / resident', median(forecast, 'ratioToResident'), { atLeast: 0.75 }),
           check('50%: gap captured by (e)', median(forecast, 'gapCaptured'), { atLeast: 0.6 }),
+          check('50%: tokens a pass of (g)', median(self, 'tokensPerPass'), { atLeast: 3 }),
+          check('50%: round trips of (g)', median(self, 'roundTripsPerToken'), { atMost: 1 }),
+          check('50%: uploads of (g) / (d)', ratio('uploadsPerToken', self, '50% (d) run-ahead'), { atMost: 1.15 }),
+          check('25%: round trips of (g)', median('25% (g) self-draft', 'roundTripsPerToken'), { atMost: 1.6 }),
+          check(
+            '50%: speed of (i) / the better of (e) and (g)',
+            Math.min(ratio('tokensPerSecond', auto, forecast), ratio('tokensPerSecond', auto, self)),
+            { atLeast: 0.97 },
+          ),
           check('100%: ms per token of (b)', median('100% (b) every layer', 'msPerToken'), {
             atMost:
               median('100% (a) resident', 'msPerToken') +
@@ -45,6 +56,8 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
         return [
           getExactness(rows, table),
           check('50%: speed of (e) / (b)', ratio('tokensPerSecond', forecast, everyLayer), { atLeast: 1.6 }),
+          check('50%: speed of (i) / (e)', ratio('tokensPerSecond', auto, forecast), { atLeast: 1.3 }),
+          check('50%: speed of (i) / (b)', ratio('tokensPerSecond', auto, everyLayer), { atLeast: 2 }),
         ];
       case 'predictors':
         return [getExactness(rows, table)];

@@ -23,8 +23,19 @@ const goodLadder = {
     uploadsPerToken: 14,
     ratioToResident: 0.75,
     gapCaptured: 0.6,
+    tokensPerSecond: 100,
     sameAnswers: 1,
   },
+  '50% (d) run-ahead': { uploadsPerToken: 20, sameAnswers: 1 },
+  '50% (g) self-draft': {
+    tokensPerPass: 3,
+    roundTripsPerToken: 1,
+    uploadsPerToken: 23,
+    tokensPerSecond: 80,
+    sameAnswers: 1,
+  },
+  '50% (i) auto': { tokensPerSecond: 97, sameAnswers: 1 },
+  '25% (g) self-draft': { roundTripsPerToken: 1.6, sameAnswers: 1 },
   'round trip': { roundTripMs: 1 },
 };
 
@@ -46,7 +57,9 @@ test('each missed ratio of the ladder is named', () => {
   const rows = getRows('ladder', {
     ...goodLadder,
     '100% (b) every layer': { msPerToken: 26.1, roundTripsPerToken: 6, sameAnswers: 1 },
-    '50% (e) forecast': forecast,
+    '50% (e) forecast': { ...forecast, tokensPerSecond: 100 },
+    '50% (g) self-draft': { tokensPerPass: 2.9, roundTripsPerToken: 1.1, uploadsPerToken: 24, tokensPerSecond: 101 },
+    '25% (g) self-draft': { roundTripsPerToken: 1.7 },
   });
   expect(getMissed(rows, 'ladder')).toEqual([
     'rungs with the same tokens and log-probabilities, as a share',
@@ -55,6 +68,11 @@ test('each missed ratio of the ladder is named', () => {
     '50%: uploads of (e) / (c)',
     '50%: speed of (e) / resident',
     '50%: gap captured by (e)',
+    '50%: tokens a pass of (g)',
+    '50%: round trips of (g)',
+    '50%: uploads of (g) / (d)',
+    '25%: round trips of (g)',
+    '50%: speed of (i) / the better of (e) and (g)',
     '100%: ms per token of (b)',
   ]);
 });
@@ -72,7 +90,7 @@ test('one run with other tokens fails a rung whose median is right', () => {
 });
 
 test('what was not measured passes nothing', () => {
-  expect(getMissed([], 'ladder-delayed')).toHaveLength(2);
+  expect(getMissed([], 'ladder-delayed')).toHaveLength(4);
 });
 
 test('the delayed ladder compares speeds', () => {
@@ -80,9 +98,11 @@ test('the delayed ladder compares speeds', () => {
     getRows('ladder-delayed', {
       '50% (b) every layer': { tokensPerSecond: 10, sameAnswers: 1 },
       '50% (e) forecast': { tokensPerSecond: speed, sameAnswers: 1 },
+      '50% (i) auto': { tokensPerSecond: 20.8, sameAnswers: 1 },
     });
   expect(getMissed(rows(16), 'ladder-delayed')).toEqual([]);
   expect(getMissed(rows(15.9), 'ladder-delayed')).toEqual(['50%: speed of (e) / (b)']);
+  expect(getMissed(rows(16.1), 'ladder-delayed')).toEqual(['50%: speed of (i) / (e)']);
 });
 
 const answer = (promptTokens: number, generatedTokens: number, prefillMs: number, decodeMs: number) =>

@@ -5,7 +5,7 @@ import type { Checkpoint } from './checkpoint';
 import { type GgufTraits, readGgufDecoder } from './gguf-decoder';
 import { ggufNames } from './gguf-names';
 
-const architectures: readonly GgufTraits[] = [
+export const architectures: readonly GgufTraits[] = [
   // arXiv 2409.02060. The converter does not permute q and k, and leaves out `expert_weights_norm`, which is false.
   { name: 'olmoe', pairing: 'half', qkNorm: 'full' },
   // Mixtral (arXiv 2401.04088) is llama with experts. Converters reorder rows of q and k for interleaved pairs.
@@ -16,6 +16,36 @@ const architectures: readonly GgufTraits[] = [
   { name: 'qwen3moe', pairing: 'half', qkNorm: 'head', router: { normalize: true } },
   // Granite 3 and its shared variant: a softmax over the chosen, which is one over all, normalised.
   { name: 'granitemoe', pairing: 'interleaved', router: { normalize: true } },
+  // Phi-3.5-MoE (arXiv 2404.14219). transformers keeps the short factors at every length; files do not name the jitter.
+  {
+    name: 'phimoe',
+    pairing: 'half',
+    norm: 'layer',
+    router: { scoring: 'sparsemixer', jitter: 0.01 },
+    unused: ['rope_factors_long.weight'],
+  },
+  // arXiv 2508.10925: softmax over the chosen; every other layer slides, from the first on.
+  {
+    name: 'gpt-oss',
+    pairing: 'half',
+    router: { normalize: true },
+    activation: { kind: 'clamped', alpha: 1.702, limit: 7 },
+    slides: (layer) => layer % 2 === 0,
+    truncatesYarn: false,
+    names: { ffnNorm: 'blk.{i}.post_attention_norm.weight' },
+  },
+  // GLM-4.5 (arXiv 2508.06471).
+  {
+    name: 'glm4moe',
+    pairing: 'half',
+    qkNorm: 'head',
+    router: { scoring: 'sigmoid', normalize: true, sumEpsilon: 1e-20 },
+    names: { ffnNorm: 'blk.{i}.post_attention_norm.weight' },
+  },
+  // Hunyuan-A13B. `rope.freq_base` has its stretch already.
+  { name: 'hunyuan-moe', pairing: 'half', qkNorm: 'head-after-rope', router: { normalize: true } },
+  // ERNIE 4.5: chosen by a corrected score, weighed by the plain one.
+  { name: 'ernie4_5-moe', pairing: 'interleaved', router: { normalize: true, sumFloor: 1e-12 } },
 ];
 
 /** GGUF's tensor names of an architecture that webmoe runs. */

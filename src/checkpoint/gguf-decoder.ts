@@ -33,6 +33,10 @@ export interface GgufTraits {
   readonly activation?: Activation;
   /** Which layers slide, where a file has a window. */
   readonly slides?: (layer: number) => boolean;
+  /** Whether the ends of YaRN's ramp are rounded to whole dimensions; default yes. */
+  readonly truncatesYarn?: boolean;
+  /** Tensors that are known, and not used. */
+  readonly unused?: readonly string[];
   /** Names that differ. */
   readonly names?: Partial<TensorNames>;
 }
@@ -71,6 +75,7 @@ class DecoderFile {
     const extra = this.#integer('nextn_predict_layers', { min: 0, max: blocks - 1, default: 0 });
     this.#layers = blocks - extra;
     this.tensors.skip((name) => Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1) >= this.#layers && extra > 0);
+    this.tensors.skip((name) => traits.unused?.includes(name) ?? false);
   }
 
   readConfig(): ModelConfig {
@@ -135,7 +140,10 @@ class DecoderFile {
       headDim,
       scale: scale > 0 ? scale : 1 / Math.sqrt(headDim),
       qkNorm: this.#has('qNorm', 0) ? (this.traits.qkNorm ?? 'none') : 'none',
-      rope: readGgufRope(this.gguf, this.traits.name, this.traits.pairing, headDim),
+      rope: readGgufRope(this.gguf, this.traits.name, this.traits.pairing, headDim, {
+        ...this.traits,
+        hasFactors: this.tensors.has(this.names.ropeFactors),
+      }),
       clipQkv: clip > 0 ? clip : null,
       window: window > 0 && this.traits.slides ? window : null,
       qkvBias: this.#has('qBias', 0),
@@ -172,6 +180,10 @@ class DecoderFile {
     const gating = this.#integer('expert_gating_func', { default: 0 });
     const scoring = gating === 0 ? base.scoring : GATING[gating as keyof typeof GATING];
     if (!scoring) this.#unsupported('expert_gating_func', gating, '1 and 3 (softmax), 2 (sigmoid)');
+    if (scoring === 'sparsemixer') {
+      const chosen = this.#integer('expert_used_count', { min: 1, max: experts });
+      if (chosen !== 2) this.#unsupported('expert_used_count', chosen, '2 (sparsemixer)');
+    }
     const weightsScale = this.#number('expert_weights_scale', { default: 0 });
     const count = this.#integer('expert_group_count', { min: 0, max: experts, default: 0 });
     const used = this.#integer('expert_group_used_count', { min: 0, max: Math.max(count, 1), default: count });

@@ -10,6 +10,7 @@ export const ggufNames: TensorNames = {
   outputNormBias: 'output_norm.bias',
   head: 'output.weight',
   headBias: 'output.bias',
+  ropeFactors: 'rope_factors_short.weight',
   attnNorm: 'blk.{i}.attn_norm.weight',
   attnNormBias: 'blk.{i}.attn_norm.bias',
   qProj: 'blk.{i}.attn_q.weight',

@@ -3,7 +3,7 @@ import { EngineError } from '../errors';
 import type { Checkpoint } from './checkpoint';
 import type { RopeConfig, RopeScaling } from './model-config';
 
-const ACCEPTED = 'none, linear, yarn';
+const ACCEPTED = 'none, linear, yarn, and longrope by its tensors of factors';
 
 /** @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
 export function readGgufRope(
@@ -11,6 +11,7 @@ export function readGgufRope(
   architecture: string,
   pairing: RopeConfig['pairing'],
   headDim: number,
+  { truncatesYarn = true, hasFactors = false }: { readonly truncatesYarn?: boolean; readonly hasFactors?: boolean },
 ): RopeConfig {
   const { metadata } = gguf;
   const dimsKey = `${architecture}.rope.dimension_count`;
@@ -22,11 +23,23 @@ export function readGgufRope(
     theta: metadata.getNumber(`${architecture}.rope.freq_base`, { min: 1, max: 1e12, default: 10_000 }),
     dims,
     pairing,
-    scaling: readScaling(gguf, architecture),
+    scaling: hasFactors ? readLongrope(gguf, architecture) : readScaling(gguf, architecture, truncatesYarn),
   };
 }
 
-function readScaling({ metadata, sourceName }: Checkpoint, architecture: string): RopeScaling | null {
+/** Divisors lie in tensors; llama.cpp's converter writes the factor on cosines and sines of every length. */
+function readLongrope({ metadata }: Checkpoint, architecture: string): RopeScaling {
+  const prefix = `${architecture}.rope.scaling`;
+  const magnitude = metadata.getNumber(`${prefix}.attn_factor`, { min: 0, max: 1e3, default: 1 });
+  const originalLength = metadata.getInteger(`${prefix}.original_context_length`, { min: 1, max: 2 ** 24 });
+  return { kind: 'longrope', originalLength, magnitude, longMagnitude: magnitude };
+}
+
+function readScaling(
+  { metadata, sourceName }: Checkpoint,
+  architecture: string,
+  truncate: boolean,
+): RopeScaling | null {
   const prefix = `${architecture}.rope.scaling`;
   const kind = metadata.getString(`${prefix}.type`, 'none');
   const getFactor = (): number => metadata.getNumber(`${prefix}.factor`, { min: 1, max: 1e6 });
@@ -44,7 +57,7 @@ function readScaling({ metadata, sourceName }: Checkpoint, architecture: string)
         originalLength: metadata.getInteger(`${prefix}.original_context_length`, { min: 1, max: 2 ** 24 }),
         betaFast: metadata.getNumber(`${prefix}.yarn_beta_fast`, { min: 0, max: 1e6, default: 32 }),
         betaSlow: metadata.getNumber(`${prefix}.yarn_beta_slow`, { min: 0, max: 1e6, default: 1 }),
-        truncate: true,
+        truncate,
         magnitude: magnitude * (0.1 * Math.log(factor) + 1),
       };
     }

@@ -35,6 +35,7 @@ export interface PageLayout {
 /** Roles of the tensors that always live on the GPU; resident-tensors.ts has their shapes. */
 export type ResidentRole =
   | 'embedding'
+  | 'ropeFactors'
   | 'attnNorm'
   | 'attnNormBias'
   | 'qProj'

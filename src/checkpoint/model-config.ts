@@ -49,9 +49,8 @@ export type RopeScaling =
       readonly originalLength: number;
     }
   | {
+      /** Every frequency has a divisor of its own: the tensor `ropeFactors`. */
       readonly kind: 'longrope';
-      /** Divisor of every frequency. */
-      readonly factors: readonly number[];
       readonly originalLength: number;
       /** Cosines and sines are multiplied by it: below the original length, and from there on. */
       readonly magnitude: number;

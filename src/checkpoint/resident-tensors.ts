@@ -36,12 +36,14 @@ export function isMatrixRole(role: ResidentRole): boolean {
 /** Every resident tensor of a model: first those outside the layers, then layer by layer. */
 export function listResidentTensors(config: ModelConfig): ResidentShape[] {
   const { hiddenSize, vocabSize, norm, layers } = config;
+  const { rope } = config.attention;
   const outside: Shapes = {
     embedding: [vocabSize, hiddenSize],
     outputNorm: [hiddenSize],
     ...(norm.kind === 'layer' && { outputNormBias: [hiddenSize] }),
     ...(!config.tiedHead && { head: [vocabSize, hiddenSize] }),
     ...(config.headBias && { headBias: [vocabSize] }),
+    ...(rope.scaling?.kind === 'longrope' && { ropeFactors: [rope.dims / 2] }),
   };
   return [
     ...toList(null, outside),

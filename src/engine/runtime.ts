@@ -125,7 +125,8 @@ async function fillDevice(
   const first = Array.from({ length: plan.slotsPerLayer }, (_, expert) => expert);
   for (const moeLayer of pageLayouts.keys()) advance(await pager.ensure(moeLayer, first));
 
-  const state = createRunState(device, config, plan.state, stateBuffers);
+  const ropeFactors = await readRopeFactors(manifest, reader);
+  const state = createRunState(device, config, plan.state, stateBuffers, ropeFactors);
   const forward = new Forward({
     device,
     manifest,
@@ -170,6 +171,12 @@ async function fillDevice(
       device.destroy();
     },
   };
+}
+
+async function readRopeFactors({ resident }: ModelManifest, reader: VerifiedReader): Promise<Float32Array | null> {
+  const tensor = resident.find(({ role }) => role === 'ropeFactors');
+  // A copy: the record may start anywhere in its buffer.
+  return tensor ? new Float32Array((await reader.read(tensor.key)).slice().buffer) : null;
 }
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {

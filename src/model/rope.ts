@@ -3,14 +3,20 @@
  * Made on the CPU in double precision: WGSL promises sin and cos only to 2^-11.
  */
 import type { RopeConfig, RopeScaling } from '../checkpoint/model-config';
+import { assert } from '../errors';
 
 /**
  * [context, dims / 2] of (cos, sin).
+ * @param factors divisors of the frequencies, [dims / 2]: for `longrope`.
  * Source: Su et al., RoFormer, arXiv 2104.09864; of the stretched forms at their functions.
  */
-export function computeRope(rope: RopeConfig, contextLength: number): Float32Array<ArrayBuffer> {
+export function computeRope(
+  rope: RopeConfig,
+  contextLength: number,
+  factors: Float32Array | null = null,
+): Float32Array<ArrayBuffer> {
   const half = rope.dims / 2;
-  const frequencies = computeFrequencies(rope);
+  const frequencies = computeFrequencies(rope, factors);
   const table = new Float32Array(contextLength * rope.dims);
   for (let position = 0; position < contextLength; position++) {
     const magnitude = getMagnitude(rope.scaling, position);
@@ -25,7 +31,7 @@ export function computeRope(rope: RopeConfig, contextLength: number): Float32Arr
 }
 
 /** Radians per position of every pair of dimensions. */
-function computeFrequencies({ theta, dims, scaling }: RopeConfig): number[] {
+function computeFrequencies({ theta, dims, scaling }: RopeConfig, factors: Float32Array | null): number[] {
   const plain = Array.from({ length: dims / 2 }, (_, d) => theta ** ((-2 * d) / dims));
   switch (scaling?.kind) {
     case undefined:
@@ -37,7 +43,8 @@ function computeFrequencies({ theta, dims, scaling }: RopeConfig): number[] {
     case 'llama3':
       return plain.map((frequency) => stretchLlama3(frequency, scaling));
     case 'longrope':
-      return plain.map((frequency, d) => frequency / (scaling.factors[d] as number));
+      assert(factors && factors.length >= dims / 2, 'longrope has a factor per pair of dimensions');
+      return plain.map((frequency, d) => frequency / (factors[d] as number));
   }
 }
 

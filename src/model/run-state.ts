@@ -167,16 +167,18 @@ export function getStateRequests(config: ModelConfig, shape: StateShape): Buffer
   ];
 }
 
+/** @param ropeFactors the tensor of that role, where the model has it. */
 export function createRunState(
   device: GpuDevice,
   config: ModelConfig,
   shape: StateShape,
   buffers: readonly DeviceBuffer[],
+  ropeFactors: Float32Array | null,
 ): RunState {
   const names = Object.keys(getSizes(config, shape)) as Named[];
   const named = Object.fromEntries(names.map((name, i) => [name, buffers[i]])) as Record<Named, DeviceBuffer>;
   const caches = buffers.slice(names.length);
-  device.handle.queue.writeBuffer(named.rope, 0, computeRope(config.attention.rope, shape.contextLength));
+  device.handle.queue.writeBuffer(named.rope, 0, computeRope(config.attention.rope, shape.contextLength, ropeFactors));
   return {
     ...named,
     kCache: caches.filter((_, i) => i % 2 === 0),

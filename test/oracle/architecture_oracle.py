@@ -31,11 +31,14 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]  # row-major
-    parameter: str
+    parameter: str  # empty: none, transformers has it in the configuration or not at all
     permute_heads: int = 0  # llama.cpp's converters reorder rows of q and k for an interleaved rotation
     part: int = 0  # order within a parameter that several tensors make
     axis: int = 0  # along which they are joined
     target: tuple[int, ...] | None = None  # the parameter's shape, where it differs
+    interleaved: bool = False  # transformers has the last two axes swapped, and the parts in alternate columns
+    transposed: bool = False  # transformers has the last two axes swapped
+    values: tuple[float, ...] | None = None  # instead of drawn ones
 
 
 @dataclass
@@ -71,6 +74,8 @@ def scale_and_offset(tensor: Tensor) -> tuple[float, float]:
 
 
 def draw_tensor(tensor: Tensor) -> np.ndarray:
+    if tensor.values is not None:
+        return np.array(tensor.values, np.float32)
     scale, offset = scale_and_offset(tensor)
     values = draw(tensor.name, math.prod(tensor.shape)) * np.float32(scale) + np.float32(offset)
     return values.astype(np.float32).reshape(tensor.shape)
@@ -88,12 +93,19 @@ def state_dict(spec: Spec) -> dict[str, torch.Tensor]:
         values = draw_tensor(tensor)
         if tensor.permute_heads:
             values = unpermute(values, tensor.permute_heads)
-        parts.setdefault(tensor.parameter, {})[tensor.part] = (tensor, values)
+        if tensor.transposed or (tensor.interleaved and values.ndim == 3):
+            values = values.swapaxes(1, 2)
+        if tensor.parameter:
+            parts.setdefault(tensor.parameter, {})[tensor.part] = (tensor, values)
     state = {}
     for parameter, found in parts.items():
         ordered = [found[part] for part in sorted(found)]
         first = ordered[0][0]
-        joined = np.concatenate([values for _, values in ordered], axis=first.axis)
+        pieces = [values for _, values in ordered]
+        if first.interleaved:
+            joined = np.stack(pieces, axis=-1).reshape(*pieces[0].shape[:-1], -1)
+        else:
+            joined = np.concatenate(pieces, axis=first.axis)
         state[parameter] = torch.from_numpy(joined.reshape(first.target or joined.shape).copy())
     return state
 
@@ -204,7 +216,9 @@ def make(spec: Spec) -> dict:
         "vocabSize": spec.config.vocab_size,
         "header": base64.b64encode(gzip.compress(write_header(spec), 9, mtime=0)).decode(),
         "tensors": {
-            tensor.name: {"count": math.prod(tensor.shape), **dict(zip(("scale", "offset"), scale_and_offset(tensor)))}
+            tensor.name: {"values": tensor.values}
+            if tensor.values is not None
+            else {"count": math.prod(tensor.shape), **dict(zip(("scale", "offset"), scale_and_offset(tensor)))}
             for tensor in spec.tensors
         },
         "prompts": [{"tokenIds": ids, "positions": kept_positions(len(ids))} for ids in prompts],

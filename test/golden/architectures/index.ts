@@ -4,7 +4,9 @@
  * How they are made: ../../oracle/make_architectures.py.
  */
 
-interface TensorRule {
+type TensorRule = DrawnTensor | { readonly values: readonly number[] };
+
+interface DrawnTensor {
   /** Values of the tensor. */
   readonly count: number;
   /** value = uniform in [-1, 1) · scale + offset, in f32. */
@@ -65,14 +67,15 @@ async function buildFile({ header, tensors }: GoldenFile): Promise<Uint8Array<Ar
   const stream = new Blob([decodeBase64(header)]).stream().pipeThrough(new DecompressionStream('gzip'));
   const parts: Uint8Array<ArrayBuffer>[] = [new Uint8Array(await new Response(stream).arrayBuffer())];
   for (const [name, rule] of Object.entries(tensors)) {
-    const values = new Uint8Array(drawTensor(name, rule).buffer);
+    const floats = 'values' in rule ? Float32Array.from(rule.values) : drawTensor(name, rule);
+    const values = new Uint8Array(floats.buffer);
     parts.push(values, new Uint8Array((32 - (values.length % 32)) % 32));
   }
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
 /** The oracle's `draw`: FNV-1a of the name as seed, then a 32-bit mixer of each index. */
-function drawTensor(name: string, { count, scale, offset }: TensorRule): Float32Array<ArrayBuffer> {
+function drawTensor(name: string, { count, scale, offset }: DrawnTensor): Float32Array<ArrayBuffer> {
   let seed = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(name)) seed = Math.imul(seed ^ byte, 0x01000193);
   return Float32Array.from({ length: count }, (_, i) => {

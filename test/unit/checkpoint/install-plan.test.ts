@@ -288,7 +288,7 @@ describe('a file that webmoe does not run', () => {
       'RoPE scaling of another kind',
       ({ entries }) => setEntry(entries, ['olmoe.rope.scaling.type', 'string', 'dynamic']),
       'UNSUPPORTED',
-      /RoPE scaling "dynamic" \("olmoe.rope.scaling.type"\); accepted: none, linear, yarn/,
+      /RoPE scaling "dynamic" \("olmoe.rope.scaling.type"\); accepted: none, linear, yarn, and longrope by/,
     ],
     [
       'rotation of an odd number of dimensions',

@@ -43,7 +43,8 @@ it('docs/architectures.md is made of them', async () => {
     const worst = Math.max(...own.map(([, difference]) => difference));
     const oracle = golden === null ? 'transformers; llama.cpp' : 'transformers';
     const cell = golden === null ? '[numerics](numerics.md)' : `${worst.toExponential(1)} over ${own.length} models`;
-    return `| ${models} | \`${name}\` | GGUF | ${oracle} | ${cell} |`;
+    const sources = golden === null ? 'GGUF, safetensors' : 'GGUF';
+    return `| ${models} | \`${name}\` | ${sources} | ${oracle} | ${cell} |`;
   });
   const text = `# Architectures
 

@@ -6,38 +6,34 @@ import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-f
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
-import { resolveLogitOptions } from '../sampling/logit-changes';
-import { resolveSampling } from '../sampling/sampling';
 import { createBlobSource } from '../store/blob-source';
 import { createHttpFiles } from '../store/http-files';
 import { installModel } from '../store/install';
 import type { ModelStore, StoreKind } from '../store/model-store';
 import { openStore } from '../store/open-store';
 import { createVerifiedReader } from '../store/verified-reader';
-import { renderChat } from '../text/chat-template';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { getToolFamily, listsTools } from '../text/tool-family';
+import { buildThroughLosses, type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
 import { Drafter, resolveDraft } from './drafter';
 import type {
   Engine,
   ExpertBudget,
   ExpertBudgetChange,
-  GenerateRequest,
   LoadedModel,
   LoadOptions,
   LoadProgress,
   ModelSource,
-  PagingOptions,
-  ScoreRequest,
 } from './engine';
 import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
-import { type GenerationRequest, runGeneration } from './generation';
+import { runGeneration } from './generation';
 import { changeExpertBudget } from './live-budget';
 import { PassRunner } from './pass-runner';
+import { resolvePaging, resolvePrompt, resolveRequest } from './request';
 import { createRuntime, type Runtime, throwIfAborted } from './runtime';
 import { scoreTokens } from './score';
-import { type ResolvedPaging, Sequence } from './sequence';
+import { Sequence } from './sequence';
 
 /** What the engine takes from its surroundings; each has the browser's own as default. */
 export interface EngineEnvironment {
@@ -51,8 +47,10 @@ export interface EngineEnvironment {
 
 interface Loaded {
   model: LoadedModel;
-  readonly runtime: Runtime;
-  readonly runner: PassRunner;
+  runtime: Runtime;
+  runner: PassRunner;
+  /** Makes the runtime anew, on a new device. */
+  readonly rebuild: (expertBudget: ExpertBudget) => Promise<Runtime>;
   readonly tokenizer: Tokenizer;
   readonly grammars: GrammarEngine;
   readonly forecasts: ForecastShelf;
@@ -106,13 +104,40 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     return loaded;
   };
 
+  /** What a call does about a lost device; `use` gives the runtime that the call's next attempt works with. */
+  const handleLosses = (holder: Loaded): LossHandler & { use(): Loaded } => {
+    let used = holder.runtime;
+    return {
+      use() {
+        used = holder.runtime;
+        return holder;
+      },
+      readLoss: () => used.device.readLoss(),
+      async restore(shrink) {
+        // Another call may have had it made anew already.
+        if (holder.runtime !== used) return;
+        const { experts, expertsPerToken } = used.manifest.config.moe;
+        const before = used.plan.slotsPerLayer;
+        const slots = shrink ? Math.max(expertsPerToken, before >> 1) : before;
+        used.destroy();
+        // Half a slot less: a share is rounded up to whole slots.
+        const runtime = await holder.rebuild({ percent: ((slots - 0.5) * 100) / experts });
+        holder.runtime = runtime;
+        holder.runner = new PassRunner(runtime);
+        const { slotsPerLayer, totalBytes: plannedGpuBytes } = runtime.plan;
+        holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
+      },
+    };
+  };
+
   /** Never rejects: each caller of `setExpertBudget` gets its own answer. */
   const applyPendingBudget = async (): Promise<void> => {
     for (let next = pendingBudgets.shift(); next; next = pendingBudgets.shift()) {
       const { budget, resolve, reject } = next;
       try {
         const holder = getLoaded();
-        const change = await changeExpertBudget(holder.runtime, budget);
+        const losses = handleLosses(holder);
+        const change = await retryThroughLosses(losses, () => changeExpertBudget(losses.use().runtime, budget));
         const { slotsPerLayer, plannedGpuBytes } = change;
         holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
         resolve(change);
@@ -160,14 +185,10 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     });
     throwIfAborted(signal);
     const tokenizer = createTokenizer(manifest.tokenizer);
-    const runtime = await createRuntime(
-      manifest,
-      createVerifiedReader(store, manifest),
-      deviceOptions,
-      options,
-      onProgress,
-      signal,
-    );
+    const reader = createVerifiedReader(store, manifest);
+    const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
+      buildThroughLosses(() => createRuntime(manifest, reader, deviceOptions, request, report, buildSignal));
+    const runtime = await build(options, onProgress, signal);
     const { config } = manifest;
     const { chatTemplate } = manifest.tokenizer;
     const model: LoadedModel = {
@@ -191,6 +212,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     loaded = {
       model,
       runtime,
+      rebuild: (expertBudget) => build({ ...options, expertBudget }, () => {}),
       runner: new PassRunner(runtime),
       tokenizer,
       grammars: createGrammarEngine(manifest.tokenizer, tokenizer, config.vocabSize),
@@ -223,17 +245,28 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const release = occupy('generate');
       try {
         await settling;
-        const { runtime, runner, tokenizer, grammars, forecasts, drafts } = getLoaded();
-        const plain = resolveRequest(request, runtime, tokenizer);
-        const paging = resolvePaging(request.paging, runtime.manifest.config.layers);
-        const drafter = new Drafter(resolveDraft(request.draft, runtime.plan.state), runtime, drafts, plain.sampling);
+        const holder = getLoaded();
+        const { tokenizer, grammars, forecasts, drafts } = holder;
+        const { manifest } = holder.runtime;
+        const plain = resolveRequest(request, manifest, tokenizer);
+        const paging = resolvePaging(request.paging, manifest.config.layers);
+        const draft = resolveDraft(request.draft, holder.runtime.plan.state);
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
         for (const message of forecasts.takeWarnings()) yield { type: 'warning', message };
-        const sequence = new Sequence(runtime, runner, forecast, paging);
-        const grammar = request.grammar ? await grammars.start(request.grammar) : null;
-        const resolved = { ...plain, grammar };
+        const losses = handleLosses(holder);
+        const start = async function* () {
+          const { runtime, runner } = losses.use();
+          const grammar = request.grammar ? await grammars.start(request.grammar) : null;
+          try {
+            const sequence = new Sequence(runtime, runner, forecast, paging);
+            const drafter = new Drafter(draft, runtime, drafts, plain.sampling);
+            yield* runGeneration(runtime, runner, sequence, drafter, tokenizer, { ...plain, grammar }, signal);
+          } finally {
+            grammar?.dispose();
+          }
+        };
         try {
-          for await (const event of runGeneration(runtime, runner, sequence, drafter, tokenizer, resolved, signal)) {
+          for await (const event of streamThroughLosses(losses, start)) {
             // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
             isSuspended = true;
             settle();
@@ -244,9 +277,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         } finally {
           isSuspended = false;
           await settling;
-          grammar?.dispose();
           // Where everything is resident, nothing was forecast.
-          if (runtime.pager.slots < runtime.manifest.config.moe.experts) await forecasts.save(forecast);
+          if (holder.runtime.pager.slots < manifest.config.moe.experts) await forecasts.save(forecast);
         }
       } finally {
         release();
@@ -257,8 +289,13 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const release = occupy('score');
       try {
         await settling;
-        const { runtime, runner, tokenizer } = getLoaded();
-        return await scoreTokens(runtime, runner, resolvePrompt(request, runtime, tokenizer, false), signal);
+        const holder = getLoaded();
+        const tokenIds = resolvePrompt(request, holder.runtime.manifest, holder.tokenizer, false);
+        const losses = handleLosses(holder);
+        return await retryThroughLosses(losses, () => {
+          const { runtime, runner } = losses.use();
+          return scoreTokens(runtime, runner, tokenIds, signal);
+        });
       } finally {
         release();
       }
@@ -308,76 +345,4 @@ function openFiles(
     onWarning: (message) => onProgress({ phase: 'warning', message }),
     onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
   });
-}
-
-function resolveRequest(
-  request: GenerateRequest,
-  runtime: Runtime,
-  tokenizer: Tokenizer,
-): Omit<GenerationRequest, 'grammar'> {
-  const { maxTokens = 128, stop = [], topLogprobs } = request;
-  if (!Number.isInteger(maxTokens) || maxTokens < 1) {
-    throw new EngineError('BAD_ARGUMENT', `maxTokens ${maxTokens} is out of range: an integer of at least 1`);
-  }
-  const { vocabSize } = runtime.manifest.config;
-  if (topLogprobs !== undefined && (!Number.isInteger(topLogprobs) || topLogprobs < 0 || topLogprobs > vocabSize)) {
-    throw new EngineError(
-      'BAD_ARGUMENT',
-      `topLogprobs ${topLogprobs} is out of range: an integer from 0 to ${vocabSize}`,
-    );
-  }
-  if (request.grammar && request.ignoreEos) {
-    throw new EngineError(
-      'BAD_ARGUMENT',
-      'grammar and ignoreEos were given, and a grammar says where a text ends: give 1',
-    );
-  }
-  const { answerStart = '' } = request;
-  if (answerStart !== '' && !request.messages) {
-    throw new EngineError('BAD_ARGUMENT', 'answerStart was given without messages: write it into the prompt');
-  }
-  return {
-    promptTokenIds: [
-      ...resolvePrompt(request, runtime, tokenizer, true),
-      ...tokenizer.encode(answerStart, { parseSpecial: true, addBos: false }),
-    ],
-    maxTokens,
-    sampling: resolveSampling(request.sampling),
-    logitOptions: resolveLogitOptions(request.sampling ?? {}, vocabSize),
-    stop,
-    ignoreEos: request.ignoreEos ?? false,
-    showMarks: request.showMarks ?? false,
-    topLogprobs: topLogprobs ?? null,
-    trace: request.trace ?? false,
-    residency: request.residency ?? false,
-  };
-}
-
-function resolvePaging(options: PagingOptions = {}, layers: number): ResolvedPaging {
-  const { segmentLayers = layers, runAhead, readBackEveryLayer = false } = options;
-  if (!Number.isInteger(segmentLayers) || segmentLayers < 1) {
-    throw new EngineError('BAD_ARGUMENT', `segmentLayers ${segmentLayers} is out of range: an integer of at least 1`);
-  }
-  return {
-    segmentLayers: readBackEveryLayer ? 1 : segmentLayers,
-    // When every layer is waited for, nothing lies behind a fault.
-    runAhead: readBackEveryLayer || runAhead === false ? 'off' : runAhead ? 'full' : 'auto',
-  };
-}
-
-/** @param addGenerationPrompt whether rendered messages end with the start of an answer. */
-function resolvePrompt(
-  { messages, tools, prompt, tokenIds }: ScoreRequest,
-  runtime: Runtime,
-  tokenizer: Tokenizer,
-  addGenerationPrompt: boolean,
-): readonly number[] {
-  const given = [messages, prompt, tokenIds].filter((input) => input !== undefined).length;
-  if (given !== 1) {
-    throw new EngineError('BAD_ARGUMENT', `${given} of messages, prompt and tokenIds were given: give exactly 1`);
-  }
-  const data = runtime.manifest.tokenizer;
-  if (messages) return renderChat(data, tokenizer, messages, { addGenerationPrompt, tools });
-  if (prompt !== undefined) return tokenizer.encode(prompt, { parseSpecial: false, addBos: data.addBos });
-  return tokenIds ?? [];
 }

@@ -64,8 +64,9 @@ export async function createRuntime(
   try {
     return await fillDevice(device, manifest, reader, request, onProgress, signal);
   } catch (error) {
+    const loss = await device.readLoss();
     device.destroy();
-    throw device.getError() ?? error;
+    throw loss ?? device.getError() ?? error;
   }
 }
 

@@ -32,6 +32,8 @@ export interface GpuDevice {
   readonly counters: { submits: number; readbacks: number };
   /** Resolves with the loss as an EngineError; never rejects. */
   readonly lost: Promise<EngineError>;
+  /** The loss, if there was one: an error of the GPU may arrive before the news of it, so this waits a moment. */
+  readLoss(): Promise<EngineError | undefined>;
   /** The first uncaptured error, if there was one. */
   getError(): EngineError | undefined;
   destroy(): void;
@@ -45,6 +47,9 @@ const RAISED_LIMITS = [
   'maxComputeInvocationsPerWorkgroup',
   'maxComputeWorkgroupSizeX',
 ] as const;
+
+/** How long the news of a loss may take behind the first error that it causes. */
+const LOSS_NEWS_MS = 100;
 
 /**
  * The most capable adapter.
@@ -93,6 +98,10 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
     firstError ??= new EngineError('GPU_ERROR', `the GPU reported an error: ${error.message}`);
   });
 
+  const lost = handle.lost.then(
+    (loss) =>
+      new EngineError('DEVICE_LOST', `the GPU device was lost (${loss.reason}): ${loss.message || 'no reason given'}`),
+  );
   return {
     handle,
     traits: {
@@ -103,13 +112,9 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
     description: [info.vendor, info.architecture, info.description].filter((part) => part !== '').join(' '),
     readbackDelayMs: options.readbackDelayMs ?? 0,
     counters: { submits: 0, readbacks: 0 },
-    lost: handle.lost.then(
-      (loss) =>
-        new EngineError(
-          'DEVICE_LOST',
-          `the GPU device was lost (${loss.reason}): ${loss.message || 'no reason given'}`,
-        ),
-    ),
+    lost,
+    readLoss: () =>
+      Promise.race([lost, new Promise<undefined>((resolve) => setTimeout(resolve, LOSS_NEWS_MS, undefined))]),
     getError: () => firstError,
     destroy: () => handle.destroy(),
   };

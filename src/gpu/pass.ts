@@ -56,10 +56,7 @@ export class Submission {
       await target.mapAsync(1 /* GPUMapMode.READ */, 0, at);
     } catch (cause) {
       // Mapping fails only with the device, or by a mistake of ours, which the device has reported.
-      const lost = await Promise.race([
-        this.device.lost,
-        new Promise<null>((resolve) => setTimeout(resolve, 100, null)),
-      ]);
+      const lost = await this.device.readLoss();
       throw (
         lost ??
         this.device.getError() ??

@@ -1,0 +1,118 @@
+/** A lost device at many moments: the caller sees the tokens of the calm run. */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Engine, GenerateEvent, GenerateRequest, LoadProgress } from '../../src/engine/engine';
+import { createLocalEngine } from '../../src/engine/local-engine';
+import { goldenModels, readGoldenModel } from '../golden';
+import { createRandom } from '../unit/random';
+import { catchError, generate, openSession, toBits } from './engine-session';
+import { watchGpu } from './watched-gpu';
+
+const NAME = 'e16k4-q4_0';
+const PAGED = { expertBudget: { percent: 50 } } as const;
+const isFull = Boolean(import.meta.env.WEBMOE_FULL);
+const prompts = goldenModels.find(({ name }) => name === NAME)?.prompts ?? [];
+const request: GenerateRequest = {
+  tokenIds: prompts.flatMap(({ tokenIds }) => tokenIds), // two chunks
+  maxTokens: 6,
+  ignoreEos: true,
+  topLogprobs: 2,
+  sampling: { temperature: 1, seed: 5, frequencyPenalty: 0.5 },
+};
+
+let engine: Engine | undefined;
+afterEach(() => engine?.unload());
+
+/** Loses the latest device behind so many submits of it. */
+function loseAfter(watched: ReturnType<typeof watchGpu>, submits: number): void {
+  const device = watched.devices.at(-1) as GPUDevice;
+  const submit = device.queue.submit.bind(device.queue);
+  let count = 0;
+  device.queue.submit = (commands) => {
+    submit(commands);
+    if (++count === submits) device.destroy();
+  };
+}
+
+describe('a lost device', () => {
+  it('at random moments of prefill and decode, with a read-back in flight, costs no token and no bit', async () => {
+    const watched = watchGpu();
+    ({ engine } = await openSession(NAME, PAGED, { gpu: watched.gpu }));
+    const before = watched.submits;
+    const calm = (await generate(engine, request)).result;
+    const submits = watched.submits - before;
+    const { integer } = createRandom(9);
+    // With what the first run left on the GPU, later ones take fewer submits.
+    const moments = isFull ? 24 : 4;
+    for (let moment = 0; moment < moments; moment++) {
+      const at = moment === 0 ? 1 : integer(1, submits >> 1);
+      const devices = watched.devices.length;
+      loseAfter(watched, at);
+      const events: GenerateEvent[] = [];
+      for await (const event of engine.generate(request)) events.push(event);
+      expect(watched.devices.length, `after submit ${at}`).toBe(devices + 1);
+      const done = events.at(-1);
+      if (done?.type !== 'done') throw new Error('no result');
+      expect(done.result.tokenIds).toEqual(calm.tokenIds);
+      expect(toBits(done.result.logprobs)).toEqual(toBits(calm.logprobs));
+      // Every token came once, and the loss was said.
+      expect(events.flatMap((event) => (event.type === 'token' ? [event.tokenId] : []))).toEqual(calm.tokenIds);
+      expect(events.some((event) => event.type === 'warning' && /lost/.test(event.message))).toBe(true);
+    }
+  });
+
+  it('while a budget changes gives the new budget and the same tokens', async () => {
+    const watched = watchGpu();
+    ({ engine } = await openSession(NAME, PAGED, { gpu: watched.gpu }));
+    const calm = (await generate(engine, request)).result;
+    const tokenIds: number[] = [];
+    for await (const event of engine.generate(request)) {
+      if (event.type !== 'token') continue;
+      tokenIds.push(event.tokenId);
+      if (tokenIds.length !== 2) continue;
+      watched.devices.at(-1)?.destroy();
+      expect(await engine.setExpertBudget({ percent: 75 })).toMatchObject({ slotsPerLayer: 12 });
+    }
+    expect(tokenIds).toEqual(calm.tokenIds);
+    expect(engine.model?.slotsPerLayer).toBe(12);
+  });
+
+  it('while nothing runs is replaced at the next call', async () => {
+    const watched = watchGpu();
+    ({ engine } = await openSession(NAME, PAGED, { gpu: watched.gpu }));
+    const calm = await engine.score({ tokenIds: request.tokenIds ?? [] });
+    watched.devices.at(-1)?.destroy();
+    expect(await engine.score({ tokenIds: request.tokenIds ?? [] })).toEqual(calm);
+    expect(watched.devices).toHaveLength(2);
+  });
+
+  it('during a load is replaced before the load ends', async () => {
+    const file = new Blob([await readGoldenModel('e5k1-gqa-q4_0')]);
+    for (const phase of ['compile', 'weights'] as const) {
+      const watched = watchGpu();
+      engine = createLocalEngine({ gpu: watched.gpu });
+      const lose = (progress: LoadProgress): void => {
+        if (progress.phase === phase && watched.devices.length === 1) watched.devices[0]?.destroy();
+      };
+      await engine.load({ kind: 'file', file, name: 'm' }, { store: 'memory' }, lose);
+      expect((await generate(engine, { tokenIds: [1], maxTokens: 2, ignoreEos: true })).result.tokenIds).toHaveLength(
+        2,
+      );
+      expect(watched.devices.length).toBe(2);
+    }
+  });
+
+  it('again and again first shrinks the pool, then ends the call with DEVICE_LOST, and the next call works', async () => {
+    const watched = watchGpu();
+    ({ engine } = await openSession(NAME, { expertBudget: { percent: 100 } }, { gpu: watched.gpu }));
+    const calm = (await generate(engine, request)).result;
+    const losing = async (): Promise<void> => {
+      for await (const event of (engine as Engine).generate(request)) {
+        if (event.type === 'prefill' || event.type === 'warning') watched.devices.at(-1)?.destroy();
+      }
+    };
+    const { error } = await catchError(losing());
+    expect(error).toMatchObject({ code: 'DEVICE_LOST', message: expect.stringMatching(/5 devices were lost/) });
+    expect(engine.model?.slotsPerLayer).toBe(4);
+    expect((await generate(engine, request)).result.tokenIds).toEqual(calm.tokenIds);
+  });
+});

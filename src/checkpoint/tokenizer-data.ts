@@ -6,6 +6,9 @@ import { EngineError } from '../errors';
 import type { Checkpoint } from './checkpoint';
 import type { TokenizerData } from './manifest';
 
+/** Pre-tokenizers of models whose early files do not say that a text begins with BOS. */
+const ADD_BOS: ReadonlySet<string> = new Set(['llama-bpe', 'llama3', 'lfm2', 'tekken']);
+
 /**
  * @param vocabSize Rows of the embedding.
  * @throws EngineError `UNSUPPORTED` when the file has no tokenizer, `BAD_FILE` when it contradicts itself.
@@ -36,11 +39,12 @@ export function readTokenizerData(
     metadata.has(key) ? checkLength(key, metadata.getNumbers(key, range)) : null;
 
   const model = metadata.getString('tokenizer.ggml.model');
+  const pre = metadata.has('tokenizer.ggml.pre') ? metadata.getString('tokenizer.ggml.pre') : null;
   const tokensKey = 'tokenizer.ggml.tokens';
   const endIds = [getTokenId('eos'), getTokenId('eot'), getTokenId('eom')].filter((id) => id !== null);
   return {
     model,
-    pre: metadata.has('tokenizer.ggml.pre') ? metadata.getString('tokenizer.ggml.pre') : null,
+    pre,
     tokens: checkLength(tokensKey, metadata.getStrings(tokensKey)),
     scores: getOptional('tokenizer.ggml.scores'),
     tokenTypes: getOptional('tokenizer.ggml.token_type', { min: 0, max: 6 }),
@@ -48,8 +52,8 @@ export function readTokenizerData(
     bosId: getTokenId('bos'),
     endIds: [...new Set(endIds)],
     unknownId: getTokenId('unknown'),
-    // Defaults of llama.cpp (llama-vocab.cpp): SentencePiece models add both, byte-level ones neither.
-    addBos: metadata.getBool('tokenizer.ggml.add_bos_token', model === 'llama'),
+    // Defaults of llama.cpp (llama-vocab.cpp): SentencePiece models add both, byte-level ones neither, but for a few kinds.
+    addBos: metadata.getBool('tokenizer.ggml.add_bos_token', model === 'llama' || ADD_BOS.has(pre ?? '')),
     addSpacePrefix: metadata.getBool('tokenizer.ggml.add_space_prefix', model === 'llama'),
     chatTemplate: metadata.has('tokenizer.chat_template') ? metadata.getString('tokenizer.chat_template') : null,
   };

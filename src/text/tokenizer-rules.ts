@@ -53,7 +53,7 @@ function adapt(part: JsonObject): JsonObject {
 
 /** Oniguruma's syntax where JavaScript has none; U+017F is a lower-case s in a group that ignores case. */
 function adaptPattern(pattern: string): string {
-  const adapted = pattern.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", CONTRACTIONS);
+  const adapted = pattern.replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", CONTRACTIONS);
   try {
     new RegExp(adapted, 'u');
   } catch (cause) {

@@ -25,6 +25,44 @@ CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 CL100K = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
+CASED = (
+    r"A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf"
+    r"\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f"
+    r"\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f"
+    r"\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b"
+    r"\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57"
+    r"\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe"
+    r"\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc"
+    r"\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126"
+    r"\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e"
+    r"\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3"
+    r"\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06"
+    r"\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2"
+    r"\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943"
+).encode().decode("unicode_escape")
+DEEPSEEK_LLM = [
+    r"[\r\n]",
+    rf"\s?[{CASED}]+",
+    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+    r"\s+$",
+    "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
+]
+DEEPSEEK_V3 = [
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+]
+
+
+def o200k(contractions: str, digits: str) -> str:
+    """The pattern of gpt-4o and its kin."""
+    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    start = r"[^\r\n\p{L}\p{N}]?"
+    words = f"{start}{upper}*{lower}+{contractions}|{start}{upper}+{lower}*{contractions}"
+    return words + rf"|\p{{N}}{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
 def split(pattern: str) -> pre_tokenizers.PreTokenizer:
     """What a pattern matches, and what lies between, as words."""
     return pre_tokenizers.Split(Regex(pattern), "isolated")
@@ -46,6 +84,14 @@ PRE_TOKENIZERS = {
     "llama-bpe": (None, [split(CL100K % "{1,3}"), whole()], True),
     "dbrx": (None, [split(CL100K % "{1,3}"), whole()], False),
     "qwen2": (normalizers.NFC(), [split(CL100K % ""), whole()], False),
+    "glm4": (None, [split(CL100K % "{1,3}"), whole()], False),
+    "lfm2": (None, [split(CL100K % "{1,3}"), whole()], True),
+    "hunyuan": (normalizers.NFC(), [split(CL100K % ""), whole()], False),
+    "gpt-4o": (None, [split(o200k(CONTRACTIONS + "?", "{1,3}")), whole()], False),
+    "tekken": (None, [split(o200k("", "")), whole()], True),
+    "deepseek-llm": (None, [*map(split, DEEPSEEK_LLM), pre_tokenizers.Digits(individual_digits=True), whole()], False),
+    "deepseek-v3": (None, [*map(split, DEEPSEEK_V3), whole()], False),
+    "refact": (None, [pre_tokenizers.Digits(individual_digits=True), words()], False),
     "starcoder": (None, [pre_tokenizers.Digits(individual_digits=True), words()], False),
     "default": (
         None,

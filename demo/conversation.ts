@@ -173,6 +173,7 @@ export function getLatestResidency(turns: ReadonlyArray<Question | Answer>): Uin
 function advance(answer: Answer, event: GenerateEvent, clock: TokenClock): Answer {
   switch (event.type) {
     case 'routes':
+    case 'install':
       return answer;
     case 'warning':
       return { ...answer, warnings: [...answer.warnings, event.message] };

@@ -25,6 +25,7 @@ export type {
   GenerateResult,
   GenerateStats,
   InstalledModel,
+  InstallState,
   LoadedModel,
   LoadOptions,
   LoadProgress,
@@ -41,6 +42,7 @@ export type {
   ToolDefinition,
   TraceEntry,
 } from './engine/engine';
+export type { TierStats, TierUse } from './engine/tiers';
 export { EngineError, type ErrorCode } from './errors';
 export type { StoreKind } from './store/model-store';
 export type { Grammar } from './text/grammar';

@@ -7,6 +7,10 @@ export interface ByteSource {
   readonly name: string;
   /** Size of the whole file in bytes. */
   readonly sizeBytes: number;
+  /** Differs between versions of the file, as far as the source can tell: an ETag, a time of change. */
+  readonly version?: string;
+  /** Every read goes over a network: it is worth keeping what was read. */
+  readonly isRemote?: boolean;
   /**
    * Reads exactly `lengthBytes` bytes at `offsetBytes`; never short.
    * @throws EngineError `BAD_FILE` when the range leaves the file, `NETWORK` or `STORAGE` when reading fails, `ABORTED`.

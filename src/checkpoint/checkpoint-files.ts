@@ -41,6 +41,8 @@ export function joinSources(name: string, parts: readonly ByteSource[]): JoinedS
   return {
     name,
     sizeBytes,
+    version: parts.map(({ version }) => version ?? '').join(' '),
+    isRemote: parts.some(({ isRemote }) => isRemote),
     startBytes,
     async read(offsetBytes, lengthBytes, signal) {
       const end = offsetBytes + lengthBytes;

@@ -9,6 +9,7 @@ import type { PredictorName } from '../routing/predictors';
 import type { StoreKind } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
 import type { ToolFamily } from '../text/tool-family';
+import type { TierStats } from './tiers';
 
 /**
  * Where a model is: a GGUF file, or by a URL that ends in "/" a folder with config.json, safetensors and tokenizer files.
@@ -43,6 +44,21 @@ export interface LoadOptions {
   readonly eviction?: EvictionName;
   /** Files that forecast this model's routes. Without them predictors begin with nothing and learn. */
   readonly forecast?: ForecastFiles;
+  /**
+   * Most bytes of this model that the store may hold; what is beyond is fetched again each time it is needed. Default: as
+   * many as the browser lets it.
+   */
+  readonly storeBudgetBytes?: number;
+  /**
+   * Whether to start when the resident tensors are there, and fetch experts when they are needed while the download goes on
+   * behind. Default: when the download would take more than a few seconds longer.
+   */
+  readonly startEarly?: boolean;
+  /**
+   * Whether a model that is a file of the user's is copied into the store. Default: only where a `store` is named; otherwise
+   * its pages are read from the file.
+   */
+  readonly copy?: boolean;
 }
 
 export interface ForecastFiles {
@@ -55,8 +71,18 @@ export interface ForecastFiles {
   readonly learnedUrl?: string;
 }
 
+/** How far an install has come, in bytes of the source. */
+export interface InstallState {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  /** What arrived in the last seconds; null or absent while nothing is known. */
+  readonly bytesPerSecond?: number | null;
+  /** Until everything is there, at that rate. */
+  readonly remainingMs?: number | null;
+}
+
 export type LoadProgress =
-  | { readonly phase: 'install'; readonly doneBytes: number; readonly totalBytes: number }
+  | ({ readonly phase: 'install' } & InstallState)
   | { readonly phase: 'weights'; readonly doneBytes: number; readonly totalBytes: number }
   | { readonly phase: 'compile'; readonly done: number; readonly total: number }
   /** Something the user should know and that did not stop the load. */
@@ -85,6 +111,8 @@ export interface LoadedModel {
   readonly installed: boolean;
   /** Of a quantised model: by kind of tensor its type and relative error; else null. */
   readonly quantization: QuantizationReport | null;
+  /** Whether every expert can be had without a network; otherwise the download goes on behind. */
+  readonly isLocal: boolean;
 }
 
 /** A function that the model asks to be called. */
@@ -241,8 +269,9 @@ export interface GenerateStats {
     readonly passes: number;
     readonly sources: Readonly<Record<'off' | 'self' | 'lookup' | 'table', number>>;
   };
-  /** Pages that came from host RAM, and pages read from the store with their bytes; since the model was loaded. */
+  /** Pages that came from host RAM, and pages read into it with their bytes; since the model was loaded. */
   readonly hostCache: { readonly hits: number; readonly reads: number; readonly readBytes: number };
+  readonly tiers: TierStats;
   /** The same counts by MoE layer: pages needed, present, and passes that missed one. */
   readonly byLayer: readonly { readonly needed: number; readonly present: number; readonly faults: number }[];
   readonly plannedGpuBytes: number;
@@ -288,6 +317,8 @@ export type GenerateEvent =
       /** Only with `topLogprobs`. */
       readonly logprob?: StreamedLogprob;
     }
+  /** After each token while parts of the model are missing: how far the download behind it has come. */
+  | ({ readonly type: 'install' } & InstallState)
   /** Only with `residency`: [moeLayers, experts]; 0 absent, 1 resident, 2 resident and used by the latest token. */
   | { readonly type: 'residency'; readonly pages: Uint8Array }
   | { readonly type: 'done'; readonly result: GenerateResult };
@@ -313,6 +344,8 @@ export interface InstalledModel {
   readonly modelId: string;
   readonly name: string;
   readonly sourceBytes: number;
+  /** Share of its records that are in the store, 0 to 1; below 1 its install has not ended, and goes on at the next load. */
+  readonly storedShare: number;
 }
 
 export interface Engine {
@@ -341,7 +374,7 @@ export interface Engine {
    * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT`, `NOT_LOADED`
    */
   setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange>;
-  /** Models in a store. */
+  /** Models in a store, also those whose install has not ended. */
   listModels(store: StoreKind): Promise<InstalledModel[]>;
   removeModel(store: StoreKind, modelId: string): Promise<void>;
   /** Frees the GPU and forgets the model; what is installed stays. */

@@ -16,6 +16,7 @@ import type { PassRequest, PassResult, PassRunner } from './pass-runner';
 import { type Runtime, throwIfAborted } from './runtime';
 import { checkTokenIds } from './score';
 import type { Sequence } from './sequence';
+import { getTierStats } from './tier-stats';
 
 export interface GenerationRequest {
   readonly promptTokenIds: readonly number[];
@@ -199,11 +200,12 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
 }
 
 function getStats(
-  { plan, memory, pager, host, device, variant }: Runtime,
+  runtime: Runtime,
   { counters }: PassRunner,
   drafter: Drafter,
   measured: Pick<GenerateStats, 'promptTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
+  const { plan, memory, pager, host, device, variant } = runtime;
   const { needed, present, faultingLayers, demandBytes, aheadBytes, usefulBytes } = pager.counters;
   return {
     ...measured,
@@ -214,6 +216,7 @@ function getStats(
     submits: counters.submits,
     layersExecuted: counters.layersExecuted,
     hostCache: { ...host.counters },
+    tiers: getTierStats(runtime),
     byLayer: pager.counters.byLayer.map((layer) => ({ ...layer })),
     uploadBytes: { demand: demandBytes, useful: usefulBytes, wasted: aheadBytes - usefulBytes },
     draft: { ...drafter.stats },

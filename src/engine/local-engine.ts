@@ -2,16 +2,14 @@
  * The Engine in process: owns the loaded model and lets one call at a time use it.
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
-import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
-import { createBlobSource } from '../store/blob-source';
-import { createHttpFiles } from '../store/http-files';
-import { installModel } from '../store/install';
+import { listModels } from '../store/list-models';
+import { createMemoryStore } from '../store/memory-store';
 import type { ModelStore, StoreKind } from '../store/model-store';
+import { type OpenModel, openModel, removeModel } from '../store/open-model';
 import { openStore } from '../store/open-store';
-import { createVerifiedReader } from '../store/verified-reader';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { getToolFamily, listsTools } from '../text/tool-family';
@@ -26,9 +24,11 @@ import type {
   LoadProgress,
   ModelSource,
 } from './engine';
+import { fetchForStart } from './fetch-for-start';
 import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
 import { runGeneration } from './generation';
 import { changeExpertBudget } from './live-budget';
+import { openFiles } from './open-files';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
 import { createRuntime, type Runtime, throwIfAborted } from './runtime';
@@ -39,6 +39,7 @@ import { Sequence } from './sequence';
 export interface EngineEnvironment {
   readonly gpu?: GPU;
   readonly openStore?: (kind: StoreKind) => Promise<ModelStore>;
+  readonly fetch?: typeof globalThis.fetch;
   /** Added to every read-back from the GPU, in milliseconds: for measurements. */
   readonly readbackDelayMs?: number;
   /** For the learned predictors; without it they are refused. */
@@ -46,7 +47,9 @@ export interface EngineEnvironment {
 }
 
 interface Loaded {
+  /** As the caller sees it; a changed budget changes it. */
   model: LoadedModel;
+  readonly opened: OpenModel;
   runtime: Runtime;
   runner: PassRunner;
   /** Makes the runtime anew, on a new device. */
@@ -158,6 +161,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     before?.runtime.destroy();
     before?.grammars.dispose();
     await before?.forecasts.close();
+    await before?.opened.close();
   };
 
   const load = async (
@@ -174,56 +178,48 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       readbackDelayMs: environment.readbackDelayMs ?? 0,
     };
     await requireAdapter(deviceOptions);
-    const store = await getStore(options.store ?? getDefaultStore());
-    const { manifest, installed } = await installModel(openFiles(source, onProgress, signal), store, {
+    const copies = options.copy ?? (source.kind === 'url' || options.store !== undefined);
+    const store = copies ? await getStore(options.store ?? getDefaultStore()) : null;
+    const onWarning = (message: string) => onProgress({ phase: 'warning', message });
+    const opened = await openModel(openFiles(source, environment.fetch, onProgress, signal), store, {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
-      onWarning: (message) => onProgress({ phase: 'warning', message }),
+      onWarning,
       // A model whose text cannot be read is refused before it is written.
       onPlan: (plan) => void createTokenizer(plan.tokenizer),
       quantize: options.quantize,
       signal,
+      storeBudgetBytes: options.storeBudgetBytes,
     });
-    throwIfAborted(signal);
-    const tokenizer = createTokenizer(manifest.tokenizer);
-    const reader = createVerifiedReader(store, manifest);
-    const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
-      buildThroughLosses(() => createRuntime(manifest, reader, deviceOptions, request, report, buildSignal));
-    const runtime = await build(options, onProgress, signal);
-    const { config } = manifest;
-    const { chatTemplate } = manifest.tokenizer;
-    const model: LoadedModel = {
-      modelId: manifest.modelId,
-      name: manifest.name,
-      architecture: config.architecture,
-      contextLength: runtime.plan.state.contextLength,
-      layers: config.layers,
-      moeLayers: config.moeLayers.length,
-      moeLayerIndices: config.moeLayers,
-      experts: config.moe.experts,
-      expertsPerToken: config.moe.expertsPerToken,
-      slotsPerLayer: runtime.plan.slotsPerLayer,
-      plannedGpuBytes: runtime.plan.totalBytes,
-      hasChatTemplate: chatTemplate !== null,
-      tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
-      adapter: runtime.device.description,
-      installed,
-      quantization: manifest.quantization ?? null,
-    };
-    loaded = {
-      model,
-      runtime,
-      rebuild: (expertBudget) => build({ ...options, expertBudget }, () => {}),
-      runner: new PassRunner(runtime),
-      tokenizer,
-      grammars: createGrammarEngine(manifest.tokenizer, tokenizer, config.vocabSize),
-      forecasts: new ForecastShelf(manifest, store, {
+    try {
+      const goesOn = await fetchForStart(opened, options.startEarly, onWarning, signal);
+      throwIfAborted(signal);
+      const { manifest } = opened.records;
+      const tokenizer = createTokenizer(manifest.tokenizer);
+      const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
+        buildThroughLosses(() => createRuntime(manifest, opened.records, deviceOptions, request, report, buildSignal));
+      const runtime = await build(options, onProgress, signal);
+      const forecasts = new ForecastShelf(manifest, store ?? createMemoryStore(), {
         files: options.forecast,
         modelUrl: source.kind === 'url' ? source.url : undefined,
         openPathModel: environment.openPathModel,
-      }),
-      drafts: new DraftController(),
-    };
-    return model;
+      });
+      loaded = {
+        model: describeModel(opened, runtime),
+        opened,
+        runtime,
+        rebuild: (expertBudget) => build({ ...options, expertBudget }, () => {}),
+        runner: new PassRunner(runtime),
+        tokenizer,
+        grammars: createGrammarEngine(manifest.tokenizer, tokenizer, manifest.config.vocabSize),
+        forecasts,
+        drafts: new DraftController(),
+      };
+      if (goesOn) opened.finishBehind();
+    } catch (error) {
+      await opened.close();
+      throw error;
+    }
+    return loaded.model;
   };
 
   return {
@@ -247,12 +243,14 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         await settling;
         const holder = getLoaded();
         const { tokenizer, grammars, forecasts, drafts } = holder;
+        const { records } = holder.opened;
         const { manifest } = holder.runtime;
         const plain = resolveRequest(request, manifest, tokenizer);
         const paging = resolvePaging(request.paging, manifest.config.layers);
         const draft = resolveDraft(request.draft, holder.runtime.plan.state);
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
-        for (const message of forecasts.takeWarnings()) yield { type: 'warning', message };
+        for (const message of [...forecasts.takeWarnings(), ...records.takeWarnings()])
+          yield { type: 'warning', message };
         const losses = handleLosses(holder);
         const start = async function* () {
           const { runtime, runner } = losses.use();
@@ -265,16 +263,24 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
             grammar?.dispose();
           }
         };
+        // Until the first token the line belongs to the pages that it needs.
+        const resumeDownload = records.hold();
         try {
           for await (const event of streamThroughLosses(losses, start)) {
             // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
             isSuspended = true;
             settle();
             yield event;
+            if (event.type === 'token') {
+              resumeDownload();
+              for (const message of records.takeWarnings()) yield { type: 'warning', message };
+              if (!records.isLocal) yield { type: 'install', ...records.getProgress() };
+            }
             isSuspended = false;
             await settling;
           }
         } finally {
+          resumeDownload();
           isSuspended = false;
           await settling;
           // Where everything is resident, nothing was forecast.
@@ -309,15 +315,14 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     },
 
     async listModels(kind) {
-      const manifests = await (await getStore(kind)).readModels();
-      return manifests.map(({ modelId, name, sourceBytes }) => ({ modelId, name, sourceBytes }));
+      return listModels(await getStore(kind));
     },
 
     async removeModel(kind, modelId) {
       if (loaded?.runtime.manifest.modelId === modelId) {
         throw new EngineError('BUSY', `model ${modelId} is loaded: unload it before removing it`);
       }
-      await (await getStore(kind)).removeModel(modelId);
+      await removeModel(await getStore(kind), modelId);
     },
 
     async unload() {
@@ -329,20 +334,32 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   };
 }
 
+function describeModel({ isNew, records }: OpenModel, runtime: Runtime): LoadedModel {
+  const { manifest } = runtime;
+  const { config } = manifest;
+  const { chatTemplate } = manifest.tokenizer;
+  return {
+    modelId: manifest.modelId,
+    name: manifest.name,
+    architecture: config.architecture,
+    contextLength: runtime.plan.state.contextLength,
+    layers: config.layers,
+    moeLayers: config.moeLayers.length,
+    moeLayerIndices: config.moeLayers,
+    experts: config.moe.experts,
+    expertsPerToken: config.moe.expertsPerToken,
+    slotsPerLayer: runtime.plan.slotsPerLayer,
+    plannedGpuBytes: runtime.plan.totalBytes,
+    hasChatTemplate: chatTemplate !== null,
+    tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
+    adapter: runtime.device.description,
+    installed: isNew,
+    quantization: manifest.quantization ?? null,
+    isLocal: records.isLocal,
+  };
+}
+
 /** Where models are kept unless told otherwise: IndexedDB, or memory where there is none (Node). */
 function getDefaultStore(): StoreKind {
   return typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb';
-}
-
-function openFiles(
-  source: ModelSource,
-  onProgress: (progress: LoadProgress) => void,
-  signal: AbortSignal | undefined,
-): CheckpointFiles {
-  if (source.kind === 'file') return createLoneFile(createBlobSource(source.file, source.name));
-  return createHttpFiles(source.url, {
-    signal,
-    onWarning: (message) => onProgress({ phase: 'warning', message }),
-    onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
-  });
 }

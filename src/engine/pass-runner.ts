@@ -118,7 +118,7 @@ export class PassRunner {
     const tripsBefore = this.counters.roundTrips;
     const form: PassForm = isChunk && rows >= TILED_ROWS ? 'tiles' : 'rows';
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
-    const isStreamed = form === 'tiles' && pager.getResidentShare() < 1;
+    const isStreamed = form === 'tiles' && !pager.isWhole;
     // Guesses that fail use pages too; only what belongs to the text is to tell the eviction what is in use.
     const isGuess = !isChunk && rows > 1;
     // What is done to the rows behind a guess depends on the guess, so they are sampled when all of them are known.
@@ -174,7 +174,7 @@ export class PassRunner {
         throwIfAborted(signal);
         assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
         const faulted = { moeLayer: fault, rows, routes, runAhead: plan.runAhead };
-        segment = await this.#serveFault(faulted, needed, () => plan.getExpected(faulted, draftRoutes));
+        segment = await this.#serveFault(faulted, needed, () => plan.getExpected(faulted, draftRoutes), signal);
       } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
         if (rows === 1 && this.counters.roundTrips === tripsBefore + 1) this.#noteLayerTime(performance.now() - start);
@@ -204,7 +204,7 @@ export class PassRunner {
       forward.encodeLayers(submission, 'tiles', from, layer, rows);
       submission.submit();
       this.counters.submits++;
-      await this.#runWaves(moeLayer, layer, 'tiles', rows, pager.planWaves(moeLayer, all, []));
+      await this.#runWaves(moeLayer, layer, 'tiles', rows, pager.planWaves(moeLayer, all, []), signal);
       submission = new Submission(device);
       from = { layer, stage: 'combine' };
     }
@@ -287,18 +287,19 @@ export class PassRunner {
     fault: FaultRecord,
     needed: readonly number[],
     getExpected: () => readonly ExpectedPage[],
+    signal: AbortSignal | undefined,
   ): Promise<Segment> {
     const { device, manifest, state, pager } = this.runtime;
     const { moeLayer, rows, routes } = fault;
     const layer = manifest.config.moeLayers[moeLayer] as number;
     if (needed.length <= pager.slots) {
-      pager.counters.demandBytes += await pager.ensure(moeLayer, needed);
+      pager.counters.demandBytes += await pager.ensure(moeLayer, needed, signal);
       pager.prefetch(getExpected());
       device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
       return { submission: new Submission(device), from: { layer, stage: 'experts' } };
     }
     const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
-    await this.#runWaves(moeLayer, layer, 'rows', rows, pager.planWaves(moeLayer, needed, lastRow));
+    await this.#runWaves(moeLayer, layer, 'rows', rows, pager.planWaves(moeLayer, needed, lastRow), signal);
     pager.prefetch(getExpected());
     return { submission: new Submission(device), from: { layer, stage: 'combine' } };
   }
@@ -313,11 +314,12 @@ export class PassRunner {
     form: PassForm,
     rows: number,
     waves: readonly number[][],
+    signal: AbortSignal | undefined,
   ): Promise<void> {
     const { device, state, pager, forward } = this.runtime;
     try {
       for (const wave of waves) {
-        pager.counters.demandBytes += await pager.ensure(moeLayer, wave);
+        pager.counters.demandBytes += await pager.ensure(moeLayer, wave, signal);
         pager.map(moeLayer, wave);
         device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
         const submission = new Submission(device);

@@ -1,7 +1,7 @@
 /**
  * A model on a GPU: everything that a pass needs, made once at load. Owns the GPU's memory; knows no prompt and no text.
  */
-import type { ModelManifest } from '../checkpoint/manifest';
+import { getPageKey, type ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
 import { createEviction, type EvictionName } from '../experts/eviction-policies';
 import { HostCache } from '../experts/host-cache';
@@ -16,7 +16,7 @@ import { Forward } from '../model/forward';
 import { compileKernels } from '../model/kernel-set';
 import { createRunState, type RunState } from '../model/run-state';
 import { listMatrices, loadWeights } from '../model/weights';
-import type { VerifiedReader } from '../store/verified-reader';
+import type { RecordReader } from '../store/verified-reader';
 import { measureRoundTrip } from './calibration';
 import type { LoadProgress } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
@@ -26,6 +26,8 @@ export interface RuntimeRequest extends MemoryRequest {
   readonly hostCacheBytes?: number | undefined;
   /** Default `rates`. */
   readonly eviction?: EvictionName | undefined;
+  /** What the store may hold of the model; for the statistics. */
+  readonly storeBudgetBytes?: number | undefined;
 }
 
 const DEFAULT_HOST_CACHE_BYTES = 256 << 20;
@@ -44,6 +46,7 @@ export interface Runtime {
   readonly pool: SlotPool;
   readonly pager: Pager;
   readonly host: HostCache;
+  readonly reader: RecordReader;
   readonly forward: Forward;
   readonly draft: Draft;
   /** Measured at load: an empty submission and its read-back. */
@@ -54,7 +57,7 @@ export interface Runtime {
 /** @throws EngineError; nothing stays allocated. */
 export async function createRuntime(
   manifest: ModelManifest,
-  reader: VerifiedReader,
+  reader: RecordReader,
   deviceOptions: DeviceOptions,
   request: RuntimeRequest,
   onProgress: (progress: LoadProgress) => void,
@@ -73,7 +76,7 @@ export async function createRuntime(
 async function fillDevice(
   device: GpuDevice,
   manifest: ModelManifest,
-  reader: VerifiedReader,
+  reader: RecordReader,
   request: RuntimeRequest,
   onProgress: (progress: LoadProgress) => void,
   signal?: AbortSignal,
@@ -101,7 +104,7 @@ async function fillDevice(
   );
   throwIfAborted(signal);
 
-  const host = new HostCache((key) => reader.read(key), request.hostCacheBytes ?? DEFAULT_HOST_CACHE_BYTES);
+  const host = new HostCache(reader, request.hostCacheBytes ?? DEFAULT_HOST_CACHE_BYTES);
   const pageTable = new PageTable(device, pageTableBuffer, config.moe.experts);
   const pager = new Pager(
     config.moeLayers.length,
@@ -123,8 +126,13 @@ async function fillDevice(
   };
   const weights = await loadWeights(device, plan.weights, weightBuffers, (key) => reader.read(key), advance);
   // Fill the slots: with a full budget that is every page; with a smaller one it spares the first tokens some faults.
-  const first = Array.from({ length: plan.slotsPerLayer }, (_, expert) => expert);
-  for (const moeLayer of pageLayouts.keys()) advance(await pager.ensure(moeLayer, first));
+  // Never with what a network would have to bring: that is fetched when it is needed.
+  for (const moeLayer of pageLayouts.keys()) {
+    const near = Array.from({ length: config.moe.experts }, (_, expert) => expert).filter(
+      (expert) => reader.isLocal || reader.has(getPageKey(moeLayer, expert)),
+    );
+    advance(await pager.ensure(moeLayer, near.slice(0, plan.slotsPerLayer)));
+  }
 
   const ropeFactors = await readRopeFactors(manifest, reader);
   const state = createRunState(device, config, plan.state, stateBuffers, ropeFactors);
@@ -164,6 +172,7 @@ async function fillDevice(
     pool,
     pager,
     host,
+    reader,
     forward,
     draft,
     roundTripMs: await measureRoundTrip(device, state),
@@ -174,7 +183,7 @@ async function fillDevice(
   };
 }
 
-async function readRopeFactors({ resident }: ModelManifest, reader: VerifiedReader): Promise<Float32Array | null> {
+async function readRopeFactors({ resident }: ModelManifest, reader: RecordReader): Promise<Float32Array | null> {
   const tensor = resident.find(({ role }) => role === 'ropeFactors');
   // A copy: the record may start anywhere in its buffer.
   return tensor ? new Float32Array((await reader.read(tensor.key)).slice().buffer) : null;

@@ -31,7 +31,7 @@ export class Sequence {
   async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
     const { tokenIds, position, draftTokens = 0 } = request;
     const context: TokenContext = { tokenId: tokenIds[0] as number, position };
-    const isPaged = this.runtime.pager.slots < this.runtime.manifest.config.moe.experts;
+    const isPaged = !this.runtime.pager.isWhole;
     await this.forecast.prepare(position, tokenIds);
     if (isPaged && (tokenIds.length === 1 || !request.isChunk))
       this.runtime.pager.prefetch(this.forecast.getExpected(context));

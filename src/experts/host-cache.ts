@@ -2,9 +2,17 @@
  * Pages in host RAM, between the store and the GPU: recently used ones up to a byte budget, and reads under way.
  * Never decides what goes to the GPU, and never changes bytes.
  */
+import { EngineError } from '../errors';
 
-/** Reads a page's bytes by record key, verified. */
-export type PageReader = (key: string) => Promise<Uint8Array>;
+/** `needed`: something waits for the page. `expected`: something will, probably. */
+export type PageUrgency = 'needed' | 'expected';
+
+/** Reads pages by record key, verified. */
+export interface PageReader {
+  read(key: string, urgency: PageUrgency): Promise<Uint8Array>;
+  /** Makes a page that is being read as expected needed. */
+  hasten(key: string): void;
+}
 
 export interface HostCacheCounters {
   /** Pages served from RAM. */
@@ -23,7 +31,7 @@ export class HostCache {
 
   /** @param budgetBytes 0 keeps nothing: every read goes to the store. */
   constructor(
-    private readonly readPage: PageReader,
+    private readonly reader: PageReader,
     readonly budgetBytes: number,
   ) {}
 
@@ -46,15 +54,22 @@ export class HostCache {
    * The page from RAM or the store. Reads of one page are shared. One that fails is tried once more; after that it is
    * forgotten, so that a later call can try again.
    */
-  async read(key: string): Promise<Uint8Array> {
+  async read(key: string, urgency: PageUrgency = 'needed'): Promise<Uint8Array> {
     const page = this.get(key);
     if (page) return page;
     let read = this.#reads.get(key);
+    if (read && urgency === 'needed') this.reader.hasten(key);
     if (!read) {
       // A transaction that the browser aborted under pressure works the next time; a lost or changed record fails again at
       // once. Either way it costs one read, and a generation is worth more.
-      read = this.readPage(key)
-        .catch(() => this.readPage(key))
+      const readAgain = (error: unknown) => {
+        // These have been tried again already, or are meant.
+        if (error instanceof EngineError && (error.code === 'NETWORK' || error.code === 'ABORTED')) throw error;
+        return this.reader.read(key, urgency);
+      };
+      read = this.reader
+        .read(key, urgency)
+        .catch(readAgain)
         .then((bytes) => {
           this.counters.reads++;
           this.counters.readBytes += bytes.byteLength;

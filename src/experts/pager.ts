@@ -3,7 +3,7 @@
  * Never decides when a pass runs, nor what is expected; the engine calls it between submissions.
  */
 import { getPageKey } from '../checkpoint/manifest';
-import { assert } from '../errors';
+import { assert, EngineError } from '../errors';
 import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';
 import type { PageTable } from './page-table';
@@ -66,6 +66,11 @@ export class Pager {
     return resident / (this.#layers.length * this.experts);
   }
 
+  /** Whether every page is resident: then no pass can fault. */
+  get isWhole(): boolean {
+    return this.#layers.every((layer) => layer.residents === this.experts);
+  }
+
   getResidents(moeLayer: number): number[] {
     return this.#layer(moeLayer).getResidents();
   }
@@ -106,15 +111,15 @@ export class Pager {
   /**
    * Makes experts resident: at most as many as there are slots. Reads come first, so that a failing one changes nothing.
    * @returns bytes uploaded.
+   * @throws what reading throws, and the reason of an abort: a page may be behind a slow network.
    */
-  async ensure(moeLayer: number, experts: readonly number[]): Promise<number> {
+  async ensure(moeLayer: number, experts: readonly number[], signal?: AbortSignal): Promise<number> {
     const layer = this.#layer(moeLayer);
     const missing = experts.filter((expert) => !layer.isResident(expert));
-    const pages = new Map(
-      await Promise.all(
-        missing.map(async (expert) => [expert, await this.host.read(getPageKey(moeLayer, expert))] as const),
-      ),
+    const reading = Promise.all(
+      missing.map(async (expert) => [expert, await this.host.read(getPageKey(moeLayer, expert))] as const),
     );
+    const pages = new Map(await orAborted(reading, signal));
     let uploadedBytes = 0;
     for (const placement of layer.place(experts)) {
       uploadedBytes += this.#upload(moeLayer, placement, pages.get(placement.expert) as Uint8Array);
@@ -138,7 +143,7 @@ export class Pager {
         const key = getPageKey(moeLayer, expert);
         const bytes = this.host.get(key);
         if (!bytes) {
-          this.host.read(key).catch(() => {});
+          this.host.read(key, 'expected').catch(() => {});
           continue;
         }
         const placement = layer.placeAhead(expert, pinned);
@@ -193,6 +198,25 @@ export class Pager {
 
   #layer(moeLayer: number): LayerResidency {
     return this.#layers[moeLayer] as LayerResidency;
+  }
+}
+
+/** Ends waiting when the signal does; what was waited for goes on. */
+async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(new EngineError('ABORTED', 'aborted by the caller', { cause: signal.reason }));
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    // The one that lost may still fail.
+    promise.catch(() => {});
+    aborted.catch(() => {});
   }
 }
 

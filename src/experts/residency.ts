@@ -37,6 +37,11 @@ export class LayerResidency {
     return this.#slots;
   }
 
+  /** How many experts hold a slot. */
+  get residents(): number {
+    return this.#slots - this.#freeSlots.length;
+  }
+
   getSlot(expert: number): number | null {
     const slot = this.#slotOf[expert] ?? -1;
     return slot < 0 ? null : slot;

@@ -11,6 +11,7 @@ export function createBlobSource(blob: Blob, name: string): ByteSource {
   const source: ByteSource = {
     name,
     sizeBytes: blob.size,
+    ...('lastModified' in blob ? { version: `modified ${blob.lastModified}` } : {}),
     async read(offsetBytes, lengthBytes, signal) {
       checkRead(source, offsetBytes, lengthBytes, signal);
       let buffer: ArrayBuffer;

@@ -3,6 +3,7 @@
  * The only file that calls fetch. Knows nothing of ranges, versions or models.
  */
 import { EngineError } from '../errors';
+import { pause } from './pause';
 import { throwIfAborted } from './source-checks';
 
 export interface ExchangeOptions {
@@ -10,7 +11,10 @@ export interface ExchangeOptions {
   readonly fetch?: typeof globalThis.fetch | undefined;
   /** Pauses before the second, third, ... attempt, in milliseconds; their number bounds the retries. */
   readonly retryDelaysMs?: readonly number[] | undefined;
-  /** How long a server may send no byte. A stalled request is tried once more. Default 30 s. */
+  /**
+   * How long a server may take for the first byte, and then for each {@link MIN_PROGRESS_BYTES}. A stalled request is tried
+   * once more. Default 12 s: with the second attempt, a server that says nothing is given up within half a minute.
+   */
   readonly stallTimeoutMs?: number | undefined;
 }
 
@@ -44,7 +48,9 @@ export class TransientFailure extends EngineError {
 }
 
 const DEFAULT_RETRY_DELAYS_MS = [250, 1000, 3000];
-const DEFAULT_STALL_TIMEOUT_MS = 30_000;
+const DEFAULT_STALL_TIMEOUT_MS = 12_000;
+/** A server that sends less in the time of a stall will not be done before anyone has lost patience: 1.3 kB/s. */
+const MIN_PROGRESS_BYTES = 16_384;
 
 export function createExchange(url: string, options: ExchangeOptions): Exchange {
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
@@ -71,12 +77,19 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
       // ranges, and it would keep a second copy of what is installed
       const response = await send(url, { ...request, cache: 'no-store', signal: controller.signal });
       restartTimer();
-      return await consume(createAnswer(url, response, restartTimer));
+      let slowBytes = 0;
+      const onBytes = (bytes: number) => {
+        slowBytes += bytes;
+        if (slowBytes < MIN_PROGRESS_BYTES) return;
+        slowBytes = 0;
+        restartTimer();
+      };
+      return await consume(createAnswer(url, response, onBytes));
     } catch (cause) {
       throwIfAborted(signal, `reading ${url}`);
       if (stalled) {
         const waited = `${stallTimeoutMs / 1000} s`;
-        throw new TransientFailure(`${url}: expected data, got none for ${waited}; check the connection`, {
+        throw new TransientFailure(`${url}: expected data, got nearly none for ${waited}; check the connection`, {
           cause,
           stalled,
         });
@@ -114,7 +127,7 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
   };
 }
 
-function createAnswer(url: string, response: Response, onBytes: () => void): Answer {
+function createAnswer(url: string, response: Response, onBytes: (bytes: number) => void): Answer {
   const answer: Answer = {
     response,
     async *readChunks() {
@@ -123,7 +136,7 @@ function createAnswer(url: string, response: Response, onBytes: () => void): Ans
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return;
-        onBytes();
+        onBytes(value.byteLength);
         yield value;
       }
     },
@@ -162,17 +175,4 @@ function getRemedy(status: number): string {
 function getReason(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
-}
-
-function pause(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const finish = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', finish);
-      resolve();
-    };
-    const timer = setTimeout(finish, delayMs);
-    signal?.addEventListener('abort', finish, { once: true });
-    if (signal?.aborted) finish();
-  });
 }

@@ -6,7 +6,6 @@ import type { ByteSource } from '../checkpoint/byte-source';
 import { assert, EngineError } from '../errors';
 import { createBlobSource } from './blob-source';
 import { type Answer, createExchange, type Exchange, type ExchangeOptions, TransientFailure } from './http-exchange';
-import type { InstallProgress } from './model-store';
 import { checkRead } from './source-checks';
 
 export interface HttpSourceOptions extends ExchangeOptions {
@@ -15,7 +14,12 @@ export interface HttpSourceOptions extends ExchangeOptions {
   /** Told when the server has no ranges and the file is therefore downloaded whole before its first use. */
   readonly onWarning?: ((message: string) => void) | undefined;
   /** Progress of such a whole download, where the server says how long the file is. */
-  readonly onProgress?: ((progress: InstallProgress) => void) | undefined;
+  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+}
+
+export interface DownloadProgress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
 }
 
 /** What tells one version of a file from another. */
@@ -94,6 +98,8 @@ function createRangeSource(url: string, version: FileVersion, exchange: Exchange
   const source: ByteSource = {
     name: url,
     sizeBytes: version.sizeBytes,
+    version: version.etag ?? version.lastModified ?? '',
+    isRemote: true,
     async read(offsetBytes, lengthBytes, signal) {
       checkRead(source, offsetBytes, lengthBytes, signal);
       if (lengthBytes === 0) return new Uint8Array(0);
@@ -168,7 +174,7 @@ async function readVersionByHead(
 async function downloadWhole(
   url: string,
   answer: Answer,
-  onProgress: (progress: InstallProgress) => void,
+  onProgress: (progress: DownloadProgress) => void,
 ): Promise<Blob> {
   const { headers } = answer.response;
   // with a content coding, Content-Length counts coded bytes

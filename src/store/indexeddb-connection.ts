@@ -19,7 +19,7 @@ export interface Connection {
 }
 
 /** Raised when an object store joins; the upgrade creates what is missing. */
-const DATABASE_VERSION = 1;
+const DATABASE_VERSION = 2;
 const DEFAULT_OPEN_TIMEOUT_MS = 10_000;
 
 /** @throws EngineError `STORAGE` when there is no IndexedDB, or it is refused, blocked, or of a newer version. */

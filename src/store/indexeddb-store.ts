@@ -3,14 +3,17 @@
  * Owns what a model looks like in the database; the connection belongs to indexeddb-connection.ts.
  * Never checks digests: that is verified-reader.ts.
  */
-import { del, get, promisifyRequest, set, setMany, values } from 'idb-keyval';
+import { del, delMany, get, promisifyRequest, set, setMany, values } from 'idb-keyval';
 import type { ModelManifest } from '../checkpoint/manifest';
 import { type ConnectionOptions, openConnection } from './indexeddb-connection';
-import { isCurrentManifest, type ModelStore } from './model-store';
+import { isCurrentManifest, type ModelDraft, type ModelStore } from './model-store';
 import { missingRecord, toStorageError } from './storage-errors';
 
 /** The one database of webmoe on an origin. */
 const DATABASE_NAME = 'webmoe';
+
+/** Digests lie under [modelId, DIGESTS, key], in the same transaction as their records. */
+const DIGESTS = 'digest';
 
 export interface IndexedDbStoreOptions extends ConnectionOptions {
   /** Default `webmoe`; tests take others. */
@@ -19,10 +22,15 @@ export interface IndexedDbStoreOptions extends ConnectionOptions {
 
 /** @throws EngineError `STORAGE` when the browser has no IndexedDB or refuses it (private mode, blocked storage). */
 export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): Promise<ModelStore> {
-  const connection = await openConnection(options.databaseName ?? DATABASE_NAME, ['records', 'manifests'], options);
+  const connection = await openConnection(
+    options.databaseName ?? DATABASE_NAME,
+    ['records', 'manifests', 'drafts'],
+    options,
+  );
   // Records are relaxed: what a power cut loses, the digest at first read finds. The manifest waits for the disk.
   const records = connection.getStore('records', 'relaxed');
   const manifests = connection.getStore('manifests', 'strict');
+  const drafts = connection.getStore('drafts', 'strict');
 
   return {
     kind: 'indexeddb',
@@ -45,8 +53,30 @@ export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): P
     async writeManifest(manifest) {
       try {
         await set(manifest.modelId, manifest, manifests);
+        await del(manifest.modelId, drafts);
       } catch (error) {
         throw await toStorageError(error, `writing the manifest of model ${manifest.modelId}`);
+      }
+    },
+    async readDrafts() {
+      try {
+        return await values<ModelDraft>(drafts);
+      } catch (error) {
+        throw await toStorageError(error, 'reading the list of unfinished installs');
+      }
+    },
+    async readDraft(modelId) {
+      try {
+        return await get<ModelDraft>(modelId, drafts);
+      } catch (error) {
+        throw await toStorageError(error, `reading how far the install of model ${modelId} has come`);
+      }
+    },
+    async writeDraft(draft) {
+      try {
+        await set(draft.modelId, draft, drafts);
+      } catch (error) {
+        throw await toStorageError(error, `beginning the install of model ${draft.modelId}`);
       }
     },
     async readRecord(modelId, key) {
@@ -61,13 +91,43 @@ export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): P
     async writeRecords(modelId, entries) {
       try {
         // the cast: Blob parts may not be shared memory, and nothing in webmoe is
-        await setMany(
-          entries.map(([key, bytes]) => [[modelId, key], new Blob([bytes as Uint8Array<ArrayBuffer>])]),
-          records,
-        );
+        const values: [IDBValidKey, Blob | string][] = [];
+        for (const [key, bytes, digest] of entries) {
+          values.push([[modelId, key], new Blob([bytes as Uint8Array<ArrayBuffer>])]);
+          if (digest !== undefined) values.push([[modelId, DIGESTS, key], digest]);
+        }
+        await setMany(values, records);
       } catch (error) {
         const neededBytes = entries.reduce((sum, [, bytes]) => sum + bytes.byteLength, 0);
         throw await toStorageError(error, `writing ${neededBytes} bytes of model ${modelId}`);
+      }
+    },
+    async readDigests(modelId) {
+      try {
+        const ofModel = IDBKeyRange.bound([modelId, DIGESTS], [modelId, DIGESTS, []], true);
+        // one transaction: both requests see the same records
+        const [keys, digests] = await records('readonly', (store) =>
+          Promise.all([
+            promisifyRequest(store.getAllKeys(ofModel)) as Promise<[string, string, string][]>,
+            promisifyRequest<string[]>(store.getAll(ofModel)),
+          ]),
+        );
+        return new Map(keys.map(([, , key], i) => [key, digests[i] as string]));
+      } catch (error) {
+        throw await toStorageError(error, `reading what is installed of model ${modelId}`);
+      }
+    },
+    async removeRecords(modelId, keys) {
+      try {
+        await delMany(
+          keys.flatMap((key) => [
+            [modelId, key],
+            [modelId, DIGESTS, key],
+          ]),
+          records,
+        );
+      } catch (error) {
+        throw await toStorageError(error, `removing ${keys.length} records of model ${modelId}`);
       }
     },
     async readState(modelId, name) {
@@ -87,7 +147,8 @@ export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): P
     async removeModel(modelId) {
       try {
         await del(modelId, manifests);
-        // every [modelId, string]: an array sorts after all strings
+        await del(modelId, drafts);
+        // every [modelId, string, ...]: an array sorts after all strings
         const ofModel = IDBKeyRange.bound([modelId], [modelId, []]);
         await records('readwrite', (store) => {
           store.delete(ofModel);

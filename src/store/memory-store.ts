@@ -4,12 +4,14 @@
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
-import { isCurrentManifest, type ModelStore } from './model-store';
+import { isCurrentManifest, type ModelDraft, type ModelStore } from './model-store';
 import { missingRecord } from './storage-errors';
 
 export function createMemoryStore(): ModelStore {
   const manifests = new Map<string, ModelManifest>();
   const recordsByModel = new Map<string, Map<string, Uint8Array>>();
+  const digestsByModel = new Map<string, Map<string, string>>();
+  const drafts = new Map<string, ModelDraft>();
   const states = new Map<string, Map<string, unknown>>();
   let closed = false;
   const checkOpen = () => {
@@ -30,6 +32,19 @@ export function createMemoryStore(): ModelStore {
     async writeManifest(manifest) {
       checkOpen();
       manifests.set(manifest.modelId, structuredClone(manifest));
+      drafts.delete(manifest.modelId);
+    },
+    async readDrafts() {
+      checkOpen();
+      return [...drafts.values()];
+    },
+    async readDraft(modelId) {
+      checkOpen();
+      return structuredClone(drafts.get(modelId));
+    },
+    async writeDraft(draft) {
+      checkOpen();
+      drafts.set(draft.modelId, structuredClone(draft));
     },
     async readRecord(modelId, key) {
       checkOpen();
@@ -53,6 +68,20 @@ export function createMemoryStore(): ModelStore {
       const stored = recordsByModel.get(modelId) ?? new Map<string, Uint8Array>();
       recordsByModel.set(modelId, stored);
       for (const [key, bytes] of copies) stored.set(key, bytes);
+      const digests = digestsByModel.get(modelId) ?? new Map<string, string>();
+      digestsByModel.set(modelId, digests);
+      for (const [key, , digest] of records) if (digest !== undefined) digests.set(key, digest);
+    },
+    async readDigests(modelId) {
+      checkOpen();
+      return new Map(digestsByModel.get(modelId));
+    },
+    async removeRecords(modelId, keys) {
+      checkOpen();
+      for (const key of keys) {
+        digestsByModel.get(modelId)?.delete(key);
+        recordsByModel.get(modelId)?.delete(key);
+      }
     },
     async readState(modelId, name) {
       checkOpen();
@@ -67,12 +96,16 @@ export function createMemoryStore(): ModelStore {
     async removeModel(modelId) {
       checkOpen();
       manifests.delete(modelId);
+      drafts.delete(modelId);
       states.delete(modelId);
+      digestsByModel.delete(modelId);
       recordsByModel.delete(modelId);
     },
     async close() {
       closed = true;
       manifests.clear();
+      drafts.clear();
+      digestsByModel.clear();
       recordsByModel.clear();
       states.clear();
     },

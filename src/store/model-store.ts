@@ -6,13 +6,36 @@ import type { ModelManifest } from '../checkpoint/manifest';
 
 export type StoreKind = 'indexeddb' | 'memory';
 
+/** A record to write, and the SHA-256 (hex) that is noted with it. */
+export type RecordEntry = readonly [key: string, bytes: Uint8Array, digest?: string];
+
+/** What is known of a model whose install has begun: its records are there or not, one by one. */
+export interface ModelDraft {
+  readonly format: 1;
+  readonly modelId: string;
+  readonly name: string;
+  readonly sourceBytes: number;
+  /** Of all records together. */
+  readonly neededBytes: number;
+  /** How many they are. */
+  readonly records: number;
+  /** Name and version of the file that its records were made of; of another version, none of them counts. */
+  readonly sourceName: string;
+  readonly sourceVersion: string;
+}
+
 export interface ModelStore {
   readonly kind: StoreKind;
   /** Manifests of the models that are installed whole. */
   readModels(): Promise<ModelManifest[]>;
   /** The manifest of one installed model, or undefined. */
   readManifest(modelId: string): Promise<ModelManifest | undefined>;
-  /** Commits an install: after this the model exists. */
+  /** Models whose install has begun and is not committed. */
+  readDrafts(): Promise<ModelDraft[]>;
+  readDraft(modelId: string): Promise<ModelDraft | undefined>;
+  /** Begins an install, or replaces what is noted of it. */
+  writeDraft(draft: ModelDraft): Promise<void>;
+  /** Commits an install: after this the model exists, and its draft does not. */
   writeManifest(manifest: ModelManifest): Promise<void>;
   /**
    * Reads one record whole.
@@ -23,7 +46,11 @@ export interface ModelStore {
    * Writes records, all or none where the store has transactions.
    * @throws EngineError `STORAGE_FULL` or `STORAGE`.
    */
-  writeRecords(modelId: string, records: ReadonlyArray<readonly [key: string, bytes: Uint8Array]>): Promise<void>;
+  writeRecords(modelId: string, records: readonly RecordEntry[]): Promise<void>;
+  /** Records that were written with a digest, by key. A record is there before its digest is. */
+  readDigests(modelId: string): Promise<ReadonlyMap<string, string>>;
+  /** Removes records, and their digests first. */
+  removeRecords(modelId: string, keys: readonly string[]): Promise<void>;
   /** What was learnt about a model (predictors, calibration): plain data under a name, or undefined. */
   readState(modelId: string, name: string): Promise<unknown>;
   /** Keeps structured-cloneable data with a model; it goes when the model is removed. */
@@ -37,6 +64,10 @@ export interface ModelStore {
 export interface InstallProgress {
   readonly doneBytes: number;
   readonly totalBytes: number;
+  /** What arrived in the last seconds; null while nothing is known. */
+  readonly bytesPerSecond: number | null;
+  /** Until the total is reached, at that rate. */
+  readonly remainingMs: number | null;
 }
 
 /** Whether this version of webmoe wrote the manifest; one of another format counts as not installed. */

@@ -7,7 +7,39 @@ import { EngineError } from '../errors';
 import type { ModelStore } from './model-store';
 import { computeDigest } from './record-digest';
 
-export interface VerifiedReader {
+/** Since the model was opened. */
+export interface RecordCounters {
+  /** Records read from the store, and their bytes. */
+  storeReads: number;
+  storeBytes: number;
+  /** Records that were waited for from the source. */
+  sourceReads: number;
+  /** Bytes that came from the source, for these and for the rest. */
+  sourceBytes: number;
+  /** Records that were stored, and were fetched again because they were lost or damaged. */
+  repairs: number;
+}
+
+export function createRecordCounters(): RecordCounters {
+  return { storeReads: 0, storeBytes: 0, sourceReads: 0, sourceBytes: 0, repairs: 0 };
+}
+
+/** Records of a model, wherever they are. */
+export interface RecordReader {
+  /** Reads one record whole; treat the bytes as read-only. @throws EngineError */
+  read(key: string, urgency?: 'needed' | 'expected'): Promise<Uint8Array>;
+  /** Makes a record that is being read as `expected` needed. */
+  hasten(key: string): void;
+  /** Whether the store has the record. */
+  has(key: string): boolean;
+  /** Whether every record can be had without a network. */
+  readonly isLocal: boolean;
+  readonly counters: Readonly<RecordCounters>;
+  /** What the store holds of the model, as far as this reader counts it. */
+  readonly storedBytes: number;
+}
+
+export interface VerifiedReader extends RecordReader {
   /**
    * Reads one record whole. Reads of one key that overlap share one result: treat the bytes as read-only.
    * @throws EngineError `CORRUPT` when the bytes do not have the digest of the manifest, `STORAGE`.
@@ -16,15 +48,22 @@ export interface VerifiedReader {
 }
 
 /** One per load of a model. Hashing costs about 1 ms per MB, so only the first read of a record pays for it. */
-export function createVerifiedReader(store: ModelStore, manifest: ModelManifest): VerifiedReader {
+export function createVerifiedReader(
+  store: ModelStore,
+  manifest: Pick<ModelManifest, 'modelId' | 'name' | 'digests'>,
+  getDigest: (key: string) => string | undefined = (key) => manifest.digests[key],
+): VerifiedReader {
   const verified = new Set<string>();
+  const counters = createRecordCounters();
   const reading = new Map<string, Promise<Uint8Array>>();
 
   const readOnce = async (key: string): Promise<Uint8Array> => {
     const bytes = await store.readRecord(manifest.modelId, key);
+    counters.storeReads++;
+    counters.storeBytes += bytes.byteLength;
     if (verified.has(key)) return bytes;
     const digest = await computeDigest(bytes);
-    const expected = manifest.digests[key];
+    const expected = getDigest(key);
     if (digest !== expected) {
       throw new EngineError(
         'CORRUPT',
@@ -37,6 +76,11 @@ export function createVerifiedReader(store: ModelStore, manifest: ModelManifest)
   };
 
   return {
+    isLocal: true,
+    counters,
+    storedBytes: 0,
+    has: (key) => getDigest(key) !== undefined,
+    hasten: () => {},
     read(key) {
       const pending = reading.get(key);
       if (pending) return pending;

@@ -1,5 +1,5 @@
 /** What stops a generation from outside, and that the engine is whole afterwards: the same request gives the same tokens. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Engine, GenerateRequest, LoadProgress } from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { EngineError } from '../../src/errors';
@@ -30,6 +30,7 @@ let engine: Engine | undefined;
 afterEach(async () => {
   await engine?.unload();
   engine = undefined;
+  vi.restoreAllMocks();
 });
 
 async function open(...args: Parameters<typeof openSession>): Promise<Engine> {
@@ -79,7 +80,7 @@ describe('abort', () => {
     await expectWhole(engine);
   });
 
-  it('of a load leaves no model loaded, no GPU memory, and nothing half installed', async () => {
+  it('of a load leaves no model loaded and no GPU memory, and what was installed can be continued', async () => {
     const file = new Blob([await readGoldenModel('e5k1-gqa-q4_0')]);
     for (const phase of ['install', 'compile', 'weights'] as const) {
       const watched = watchGpu();
@@ -90,7 +91,9 @@ describe('abort', () => {
       };
       const load = engine.load({ kind: 'file', file, name: 'm' }, { store: 'memory' }, stop, controller.signal);
       await expect(load, phase).rejects.toMatchObject({ code: 'ABORTED' });
-      expect(await engine.listModels('memory')).toHaveLength(phase === 'install' ? 0 : 1);
+      const [listed] = await engine.listModels('memory');
+      if (phase === 'install') expect(listed?.storedShare).toBeLessThanOrEqual(1);
+      else expect(listed?.storedShare).toBe(1);
       await expect(generate(engine, request)).rejects.toMatchObject({ code: 'NOT_LOADED' });
       for (const device of watched.devices) expect((await device.lost).reason).toBe('destroyed');
     }
@@ -133,9 +136,21 @@ describe('while a generation runs', () => {
   });
 });
 
+/** Makes the user's file unreadable while `isGone`, as one that was moved. */
+function watchFile(): { isGone: boolean } {
+  const file = { isGone: false };
+  const { slice } = Blob.prototype;
+  vi.spyOn(Blob.prototype, 'slice').mockImplementation(function (this: Blob, ...args) {
+    if (file.isGone) throw new DOMException('the file is gone', 'NotReadableError');
+    return slice.apply(this, args);
+  });
+  return file;
+}
+
 describe('a store', () => {
-  it('that fails to read a page gives its error, and the same request works when it has recovered', async () => {
+  it('that fails to read a page whose file is gone gives its error, and the same request works when it has recovered', async () => {
     const store = createMemoryStore();
+    const file = watchFile();
     let reads = 0;
     let failAt = Number.POSITIVE_INFINITY;
     const failing: ModelStore = {
@@ -161,8 +176,10 @@ describe('a store', () => {
         await loadModel(engine, NAME, SMALLEST);
         reads = 0;
         failAt = point;
+        file.isGone = true;
         await expect(generate(engine, asked), `read ${point}`).rejects.toMatchObject({ code: 'STORAGE' });
         failAt = Number.POSITIVE_INFINITY;
+        file.isGone = false;
         expect((await generate(engine, asked)).result.tokenIds, `after read ${point}`).toEqual(right);
       }
     }
@@ -171,6 +188,7 @@ describe('a store', () => {
 
   it('that fails between two waves of a layer leaves what is resident in use', async () => {
     const store = createMemoryStore();
+    const file = watchFile();
     let failing = false;
     const flaky: ModelStore = {
       ...store,
@@ -183,8 +201,10 @@ describe('a store', () => {
     const engine = await open('e5k1-gqa-q4_0', { expertBudget: { percent: 40 } }, { openStore: async () => flaky });
     const prompt = goldenModels.find(({ name }) => name === 'e5k1-gqa-q4_0')?.prompts[2]?.tokenIds ?? [];
     failing = true;
+    file.isGone = true;
     await expect(generate(engine, { tokenIds: prompt })).rejects.toMatchObject({ code: 'STORAGE' });
     failing = false;
+    file.isGone = false;
     const answer = async (tokenId: number) =>
       (await generate(engine, { tokenIds: [tokenId], maxTokens: 1, ignoreEos: true })).result.tokenIds;
     const after: (readonly number[])[] = [];
@@ -192,7 +212,7 @@ describe('a store', () => {
     for (let tokenId = 0; tokenId < 12; tokenId++) expect(await answer(tokenId)).toEqual(after[tokenId]);
   });
 
-  it('with a changed page gives CORRUPT every time, and the engine answers other calls', async () => {
+  it('with a changed page gives CORRUPT while its file is gone, and fetches the page again when it is back', async () => {
     const store = createMemoryStore();
     const { engine: opened, loaded } = await openSession(NAME, SMALLEST, { openStore: async () => store });
     engine = opened;
@@ -203,18 +223,32 @@ describe('a store', () => {
     changed[100] = (changed[100] as number) ^ 1;
     await store.writeRecords(loaded.modelId, [[key, changed]]);
 
+    const file = watchFile();
+    const warnings: string[] = [];
+    const run = async (): Promise<number> => {
+      for await (const event of opened.generate(request)) {
+        if (event.type === 'warning') warnings.push(event.message);
+        if (event.type === 'done') return event.result.stats.tiers.repairs;
+      }
+      return -1;
+    };
+    file.isGone = true;
     for (let i = 0; i < 2; i++) {
-      const { error } = await catchError(generate(engine, request));
+      const { error } = await catchError(run());
       expect(error).toMatchObject({ name: 'EngineError', code: 'CORRUPT', message: expect.stringContaining(key) });
     }
     expect(await engine.listModels('memory')).toHaveLength(1);
-    await store.writeRecords(loaded.modelId, [[key, page]]);
+    file.isGone = false;
+    expect(await run()).toBe(1);
+    expect(warnings).toEqual([expect.stringMatching(new RegExp(`"${key}".*is fetched again from`))]);
     await expectWhole(engine);
+    expect(await store.readRecord(loaded.modelId, key)).toEqual(page);
 
     await store.writeRecords(loaded.modelId, [[key, changed]]);
-    await expect(loadModel(engine, NAME)).rejects.toMatchObject({ code: 'CORRUPT' });
-    await engine.removeModel('memory', loaded.modelId);
+    await store.removeRecords(loaded.modelId, ['page/0/0', 'tensor/embedding']);
     await loadModel(engine, NAME);
     await expectWhole(engine);
+    expect(await store.readRecord(loaded.modelId, key)).toEqual(page);
+    expect((await store.readDigests(loaded.modelId)).has('tensor/embedding')).toBe(true);
   });
 });

@@ -68,6 +68,7 @@ describe('IndexedDB store', () => {
     expect(transaction.mock.calls).toEqual([
       ['records', 'readwrite', { durability: 'relaxed' }],
       ['manifests', 'readwrite', { durability: 'strict' }],
+      ['drafts', 'readwrite', { durability: 'strict' }],
     ]);
     const database = await awaitRequest(indexedDB.open(databaseName));
     const value = await awaitRequest(database.transaction('records').objectStore('records').get(['a', 'k']));
@@ -147,7 +148,7 @@ describe('IndexedDB store', () => {
 
   it('gives up when the database does not open in time', async () => {
     // holds on to its connection although a deletion waits for it
-    const holder = await awaitRequest(indexedDB.open(databaseName, 1));
+    const holder = await awaitRequest(indexedDB.open(databaseName, 2));
     const deletion = indexedDB.deleteDatabase(databaseName);
     await expect(open({ openTimeoutMs: 200 })).rejects.toMatchObject({
       code: 'STORAGE',

@@ -41,7 +41,7 @@ describe('installModel into IndexedDB', () => {
     const memory = createMemoryStore();
     const reference = await installModel(source, memory);
     const first = await open();
-    const { manifest, installed } = await installModel(source, first, { groupBytes: 8192 });
+    const { manifest, installed } = await installModel(source, first, { batchBytes: 8192 });
     expect(installed).toBe(true);
     expect(manifest).toEqual(reference.manifest);
     await first.close();
@@ -58,7 +58,7 @@ describe('installModel into IndexedDB', () => {
     const source = createBlobSource(await readGolden(), 'tiny.gguf');
     const warnings: string[] = [];
     const install = async () =>
-      installModel(source, await open(), { groupBytes: 8192, onWarning: (message) => warnings.push(message) });
+      installModel(source, await open(), { batchBytes: 8192, onWarning: (message) => warnings.push(message) });
     const results = await Promise.all([install(), install()]);
     expect(results.map(({ installed }) => installed).sort()).toEqual([false, true]);
     expect(results[0].manifest).toEqual(results[1].manifest);
@@ -69,7 +69,7 @@ describe('installModel into IndexedDB', () => {
     const source = createBlobSource(await readGolden(), 'tiny.gguf');
     const { manifest } = await installModel(source, createMemoryStore());
     const controller = new AbortController();
-    await navigator.locks.request(`webmoe/install/indexeddb/${manifest.modelId}`, async () => {
+    await navigator.locks.request(`webmoe/model/indexeddb/${manifest.modelId}`, async () => {
       const waiting = installModel(source, await open(), {
         signal: controller.signal,
         onWarning: () => setTimeout(() => controller.abort(), 20),

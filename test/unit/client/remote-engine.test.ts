@@ -36,12 +36,12 @@ async function collect(stream: AsyncIterable<GenerateEvent>): Promise<GenerateEv
 
 describe('remote engine: calls', () => {
   it('passes arguments and results of every call', async () => {
-    const listModels = vi.fn(async () => [{ modelId: 'a', name: 'A', sourceBytes: 3 }]);
+    const listModels = vi.fn(async () => [{ modelId: 'a', name: 'A', sourceBytes: 3, storedShare: 1 }]);
     const removeModel = vi.fn(async () => {});
     const unload = vi.fn(async () => {});
     const load = vi.fn(async () => scriptedModel);
     const { engine } = connect({ listModels, removeModel, unload, load });
-    expect(await engine.listModels('memory')).toEqual([{ modelId: 'a', name: 'A', sourceBytes: 3 }]);
+    expect(await engine.listModels('memory')).toEqual([{ modelId: 'a', name: 'A', sourceBytes: 3, storedShare: 1 }]);
     await engine.removeModel('indexeddb', 'a');
     await engine.unload();
     expect(await engine.load(source, { expertBudget: { percent: 25 } })).toEqual(scriptedModel);

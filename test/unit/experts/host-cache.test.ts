@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { EngineError } from '../../../src/errors';
 import { HostCache } from '../../../src/experts/host-cache';
 
 const PAGE_BYTES = 10;
@@ -13,13 +14,14 @@ function createReader(failing: readonly number[] = []) {
     if (failing.includes(number)) throw new Error(`read ${number} failed`);
     return new Uint8Array(PAGE_BYTES).fill(key.charCodeAt(0));
   };
-  return { keys, read };
+  const hastened: string[] = [];
+  return { keys, hastened, reader: { read, hasten: (key: string) => void hastened.push(key) } };
 }
 
 describe('HostCache', () => {
   it('reads a page once and serves it from RAM after', async () => {
-    const { keys, read } = createReader();
-    const cache = new HostCache(read, 100);
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 100);
     expect(cache.get('a')).toBeUndefined();
     const page = await cache.read('a');
     expect(await cache.read('a')).toBe(page);
@@ -30,17 +32,39 @@ describe('HostCache', () => {
   });
 
   it('shares one read between callers that overlap', async () => {
-    const { keys, read } = createReader();
-    const cache = new HostCache(read, 0);
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 0);
     const [one, other] = await Promise.all([cache.read('a'), cache.read('a')]);
     expect(one).toBe(other);
     expect(keys).toEqual(['a']);
     expect(cache.counters).toMatchObject({ hits: 0, reads: 1 });
   });
 
+  it('tells the reader when a page that was only expected is needed', async () => {
+    const { keys, hastened, reader } = createReader();
+    const cache = new HostCache(reader, 0);
+    const expected = cache.read('a', 'expected');
+    expect(hastened).toEqual([]);
+    await Promise.all([expected, cache.read('a')]);
+    expect(hastened).toEqual(['a']);
+    expect(keys).toEqual(['a']);
+  });
+
+  it('does not try again what the network or the caller ended', async () => {
+    for (const code of ['NETWORK', 'ABORTED'] as const) {
+      let reads = 0;
+      const read = async () => {
+        reads++;
+        throw new EngineError(code, 'no more');
+      };
+      await expect(new HostCache({ read, hasten: () => {} }, 0).read('a')).rejects.toMatchObject({ code });
+      expect(reads).toBe(1);
+    }
+  });
+
   it('drops the least recently used pages at its budget, and never passes it', async () => {
-    const { keys, read } = createReader();
-    const cache = new HostCache(read, 2 * PAGE_BYTES + 5);
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 2 * PAGE_BYTES + 5);
     await cache.read('a');
     await cache.read('b');
     cache.get('a');
@@ -54,8 +78,8 @@ describe('HostCache', () => {
 
   it('keeps nothing with a budget of 0, nor a page larger than its budget', async () => {
     for (const budgetBytes of [0, PAGE_BYTES - 1]) {
-      const { keys, read } = createReader();
-      const cache = new HostCache(read, budgetBytes);
+      const { keys, reader } = createReader();
+      const cache = new HostCache(reader, budgetBytes);
       await cache.read('a');
       await cache.read('a');
       expect(keys).toEqual(['a', 'a']);
@@ -64,8 +88,8 @@ describe('HostCache', () => {
   });
 
   it('tries a failed read once more, unnoticed by its callers', async () => {
-    const { keys, read } = createReader([1]);
-    const cache = new HostCache(read, 100);
+    const { keys, reader } = createReader([1]);
+    const cache = new HostCache(reader, 100);
     const [one, other] = await Promise.all([cache.read('a'), cache.read('a')]);
     expect(one).toBe(other);
     expect(keys).toEqual(['a', 'a']);
@@ -73,8 +97,8 @@ describe('HostCache', () => {
   });
 
   it('fails with the second error when both reads fail, and tries again when asked again', async () => {
-    const { keys, read } = createReader([1, 2]);
-    const cache = new HostCache(read, 100);
+    const { keys, reader } = createReader([1, 2]);
+    const cache = new HostCache(reader, 100);
     await expect(Promise.all([cache.read('a'), cache.read('a')])).rejects.toThrow('read 2 failed');
     expect(cache.counters.reads).toBe(0);
     expect((await cache.read('a'))[0]).toBe('a'.charCodeAt(0));

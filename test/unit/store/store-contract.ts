@@ -1,7 +1,7 @@
 /** What every store does, as tests that each store's own test file runs. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ModelManifest } from '../../../src/checkpoint/manifest';
-import type { ModelStore } from '../../../src/store/model-store';
+import type { ModelDraft, ModelStore } from '../../../src/store/model-store';
 
 export function createManifest(modelId: string, format = 2): ModelManifest {
   return {
@@ -115,6 +115,50 @@ export function describeModelStore(name: string, open: () => Promise<ModelStore>
       await expect(store.readRecord('a', 'k')).rejects.toMatchObject({ code: 'STORAGE' });
       await expect(store.readRecord('a', '\uffff')).rejects.toMatchObject({ code: 'STORAGE' });
       for (const id of ids.slice(1)) expect(await store.readRecord(id, 'k')).toEqual(createBytes(8, id.length));
+    });
+
+    it('notes digests with records, and forgets both together', async () => {
+      await store.writeRecords('a', [
+        ['page/0/0', createBytes(4), 'aa'],
+        ['page/0/1', createBytes(4)],
+        ['page/1/0', createBytes(4), 'bb'],
+      ]);
+      await store.writeRecords('ab', [['page/0/0', createBytes(4), 'cc']]);
+      await store.writeRecords('a', [['page/1/0', createBytes(5), 'dd']]);
+      expect(await store.readDigests('a')).toEqual(
+        new Map([
+          ['page/0/0', 'aa'],
+          ['page/1/0', 'dd'],
+        ]),
+      );
+      await store.removeRecords('a', ['page/1/0', 'never there']);
+      expect([...(await store.readDigests('a')).keys()]).toEqual(['page/0/0']);
+      await expect(store.readRecord('a', 'page/1/0')).rejects.toMatchObject({ code: 'STORAGE' });
+      await store.removeModel('a');
+      expect((await store.readDigests('a')).size).toBe(0);
+      expect([...(await store.readDigests('ab')).values()]).toEqual(['cc']);
+    });
+
+    it('keeps the draft of an install until it is committed or removed', async () => {
+      const createDraft = (modelId: string): ModelDraft => ({
+        format: 1,
+        modelId,
+        name: `Model ${modelId}`,
+        sourceBytes: 2 ** 33,
+        neededBytes: 2 ** 33 - 1,
+        records: 5,
+        sourceName: 'https://example.org/m.gguf',
+        sourceVersion: '"e"',
+      });
+      expect(await store.readDraft('a')).toBeUndefined();
+      await store.writeDraft(createDraft('a'));
+      await store.writeDraft(createDraft('b'));
+      expect(await store.readDraft('a')).toEqual(createDraft('a'));
+      expect(await store.readModels()).toEqual([]);
+      await store.writeManifest(createManifest('a'));
+      expect(await store.readDrafts()).toEqual([createDraft('b')]);
+      await store.removeModel('b');
+      expect(await store.readDrafts()).toEqual([]);
     });
 
     it('removes what an unfinished install left, and nothing where there is nothing', async () => {

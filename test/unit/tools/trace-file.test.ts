@@ -23,6 +23,7 @@ const model: LoadedModel = {
   adapter: 'none',
   installed: true,
   quantization: null,
+  isLocal: true,
 };
 const routes = [
   [3, 0],

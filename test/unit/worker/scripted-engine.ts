@@ -32,6 +32,7 @@ export const scriptedModel: LoadedModel = {
   adapter: 'none',
   installed: true,
   quantization: null,
+  isLocal: true,
 };
 
 export const scriptedResult: GenerateResult = {
@@ -52,6 +53,13 @@ export const scriptedResult: GenerateResult = {
     submits: 6,
     layersExecuted: 9,
     hostCache: { hits: 0, reads: 0, readBytes: 0 },
+    tiers: {
+      gpu: { pages: 3, bytes: null, usedBytes: 512, budgetBytes: 512 },
+      ram: { pages: 0, bytes: null, usedBytes: 0, budgetBytes: 0 },
+      store: { pages: 3, bytes: 512, usedBytes: 1024, budgetBytes: null },
+      source: { pages: 0, bytes: 0, usedBytes: null, budgetBytes: null },
+      repairs: 0,
+    },
     byLayer: [],
     uploadBytes: { demand: 512, useful: 0, wasted: 0 },
     draft: { proposed: 0, accepted: 0, passes: 0, sources: { off: 0, self: 0, lookup: 0, table: 0 } },

@@ -1,0 +1,26 @@
+/** The tiers of a loaded model side by side, from the counters of those who own them. Pure but for reading counters. */
+import type { Runtime } from './runtime';
+import type { TierStats } from './tiers';
+
+export function getTierStats({ plan, manifest, pager, host, reader, request }: Runtime): TierStats {
+  const { counters } = reader;
+  const pageBytes = manifest.pageLayouts.map((layout) => layout.pageBytes);
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  return {
+    gpu: {
+      pages: pager.counters.present,
+      bytes: null,
+      usedBytes: sum(pageBytes.map((bytes, moeLayer) => bytes * pager.getResidents(moeLayer).length)),
+      budgetBytes: sum(pageBytes) * plan.slotsPerLayer,
+    },
+    ram: { pages: host.counters.hits, bytes: null, usedBytes: host.usedBytes, budgetBytes: host.budgetBytes },
+    store: {
+      pages: counters.storeReads,
+      bytes: counters.storeBytes,
+      usedBytes: reader.storedBytes,
+      budgetBytes: request.storeBudgetBytes ?? null,
+    },
+    source: { pages: counters.sourceReads, bytes: counters.sourceBytes, usedBytes: null, budgetBytes: null },
+    repairs: counters.repairs,
+  };
+}

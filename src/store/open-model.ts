@@ -1,0 +1,219 @@
+/**
+ * From a checkpoint to the records of its model: planned, locked against other tabs, continued where an earlier install
+ * ended. Owns the lock, the draft and what goes on behind; model-records.ts has the records.
+ * Never removes what an install of the same file has stored, whatever ends it.
+ */
+import type { ByteSource } from '../checkpoint/byte-source';
+import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
+import { buildInstallPlan, type InstallPlan } from '../checkpoint/install-plan';
+import type { ModelManifest } from '../checkpoint/manifest';
+import { type ReadOptions, readCheckpoint } from '../checkpoint/read-checkpoint';
+import { EngineError } from '../errors';
+import { type ModelLock, tryLock, waitForLock } from './model-lock';
+import { getNeededBytes, ModelRecords } from './model-records';
+import type { InstallProgress, ModelStore } from './model-store';
+import { pause } from './pause';
+import { requireDigests } from './record-digest';
+import { getVersion, rememberFiles } from './remembered-source';
+
+export interface OpenModelOptions extends ReadOptions {
+  /** Bytes of the source file; never goes back, and reaches the total when the model is committed. */
+  readonly onProgress?: ((progress: InstallProgress) => void) | undefined;
+  /** Told what the user should know and what did not stop the install. */
+  readonly onWarning?: ((message: string) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Sees what would be installed before anything of it is written; throws to refuse it. */
+  readonly onPlan?: ((plan: InstallPlan) => void) | undefined;
+  /** Most bytes of this model that the store may hold. Default: no limit but the browser's. */
+  readonly storeBudgetBytes?: number | undefined;
+  /** Source bytes of the records that are fetched and written together. Default: by the rate, up to about 1 MiB. */
+  readonly batchBytes?: number | undefined;
+}
+
+/** Name of the state that says where the headers of a model's files are remembered. */
+const SOURCE_STATE = 'source';
+/** A first question that comes at once has the line to itself. */
+const BEHIND_DELAY_MS = 2000;
+/** Pauses before the download behind a running model goes on after a failure. */
+const RETRY_DELAYS_MS = [2000, 5000, 15_000, 60_000];
+
+export class OpenModel {
+  #lock: ModelLock | null;
+  #behind: Promise<void> | null = null;
+  readonly #closing = new AbortController();
+
+  constructor(
+    readonly plan: InstallPlan,
+    readonly records: ModelRecords,
+    /** False when the store had the whole model. */
+    readonly isNew: boolean,
+    private readonly storeKind: string,
+    lock: ModelLock | null,
+  ) {
+    this.#lock = lock;
+  }
+
+  /**
+   * Fetches all that is missing and commits the model.
+   * @throws EngineError `NETWORK`, `STORAGE_FULL`, `STORAGE`, `BAD_FILE`, `ABORTED`; what was stored stays.
+   */
+  async finish(signal?: AbortSignal): Promise<ModelManifest> {
+    const manifest = await this.records.finish(signal);
+    await this.#shareLock();
+    return manifest;
+  }
+
+  /** Goes on installing while the model is used; never throws, what goes wrong is a warning of the records. */
+  finishBehind(): void {
+    this.records.stayBehind();
+    this.#behind ??= this.#finishBehind();
+  }
+
+  /** Ends every request and lets other tabs have the model. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.records.close();
+    await this.#behind;
+    this.#lock?.release();
+    this.#lock = null;
+  }
+
+  async #finishBehind(): Promise<void> {
+    const { signal } = this.#closing;
+    await pause(BEHIND_DELAY_MS, signal);
+    for (let failures = 0; !signal.aborted; failures++) {
+      try {
+        await this.finish(signal);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        const isPassing = error instanceof EngineError && error.code === 'NETWORK';
+        const delayMs = RETRY_DELAYS_MS[Math.min(failures, RETRY_DELAYS_MS.length - 1)] as number;
+        const next = isPassing ? `it goes on in ${delayMs / 1000} s` : 'what is missing is read when it is needed';
+        this.records.warn(`the download of "${this.plan.name}" stopped, ${next}: ${(error as Error).message}`);
+        if (!isPassing) return;
+        await pause(delayMs, signal);
+      }
+    }
+  }
+
+  /** An installed model is there for every tab. */
+  async #shareLock(): Promise<void> {
+    if (!this.#lock || this.#closing.signal.aborted) return;
+    this.#lock.release();
+    const request = { storeKind: this.storeKind, modelId: this.plan.modelId, mode: 'shared' } as const;
+    this.#lock = await waitForLock(request, this.#closing.signal);
+  }
+}
+
+/**
+ * Opens the model that a checkpoint holds, installed or not: its records can be read at once.
+ * @param input a lone GGUF file, or several files.
+ * @param store where it is kept; null: nowhere, records are made from the file each time.
+ * @throws EngineError `BAD_FILE`, `UNSUPPORTED`, `NETWORK`, `STORAGE_FULL`, `STORAGE`, `ABORTED`.
+ */
+export async function openModel(
+  input: ByteSource | CheckpointFiles,
+  store: ModelStore | null,
+  options: OpenModelOptions = {},
+): Promise<OpenModel> {
+  requireDigests();
+  const files = 'find' in input ? input : createLoneFile(input);
+  const remembered = rememberFiles(files, store);
+  const checkpoint = await readCheckpoint(remembered, options, options.signal);
+  remembered.settle();
+  const { source } = checkpoint;
+  const plan = buildInstallPlan(checkpoint);
+  const { onProgress, storeBudgetBytes, batchBytes } = options;
+  if (!store) {
+    options.onPlan?.(plan);
+    const records = new ModelRecords({ plan, source, store, digests: new Map() }, null);
+    return new OpenModel(plan, records, true, 'none', null);
+  }
+  const { lock, manifest } = await lockModel(plan, store, options);
+  try {
+    if (!manifest) options.onPlan?.(plan);
+    const digests = manifest
+      ? new Map(Object.entries(manifest.digests))
+      : await readBegun(plan, source, remembered.cacheIds, store, options);
+    const records = new ModelRecords(
+      { plan, source, store, digests, storeBudgetBytes, batchBytes, onProgress },
+      manifest ?? null,
+    );
+    return new OpenModel(plan, records, manifest === undefined, store.kind, lock);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** Removes a model and what is remembered of its source. @throws EngineError `BUSY` while another tab uses it. */
+export async function removeModel(store: ModelStore, modelId: string): Promise<void> {
+  const lock = await tryLock({ storeKind: store.kind, modelId, mode: 'exclusive' });
+  if (!lock) {
+    throw new EngineError(
+      'BUSY',
+      `model ${modelId} is in use by another tab of this site: unload it there or close that tab, then remove it`,
+    );
+  }
+  try {
+    const cacheIds = (await store.readState(modelId, SOURCE_STATE)) as readonly string[] | undefined;
+    await store.removeModel(modelId);
+    for (const cacheId of cacheIds ?? []) await store.removeModel(cacheId);
+  } finally {
+    lock.release();
+  }
+}
+
+/** Shares a model that is installed, has one that is not alone. */
+async function lockModel(
+  plan: InstallPlan,
+  store: ModelStore,
+  { onWarning, signal }: OpenModelOptions,
+): Promise<{ lock: ModelLock; manifest: ModelManifest | undefined }> {
+  const request = { storeKind: store.kind, modelId: plan.modelId };
+  for (;;) {
+    const mode = (await store.readManifest(plan.modelId)) ? 'shared' : 'exclusive';
+    let lock = await tryLock({ ...request, mode });
+    if (!lock) {
+      onWarning?.(`"${plan.name}" is being installed by another tab of this site; waiting for it`);
+      lock = await waitForLock({ ...request, mode }, signal);
+    }
+    // Read again: what it was may have changed while the lock was waited for.
+    const manifest = await store.readManifest(plan.modelId);
+    if ((manifest !== undefined) === (mode === 'shared')) return { lock, manifest };
+    lock.release();
+  }
+}
+
+/** Digests of what an install that did not end has stored; begins one where there is none, or one of another version. */
+async function readBegun(
+  plan: InstallPlan,
+  source: ByteSource,
+  cacheIds: readonly string[],
+  store: ModelStore,
+  { onWarning }: OpenModelOptions,
+): Promise<ReadonlyMap<string, string>> {
+  const sourceVersion = getVersion(source);
+  const draft = await store.readDraft(plan.modelId);
+  if (draft?.format === 1 && draft.sourceVersion === sourceVersion) return store.readDigests(plan.modelId);
+  if (draft) {
+    const from = `${draft.sourceName} (${draft.sourceVersion})`;
+    onWarning?.(
+      `the install of "${plan.name}" begins anew: the one before was of another version of its file, ${from}`,
+    );
+  }
+  await store.removeModel(plan.modelId);
+  await store.writeDraft({
+    format: 1,
+    modelId: plan.modelId,
+    name: plan.name,
+    sourceBytes: plan.sourceBytes,
+    neededBytes: getNeededBytes(plan),
+    records: plan.records.length,
+    sourceName: source.name,
+    sourceVersion,
+  });
+  await store.writeState(plan.modelId, SOURCE_STATE, cacheIds);
+  return new Map();
+}

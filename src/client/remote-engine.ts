@@ -222,7 +222,7 @@ function resolveSource(source: ModelSource): ModelSource {
   if (source.kind !== 'url') return source;
   const base = globalThis.document?.baseURI ?? globalThis.location?.href;
   try {
-    return { kind: 'url', url: new URL(source.url, base).href };
+    return { ...source, url: new URL(source.url, base).href };
   } catch (cause) {
     const message = `"${source.url}" is not a URL${base ? '' : ' (there is no page to be relative to)'}.`;
     throw new EngineError('BAD_ARGUMENT', message, { cause });

@@ -16,7 +16,15 @@ import type { TierStats } from './tiers';
  * A Blob is read in place; nothing is copied but what is installed.
  */
 export type ModelSource =
-  | { readonly kind: 'url'; readonly url: string }
+  | {
+      readonly kind: 'url';
+      /** Also `hf:owner/name[@revision][/file]`, a repository on the Hugging Face Hub. */
+      readonly url: string;
+      /** For private and gated repositories of the hub. */
+      readonly accessToken?: string | undefined;
+      /** Another hub than https://huggingface.co, with the same routes. */
+      readonly hubUrl?: string | undefined;
+    }
   | { readonly kind: 'file'; readonly file: Blob; readonly name: string };
 
 /** How many experts may be on the GPU: a share of each layer's experts, or bytes for all slots together. */

@@ -5,6 +5,7 @@
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
+import { isHubUrl } from '../store/hub-files';
 import { listModels } from '../store/list-models';
 import { createMemoryStore } from '../store/memory-store';
 import type { ModelStore, StoreKind } from '../store/model-store';
@@ -181,7 +182,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     const copies = options.copy ?? (source.kind === 'url' || options.store !== undefined);
     const store = copies ? await getStore(options.store ?? getDefaultStore()) : null;
     const onWarning = (message: string) => onProgress({ phase: 'warning', message });
-    const opened = await openModel(openFiles(source, environment.fetch, onProgress, signal), store, {
+    const opened = await openModel(await openFiles(source, environment.fetch, onProgress, signal), store, {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
       onWarning,
       // A model whose text cannot be read is refused before it is written.
@@ -200,7 +201,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const runtime = await build(options, onProgress, signal);
       const forecasts = new ForecastShelf(manifest, store ?? createMemoryStore(), {
         files: options.forecast,
-        modelUrl: source.kind === 'url' ? source.url : undefined,
+        modelUrl: source.kind === 'url' && !isHubUrl(source.url) ? source.url : undefined,
         openPathModel: environment.openPathModel,
       });
       loaded = {

@@ -4,20 +4,24 @@
 import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { createBlobSource } from '../store/blob-source';
 import { createHttpFiles } from '../store/http-files';
+import type { DownloadProgress } from '../store/http-source';
+import { isHubUrl, openHubFiles } from '../store/hub-files';
 import type { LoadProgress, ModelSource } from './engine';
 
-/** @throws EngineError `BAD_ARGUMENT` */
-export function openFiles(
+/** @throws EngineError `BAD_ARGUMENT`; of a repository also `NETWORK`, `ABORTED` */
+export async function openFiles(
   source: ModelSource,
   fetch: typeof globalThis.fetch | undefined,
   onProgress: (progress: LoadProgress) => void,
   signal: AbortSignal | undefined,
-): CheckpointFiles {
+): Promise<CheckpointFiles> {
   if (source.kind === 'file') return createLoneFile(createBlobSource(source.file, source.name));
-  return createHttpFiles(source.url, {
+  const options = {
     fetch,
     signal,
-    onWarning: (message) => onProgress({ phase: 'warning', message }),
-    onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
-  });
+    onWarning: (message: string) => onProgress({ phase: 'warning', message }),
+    onProgress: (progress: DownloadProgress) => onProgress({ phase: 'install', ...progress }),
+  };
+  if (!isHubUrl(source.url)) return createHttpFiles(source.url, options);
+  return openHubFiles(source.url, { ...options, accessToken: source.accessToken, hubUrl: source.hubUrl });
 }

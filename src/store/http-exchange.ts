@@ -9,6 +9,8 @@ import { throwIfAborted } from './source-checks';
 export interface ExchangeOptions {
   /** Default: the global one. It must honour the signal that it is given. */
   readonly fetch?: typeof globalThis.fetch | undefined;
+  /** Sent with every request. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Pauses before the second, third, ... attempt, in milliseconds; their number bounds the retries. */
   readonly retryDelaysMs?: readonly number[] | undefined;
   /**
@@ -75,7 +77,8 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
     try {
       // no-store: Chromium's HTTP cache lets only one request per URL write at a time, which would serialise parallel
       // ranges, and it would keep a second copy of what is installed
-      const response = await send(url, { ...request, cache: 'no-store', signal: controller.signal });
+      const headers = { ...options.headers, ...request.headers };
+      const response = await send(url, { ...request, headers, cache: 'no-store', signal: controller.signal });
       restartTimer();
       let slowBytes = 0;
       const onBytes = (bytes: number) => {

@@ -20,6 +20,7 @@ export interface FoundModel {
 
 /** @throws ToolError `BAD_ARGUMENT`. */
 export async function findModel(model: string | undefined): Promise<FoundModel> {
+  if (model?.startsWith('hf:')) return { url: model, files: [], forecast: {} };
   if (model !== undefined && /^https?:\/\//i.test(model)) {
     if (!URL.canParse(model)) throw new ToolError('BAD_ARGUMENT', `--model is "${model}", which is no URL; correct it`);
     return { url: model, files: [], forecast: {} };

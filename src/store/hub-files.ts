@@ -1,0 +1,138 @@
+/**
+ * A repository on the Hugging Face Hub as a checkpoint: `hf:owner/name[@revision][/file]`.
+ * Owns which of its files is the model; the revision is resolved once, so that every range is of one commit.
+ */
+import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
+import { EngineError } from '../errors';
+import { findHttpSource, type HttpSourceOptions } from './http-source';
+import { pause } from './pause';
+import { throwIfAborted } from './source-checks';
+
+export interface HubOptions extends HttpSourceOptions {
+  /** For private and gated repositories. Sent to the hub alone. */
+  readonly accessToken?: string | undefined;
+  /** Default: https://huggingface.co */
+  readonly hubUrl?: string | undefined;
+}
+
+interface HubReference {
+  readonly repository: string;
+  readonly revision: string | undefined;
+  readonly file: string | undefined;
+}
+
+const DEFAULT_HUB_URL = 'https://huggingface.co';
+const RETRY_DELAYS_MS = [250, 1000, 3000];
+/** Of several GGUF files, the first that is here is taken: small, and near the full model. Then the smallest. */
+const PREFERRED_TYPES = ['Q4_0', 'Q4_K_M', 'Q4_K_S', 'Q5_K_M', 'Q5_0', 'Q8_0', 'MXFP4', 'Q6_K', 'BF16', 'F16'];
+
+export function isHubUrl(url: string): boolean {
+  return url.startsWith('hf:');
+}
+
+/**
+ * Looks a repository up and chooses its model file; `onWarning` is told which, where several could be meant.
+ * @throws EngineError `BAD_ARGUMENT` (no such form, no model in it), `NETWORK`, `ABORTED`.
+ */
+export async function openHubFiles(url: string, options: HubOptions = {}): Promise<CheckpointFiles> {
+  const { repository, revision, file } = parseHubUrl(url);
+  const { accessToken, signal, fetch, onWarning } = options;
+  const hubUrl = (options.hubUrl ?? DEFAULT_HUB_URL).replace(/\/$/, '');
+  // Not part of what a page loads that never names a repository.
+  const { listFiles, modelInfo } = await import('@huggingface/hub');
+  const common = { hubUrl, ...(accessToken ? { accessToken } : {}), ...(fetch ? { fetch } : {}) };
+  const { sha } = await ask(url, signal, () =>
+    modelInfo({ ...common, name: repository, additionalFields: ['sha'], ...(revision ? { revision } : {}) }),
+  );
+  const files = await ask(url, signal, async () => {
+    const found: { path: string; size: number }[] = [];
+    for await (const entry of listFiles({ ...common, repo: repository, revision: sha, recursive: true })) {
+      if (entry.type === 'file') found.push({ path: entry.path, size: entry.lfs?.size ?? entry.size });
+    }
+    return found;
+  });
+  const ggufPath = chooseFile(url, file, files, onWarning);
+  const paths = new Set(files.map(({ path }) => path));
+  const headers = accessToken ? { Authorization: `Bearer ${accessToken}` } : {};
+  return {
+    name: `hf:${repository}@${sha}${ggufPath === null ? '' : `/${ggufPath}`}`,
+    ggufPath,
+    async find(path, findSignal = signal) {
+      if (!paths.has(path)) return null;
+      const escaped = path.split('/').map(encodeURIComponent).join('/');
+      return findHttpSource(`${hubUrl}/${repository}/resolve/${sha}/${escaped}`, {
+        ...options,
+        headers,
+        signal: findSignal,
+      });
+    },
+  };
+}
+
+function parseHubUrl(url: string): HubReference {
+  const match = /^hf:([\w.-]+\/[\w.-]+)(?:@([\w.-]+))?(?:\/(.+))?$/.exec(url);
+  if (!match?.[1]) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `"${url}" names no repository; write hf:owner/name, hf:owner/name@revision or hf:owner/name@revision/file.gguf`,
+    );
+  }
+  return { repository: match[1], revision: match[2], file: match[3] };
+}
+
+/** Path of the GGUF file to read, or null for a folder with safetensors files. */
+function chooseFile(
+  url: string,
+  asked: string | undefined,
+  files: readonly { readonly path: string; readonly size: number }[],
+  onWarning: ((message: string) => void) | undefined,
+): string | null {
+  const models = files.filter(
+    // Of a split file its first part; never a projector for images, which is no model of its own.
+    ({ path }) => /\.gguf$/i.test(path) && !/mmproj/i.test(path) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(path),
+  );
+  const list = models.map(({ path }) => path).join(', ');
+  if (asked !== undefined) {
+    if (models.some(({ path }) => path === asked)) return asked;
+    throw new EngineError('BAD_ARGUMENT', `${url}: no such model file; the repository has ${list || 'no GGUF file'}`);
+  }
+  if (models.length === 0) {
+    if (files.some(({ path }) => path === 'config.json') && files.some(({ path }) => /\.safetensors$/.test(path)))
+      return null;
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `${url}: the repository has neither a GGUF file nor safetensors with config.json`,
+    );
+  }
+  const ofType = (type: string) =>
+    models.find(({ path }) => new RegExp(`(^|[^A-Za-z0-9])${type}(?![A-Za-z0-9_])`, 'i').test(path));
+  const smallest = models.reduce((least, model) => (model.size < least.size ? model : least));
+  const chosen = PREFERRED_TYPES.map(ofType).find((model) => model !== undefined) ?? smallest;
+  if (models.length > 1) onWarning?.(`${url} has ${models.length} model files; ${chosen.path} is used. All: ${list}`);
+  return chosen.path;
+}
+
+/** The hub's answer to a question, asked again after failures that may pass. */
+async function ask<T>(url: string, signal: AbortSignal | undefined, question: () => Promise<T>): Promise<T> {
+  for (let retries = 0; ; retries++) {
+    throwIfAborted(signal, `looking up ${url}`);
+    try {
+      return await question();
+    } catch (cause) {
+      const status = cause instanceof Error && 'statusCode' in cause ? Number(cause.statusCode) : null;
+      const delayMs = RETRY_DELAYS_MS[retries];
+      const mayPass = status === null || status >= 500 || status === 429;
+      if (!mayPass || delayMs === undefined) {
+        const reason = cause instanceof Error ? cause.message : String(cause);
+        throw new EngineError('NETWORK', `${url}: the hub said no (${reason}); ${getRemedy(status)}`, { cause });
+      }
+      await pause(delayMs, signal);
+    }
+  }
+}
+
+function getRemedy(status: number | null): string {
+  if (status === 401 || status === 403) return 'the repository is private, gated or misspelt: give an access token';
+  if (status === 404) return 'check the names of owner, repository and revision';
+  return 'check the connection, try again';
+}

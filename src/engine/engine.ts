@@ -176,7 +176,7 @@ export interface PagingOptions {
    * see `LoadOptions.forecast`.
    */
   readonly predictor?: PredictorName;
-  /** Layers per submission; the layer count or more: a token in one. Default: all. */
+  /** Layers per submission; the layer count or more: a token in one. Default: what the measured costs make cheapest. */
   readonly segmentLayers?: number;
   /** Whether the rest of a token runs in shadow behind a fault, to name the pages it will miss. Default: when it pays. */
   readonly runAhead?: boolean;

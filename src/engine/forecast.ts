@@ -10,31 +10,26 @@ import { createPredictor, type PredictorName } from '../routing/predictors';
 import { type RoutingShape, TokenRoutes } from '../routing/token-routes';
 import type { FaultRecord } from './pass-runner';
 
-/**
- * A page is brought in ahead from this probability on. An upload that is not used costs its bytes and what it displaces; one
- * that is used spares a round trip. Replayed on unseen documents with half of the experts resident, 0.12 captured 0.77 of the
- * gap to perfect prefetch at 1.9 times the uploads of plain demand, 0.16 0.67 at 1.5 times (docs/log.md, "a calibrated
- * ensemble").
- */
-const WANTED_PROBABILITY = 0.13;
 /** At most this many pages a layer are wanted, as a multiple of the experts per token: a guard against what is not calibrated. */
 const WANTED_PER_EXPERT = 2.5;
-/** A resident page keeps its slot against less probable ones from this share of the above on. */
+/** A resident page keeps its slot against less probable ones from this share of what a wanted page needs on. */
 const KEPT_SHARE = 0.6;
 
 export interface Forecast {
   readonly name: PredictorName;
   /** Whether the routers of the layers behind a fault are to be run for this forecast. */
   readonly looksAhead: boolean;
+  /** Tells tokens of the conversation from `position` on; what was told of these positions before is void. */
+  push(position: number, tokenIds: readonly number[]): void;
+  /** Waits a moment for what answers about the token at `position` from elsewhere; never longer, and never failing. */
+  wait(position: number): Promise<void>;
   /**
-   * Tells which tokens run next, and waits a moment for what answers from elsewhere; never longer, and never failing.
-   * @param position of the first of them
+   * Pages of the token that comes next, most probable first.
+   * @param wanted P(it is used) from which on a page is to be brought in
    */
-  prepare(position: number, tokenIds: readonly number[]): Promise<void>;
-  /** Pages of the token that comes next, most probable first. */
-  getExpected(context: TokenContext): readonly ExpectedPage[];
-  /** Pages of the layers behind a fault, nearest layer first. */
-  getExpectedBehind(context: TokenContext, fault: FaultRecord): readonly ExpectedPage[];
+  getExpected(context: TokenContext, wanted: number): readonly ExpectedPage[];
+  /** Pages of the layers behind a fault: what ran in shadow, then the most probable first. */
+  getExpectedBehind(context: TokenContext, fault: FaultRecord, wanted: number): readonly ExpectedPage[];
   /** Tokens that `observe` was told of. */
   readonly learntTokens: number;
   /** Learns from a token that has run. `layers`: chosen experts of every MoE layer. */
@@ -56,17 +51,17 @@ export function createForecast(name: PredictorName, shape: RoutingShape, pathMod
   const predictor = createPredictor(name, shape, { looksAhead, pathModel });
   const scores = new Float32Array(shape.layers * shape.experts);
   let learntTokens = 0;
-  const collect = (fromLayer: number): ExpectedPage[] => {
-    const pages: (ExpectedPage & { score: number })[] = [];
+  const collect = (fromLayer: number, least: number): ExpectedPage[] => {
+    const pages: (ExpectedPage & { probability: number })[] = [];
     for (let at = fromLayer * shape.experts; at < scores.length; at++) {
-      const score = scores[at] as number;
-      if (score < WANTED_PROBABILITY * KEPT_SHARE) continue;
-      const isWanted = score >= WANTED_PROBABILITY;
-      pages.push({ moeLayer: Math.floor(at / shape.experts), expert: at % shape.experts, isWanted, score });
+      const probability = scores[at] as number;
+      if (probability < least * KEPT_SHARE) continue;
+      const isWanted = probability >= least;
+      pages.push({ moeLayer: Math.floor(at / shape.experts), expert: at % shape.experts, isWanted, probability });
     }
     const wanted = new Uint16Array(shape.layers);
     return pages
-      .sort((a, b) => b.score - a.score)
+      .sort((a, b) => b.probability - a.probability)
       .map((page) => {
         if (!page.isWanted) return page;
         const count = (wanted[page.moeLayer] as number) + 1;
@@ -77,24 +72,20 @@ export function createForecast(name: PredictorName, shape: RoutingShape, pathMod
   return {
     name,
     looksAhead,
-    async prepare(position, tokenIds) {
-      if (!pathModel) return;
-      pathModel.push(position, tokenIds);
-      // A chunk of the prompt is not forecast: its answers are for the tokens that come after it.
-      if (tokenIds.length === 1) await pathModel.waitFor(position, ANSWER_LIMIT_MS);
-    },
-    getExpected(context) {
+    push: (position, tokenIds) => pathModel?.push(position, tokenIds),
+    wait: async (position) => pathModel?.waitFor(position, ANSWER_LIMIT_MS),
+    getExpected(context, wanted) {
       predictor?.predict(context, scores);
-      return predictor ? collect(0) : [];
+      return predictor ? collect(0, wanted) : [];
     },
-    getExpectedBehind(context, fault) {
+    getExpectedBehind(context, fault, wanted) {
       // Layers that ran in shadow are right nine times of ten: they go first, whatever a predictor says.
       const shadowed = predictor && fault.runAhead <= 1 ? [] : getRoutedPages(fault, shape);
       if (!predictor) return shadowed;
       predictor.predictBehind(context, getKnownRoutes(fault, shape), fault.moeLayer, scores);
       const getIndex = ({ moeLayer, expert }: ExpectedPage): number => moeLayer * shape.experts + expert;
       const named = new Set(shadowed.map(getIndex));
-      return [...shadowed, ...collect(fault.moeLayer + 1).filter((page) => !named.has(getIndex(page)))];
+      return [...shadowed, ...collect(fault.moeLayer + 1, wanted).filter((page) => !named.has(getIndex(page)))];
     },
     get learntTokens() {
       return learntTokens;

@@ -247,7 +247,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         const { records } = holder.opened;
         const { manifest } = holder.runtime;
         const plain = resolveRequest(request, manifest, tokenizer);
-        const paging = resolvePaging(request.paging, manifest.config.layers);
+        const paging = resolvePaging(request.paging);
         const draft = resolveDraft(request.draft, holder.runtime.plan.state);
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
         for (const message of [...forecasts.takeWarnings(), ...records.takeWarnings()])

@@ -212,8 +212,8 @@ export class PassRunner {
   }
 
   #noteLayerTime(passMs: number): void {
-    const { roundTripMs, manifest } = this.runtime;
-    const sampleMs = Math.max(0, passMs - roundTripMs) / manifest.config.layers;
+    const { calibration, manifest } = this.runtime;
+    const sampleMs = Math.max(0, passMs - calibration.roundTripMs) / manifest.config.layers;
     this.layerMs = this.layerMs === null ? sampleMs : this.layerMs * 0.9 + sampleMs * 0.1;
   }
 

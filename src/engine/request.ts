@@ -58,9 +58,9 @@ export function resolveRequest(
   };
 }
 
-export function resolvePaging(options: PagingOptions = {}, layers: number): ResolvedPaging {
-  const { segmentLayers = layers, runAhead, readBackEveryLayer = false } = options;
-  if (!Number.isInteger(segmentLayers) || segmentLayers < 1) {
+export function resolvePaging(options: PagingOptions = {}): ResolvedPaging {
+  const { segmentLayers = 'auto', runAhead, readBackEveryLayer = false } = options;
+  if (segmentLayers !== 'auto' && (!Number.isInteger(segmentLayers) || segmentLayers < 1)) {
     throw new EngineError('BAD_ARGUMENT', `segmentLayers ${segmentLayers} is out of range: an integer of at least 1`);
   }
   return {

@@ -10,6 +10,7 @@ import { Pager } from '../experts/pager';
 import { getLayerPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
+import { encodeWords } from '../gpu/uniforms';
 import { chooseVariant, type Variant } from '../kernels/variant';
 import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
@@ -17,7 +18,7 @@ import { compileKernels } from '../model/kernel-set';
 import { createRunState, type RunState } from '../model/run-state';
 import { listMatrices, loadWeights } from '../model/weights';
 import type { RecordReader } from '../store/verified-reader';
-import { measureRoundTrip } from './calibration';
+import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
 
@@ -49,8 +50,8 @@ export interface Runtime {
   readonly reader: RecordReader;
   readonly forward: Forward;
   readonly draft: Draft;
-  /** Measured at load: an empty submission and its read-back. */
-  readonly roundTripMs: number;
+  /** Measured at load. */
+  readonly calibration: Calibration;
   destroy(): void;
 }
 
@@ -159,6 +160,23 @@ async function fillDevice(
     layers: config.layers,
     routeBytes: config.moeLayers.length * config.moe.expertsPerToken * 4,
   });
+  // The slots were filled in order: the lowest resident expert is in the first slot, and its page is near. Without one the
+  // slot is free, and takes anything.
+  const [lowest] = pager.getResidents(0);
+  const page = lowest === undefined ? new Uint8Array(pool.getPageBytes(0)) : await reader.read(getPageKey(0, lowest));
+  device.handle.queue.writeBuffer(step, 0, encodeWords([1, 0], 16));
+  const calibration = await calibrate({
+    device,
+    state,
+    forward,
+    layers: config.layers,
+    firstLayer: config.moeLayers[0] as number,
+    routeWords: config.moeLayers.length * config.moe.expertsPerToken,
+    rewritePage() {
+      pool.write(0, 0, page);
+      return page.byteLength;
+    },
+  });
   return {
     device,
     memory,
@@ -175,7 +193,7 @@ async function fillDevice(
     reader,
     forward,
     draft,
-    roundTripMs: await measureRoundTrip(device, state),
+    calibration,
     destroy() {
       memory.freeAll();
       device.destroy();

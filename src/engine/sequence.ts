@@ -2,24 +2,32 @@
  * Feeds tokens of one sequence through passes, with the forecast that belongs to it: pages before a token, pages behind a
  * fault, what is learnt afterwards. Owns how a pass is cut; never samples nor knows text.
  */
+import { getReadProbability, getUploadProbability, type PrefetchCosts } from '../experts/prefetch-cost';
 import type { TokenContext } from '../routing/predictor';
 import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
 import { type Forecast, splitLayers } from './forecast';
 import type { PassPlan, PassRequest, PassResult, PassRunner } from './pass-runner';
 import type { Runtime } from './runtime';
+import { chooseSegmentLayers } from './segment-length';
 
 /** Paging options with their defaults. */
 export interface ResolvedPaging {
-  readonly segmentLayers: number;
+  /** `auto`: what the measured costs make cheapest. */
+  readonly segmentLayers: number | 'auto';
   /** `auto`: what the measured costs make cheaper. */
   readonly runAhead: 'full' | 'off' | 'auto';
 }
 
 /** From this many layers' time per round trip on, running the whole rest of a token in shadow pays (docs/log.md, "paging policy"). */
 const FULL_RUN_AHEAD_LAYERS = 6;
+/** A token's faults count half after this many more. */
+const HALF_WEIGHT_TOKENS = 16;
 
 export class Sequence {
+  /** Faults per decoded token, lately. */
+  #faultsPerToken = 0;
+
   constructor(
     private readonly runtime: Runtime,
     private readonly runner: PassRunner,
@@ -32,11 +40,21 @@ export class Sequence {
     const { tokenIds, position, draftTokens = 0 } = request;
     const context: TokenContext = { tokenId: tokenIds[0] as number, position };
     const isPaged = !this.runtime.pager.isWhole;
-    await this.forecast.prepare(position, tokenIds);
-    if (isPaged && (tokenIds.length === 1 || !request.isChunk))
-      this.runtime.pager.prefetch(this.forecast.getExpected(context));
+    const isDecoded = tokenIds.length === 1 || !request.isChunk;
+    // Of a decoded token and its guesses the first alone is known to run.
+    this.forecast.push(position, isDecoded ? tokenIds.slice(0, 1) : tokenIds);
+    if (isPaged && isDecoded) {
+      await this.forecast.wait(position);
+      const costs = this.#getPrefetchCosts();
+      const expected = this.forecast.getExpected(context, getUploadProbability(costs));
+      this.runtime.pager.prefetch(expected, getReadProbability(costs));
+    }
     const plan = this.#getPlan(context, request, tokenIds.length + draftTokens, isPaged);
+    const faultsBefore = this.runtime.pager.counters.faultingLayers;
     const result = await this.runner.run(request, plan, signal);
+    if (isDecoded) this.#noteFaults(this.runtime.pager.counters.faultingLayers - faultsBefore);
+    const accepted = Array.from(result.tokenIds).slice(0, result.acceptedRows);
+    if (isDecoded && accepted.length > 1) this.forecast.push(position + 1, accepted.slice(1));
     for (const [row, layers] of splitRows(result.routes, this.#layers, result.tokenIds.length).entries()) {
       if (row >= result.acceptedRows) break;
       this.forecast.observe({ tokenId: result.tokenIds[row] as number, position: position + row }, layers);
@@ -78,12 +96,38 @@ export class Sequence {
     const { layers } = this.runtime.manifest.config;
     // Several tokens together miss pages in nearly every layer: waiting for each layer's routes wastes no work behind a fault.
     if (isPaged && rows > 1 && isChunk) return { segmentLayers: 1, runAhead: 0, getExpected: () => [] };
+    const runAhead = this.#getRunAhead(layers);
+    const wanted = getUploadProbability(this.#getPrefetchCosts());
     return {
-      segmentLayers: this.paging.segmentLayers,
-      runAhead: this.#getRunAhead(layers),
+      segmentLayers: this.#getSegmentLayers(layers, isPaged, runAhead),
+      runAhead,
       getExpected: (fault, draftRoutes) =>
-        rows > 1 ? getDraftedPages(fault, draftRoutes, this.#layers) : this.forecast.getExpectedBehind(context, fault),
+        rows > 1
+          ? getDraftedPages(fault, draftRoutes, this.#layers)
+          : this.forecast.getExpectedBehind(context, fault, wanted),
     };
+  }
+
+  #getSegmentLayers(layers: number, isPaged: boolean, runAhead: number): number {
+    if (this.paging.segmentLayers !== 'auto') return this.paging.segmentLayers;
+    // Without a fault nothing is dead; and what runs in shadow to the end is of use.
+    if (!isPaged || runAhead > 1) return layers;
+    const { roundTripMs, deadLayerMs } = this.runtime.calibration;
+    return chooseSegmentLayers({ layers, roundTripMs, deadLayerMs, faultsPerToken: this.#faultsPerToken });
+  }
+
+  #getPrefetchCosts(): PrefetchCosts {
+    const { calibration, host, pool } = this.runtime;
+    return {
+      faultMs: calibration.roundTripMs,
+      uploadMs: pool.getPageBytes(0) / calibration.uploadBytesPerMs,
+      readMs: host.readMs ?? 0,
+    };
+  }
+
+  #noteFaults(faults: number): void {
+    const keep = 2 ** (-1 / HALF_WEIGHT_TOKENS);
+    this.#faultsPerToken = this.#faultsPerToken * keep + faults * (1 - keep);
   }
 
   /** RUN_AHEAD of shaders/lib/control.wgsl: layers + 1 is the whole rest, 1 the routers alone. */
@@ -92,7 +136,9 @@ export class Sequence {
     const { layerMs } = this.runner;
     const isFull =
       runAhead === 'full' ||
-      (runAhead === 'auto' && layerMs !== null && this.runtime.roundTripMs > FULL_RUN_AHEAD_LAYERS * layerMs);
+      (runAhead === 'auto' &&
+        layerMs !== null &&
+        this.runtime.calibration.roundTripMs > FULL_RUN_AHEAD_LAYERS * layerMs);
     if (isFull) return layers + 1;
     return this.forecast.looksAhead ? 1 : 0;
   }

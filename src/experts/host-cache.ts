@@ -1,8 +1,14 @@
 /**
- * Pages in host RAM, between the store and the GPU: recently used ones up to a byte budget, and reads under way.
+ * Pages in host RAM, between the store and the GPU: recently used ones up to a byte budget, and reads under way. What is
+ * needed is read at once; what is expected waits its turn, and is not read at all once it is no longer expected.
  * Never decides what goes to the GPU, and never changes bytes.
  */
 import { EngineError } from '../errors';
+
+/** Expected pages that are being read, or were read and do not fit the budget, at a time: stores gain nothing from more. */
+const MAX_AHEAD = 8;
+/** A read's time counts half after so many more. */
+const HALF_WEIGHT_READS = 16;
 
 /** `needed`: something waits for the page. `expected`: something will, probably. */
 export type PageUrgency = 'needed' | 'expected';
@@ -27,6 +33,13 @@ export class HostCache {
   readonly #pages = new Map<string, Uint8Array>();
   readonly #reads = new Map<string, Promise<Uint8Array>>();
   #usedBytes = 0;
+  /** Expected pages without a read yet, most expected first. */
+  #queue: string[] = [];
+  #aheadReads = 0;
+  #expected: ReadonlySet<string> = new Set();
+  /** Expected pages that were read and did not fit the budget; they go when they are taken or no longer expected. */
+  readonly #landed = new Map<string, Uint8Array>();
+  #readMs: number | null = null;
   readonly counters: HostCacheCounters = { hits: 0, reads: 0, readBytes: 0 };
 
   /** @param budgetBytes 0 keeps nothing: every read goes to the store. */
@@ -39,8 +52,20 @@ export class HostCache {
     return this.#usedBytes;
   }
 
+  /** Time of a read from the store, as measured lately; null before the first. */
+  get readMs(): number | null {
+    return this.#readMs;
+  }
+
   /** The page if it is in RAM. */
   get(key: string): Uint8Array | undefined {
+    const landed = this.#landed.get(key);
+    if (landed) {
+      this.#landed.delete(key);
+      this.counters.hits++;
+      this.#startAhead();
+      return landed;
+    }
     const page = this.#pages.get(key);
     if (page) {
       this.#pages.delete(key);
@@ -48,6 +73,19 @@ export class HostCache {
       this.counters.hits++;
     }
     return page;
+  }
+
+  /**
+   * Reads these pages when there is time, most expected first, for a later `get`. Replaces what was expected before: reads
+   * that have not begun are dropped. Never fails: a read that does will fail again, and be reported, when the page is needed.
+   */
+  expect(keys: readonly string[]): void {
+    this.#expected = new Set(keys);
+    for (const key of this.#landed.keys()) {
+      if (!this.#expected.has(key)) this.#landed.delete(key);
+    }
+    this.#queue = keys.filter((key) => !this.#pages.has(key) && !this.#landed.has(key) && !this.#reads.has(key));
+    this.#startAhead();
   }
 
   /**
@@ -67,10 +105,12 @@ export class HostCache {
         if (error instanceof EngineError && (error.code === 'NETWORK' || error.code === 'ABORTED')) throw error;
         return this.reader.read(key, urgency);
       };
+      const startMs = performance.now();
       read = this.reader
         .read(key, urgency)
         .catch(readAgain)
         .then((bytes) => {
+          this.#noteReadTime(performance.now() - startMs);
           this.counters.reads++;
           this.counters.readBytes += bytes.byteLength;
           this.#keep(key, bytes);
@@ -80,6 +120,33 @@ export class HostCache {
       this.#reads.set(key, read);
     }
     return read;
+  }
+
+  #startAhead(): void {
+    while (this.#aheadReads + this.#landed.size < MAX_AHEAD) {
+      const key = this.#queue.shift();
+      if (key === undefined) return;
+      if (this.#pages.has(key) || this.#reads.has(key)) continue;
+      this.#aheadReads++;
+      void this.#readAhead(key);
+    }
+  }
+
+  async #readAhead(key: string): Promise<void> {
+    try {
+      const bytes = await this.read(key, 'expected');
+      if (!this.#pages.has(key) && this.#expected.has(key)) this.#landed.set(key, bytes);
+    } catch {
+      // Said when the page is needed.
+    } finally {
+      this.#aheadReads--;
+      this.#startAhead();
+    }
+  }
+
+  #noteReadTime(ms: number): void {
+    const keep = 2 ** (-1 / HALF_WEIGHT_READS);
+    this.#readMs = this.#readMs === null ? ms : this.#readMs * keep + ms * (1 - keep);
   }
 
   #keep(key: string, bytes: Uint8Array): void {

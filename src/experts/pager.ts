@@ -31,8 +31,10 @@ export interface PagingCounters {
 export interface ExpectedPage {
   readonly moeLayer: number;
   readonly expert: number;
-  /** Probable enough to be brought in; otherwise only kept where it is resident. */
+  /** Probable enough to be brought in from host RAM; otherwise only kept where it is resident. */
   readonly isWanted: boolean;
+  /** P(it is used); absent: as good as sure. */
+  readonly probability?: number;
 }
 
 export class Pager {
@@ -129,21 +131,22 @@ export class Pager {
   }
 
   /**
-   * Uploads expected pages that are in host RAM, most expected first, and starts reading the others for a later call.
-   * Expected pages do not evict each other. Never fails: a read that does will fail again, and be reported, when the page
-   * is needed.
+   * Uploads expected pages that are in host RAM, most expected first, and has the others read for a later call, in the place
+   * of those that were expected before. Expected pages do not evict each other. Never fails.
+   * @param worthReading P(it is used) from which on a page is read from the store ahead of its use
    */
-  prefetch(expected: readonly ExpectedPage[]): void {
+  prefetch(expected: readonly ExpectedPage[], worthReading = 0): void {
+    const unread: ExpectedPage[] = [];
     for (const [moeLayer, layer] of this.#layers.entries()) {
       const pages = expected.filter((page) => page.moeLayer === moeLayer);
       const pinned = new Set(pages.map((page) => page.expert));
       let changed = false;
-      for (const { expert, isWanted } of pages) {
+      for (const page of pages) {
+        const { expert, isWanted, probability = 1 } = page;
         if (!isWanted || layer.isResident(expert)) continue;
-        const key = getPageKey(moeLayer, expert);
-        const bytes = this.host.get(key);
+        const bytes = this.host.get(getPageKey(moeLayer, expert));
         if (!bytes) {
-          this.host.read(key, 'expected').catch(() => {});
+          if (probability >= worthReading) unread.push(page);
           continue;
         }
         const placement = layer.placeAhead(expert, pinned);
@@ -153,6 +156,9 @@ export class Pager {
       }
       if (changed) this.map(moeLayer);
     }
+    // Across layers: the most probable first, whichever layer comes first.
+    unread.sort((a, b) => (b.probability ?? 1) - (a.probability ?? 1));
+    this.host.expect(unread.map(({ moeLayer, expert }) => getPageKey(moeLayer, expert)));
   }
 
   /**

@@ -145,8 +145,8 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
       });
     },
 
-    measureRoundTrip: () =>
-      withRuntime(bases.has('indexeddb') ? 'indexeddb' : 'memory', {}, async ({ roundTripMs }) => roundTripMs),
+    calibrate: () =>
+      withRuntime(bases.has('indexeddb') ? 'indexeddb' : 'memory', {}, async ({ calibration }) => calibration),
 
     serveFaults: ({ store, from, trials }) =>
       withRuntime(

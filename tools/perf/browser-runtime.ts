@@ -49,7 +49,7 @@ function connect(page: Page): Bench {
   const methods: Record<keyof Bench, unknown> = {
     install: getMethod('install'),
     generate: getMethod('generate'),
-    measureRoundTrip: getMethod('measureRoundTrip'),
+    calibrate: getMethod('calibrate'),
     serveFaults: getMethod('serveFaults'),
     readPages: getMethod('readPages'),
     watchShadow: getMethod('watchShadow'),

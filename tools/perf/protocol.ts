@@ -2,6 +2,7 @@
  * What `npm run perf` asks of the place where the engine runs, a page or this process: measurements as plain data.
  * Owns types only.
  */
+import type { Calibration } from '../../src/engine/calibration.ts';
 import type {
   DraftOptions,
   EvictionName,
@@ -103,8 +104,8 @@ export interface Bench {
   /** Installs the model in a store, where it is not. */
   install(store: StoreKind): Promise<BenchModel>;
   generate(job: GenerationJob): Promise<GenerationSample>;
-  /** Median time of a submission that copies a few bytes and is read back, in milliseconds. */
-  measureRoundTrip(): Promise<number>;
+  /** What the engine measures when it loads. */
+  calibrate(): Promise<Calibration>;
   /** Per trial: milliseconds from the known fault until the GPU has the page and has answered. */
   serveFaults(job: FaultJob): Promise<number[]>;
   readPages(job: ReadJob): Promise<ReadSample>;

@@ -71,7 +71,7 @@ async function runWatched(
     runAhead: manifest.config.layers + 1,
     getExpected(fault) {
       const context = { tokenId: request.tokenIds[0] as number, position: request.position };
-      const pages = forecast.getExpectedBehind(context, fault);
+      const pages = forecast.getExpectedBehind(context, fault, 0);
       first ??= {
         moeLayer: fault.moeLayer,
         absent: Array.from(

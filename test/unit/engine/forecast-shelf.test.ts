@@ -26,7 +26,7 @@ it('gives the next visit what was learnt, by predictor and model', async () => {
   const first = new ForecastShelf(manifest, store);
   const learnt = await first.get('ensemble');
   for (let i = 0; i < 20; i++) {
-    learnt.getExpected(context);
+    learnt.getExpected(context, 0.13);
     learnt.observe(context, routes);
   }
   await first.save(learnt, true);
@@ -34,13 +34,13 @@ it('gives the next visit what was learnt, by predictor and model', async () => {
   const second = new ForecastShelf(manifest, store);
   const restored = await second.get('ensemble');
   expect(restored).not.toBe(learnt);
-  const pages = restored.getExpected(context);
+  const pages = restored.getExpected(context, 0.13);
   expect(pages.length).toBeGreaterThan(0);
-  expect(pages).toEqual(learnt.getExpected(context));
+  expect(pages).toEqual(learnt.getExpected(context, 0.13));
   expect(second.takeWarnings()).toEqual([]);
-  expect((await second.get('token')).getExpected(context)).toEqual([]);
+  expect((await second.get('token')).getExpected(context, 0.13)).toEqual([]);
   const other = new ForecastShelf({ ...manifest, modelId: 'another' }, store);
-  expect((await other.get('ensemble')).getExpected(context)).toEqual([]);
+  expect((await other.get('ensemble')).getExpected(context, 0.13)).toEqual([]);
 });
 
 it('writes nothing for forecasts that learn nothing', async () => {
@@ -67,7 +67,7 @@ it.each([
   await store.writeState(manifest.modelId, 'predictor-recency', state);
   const shelf = new ForecastShelf(manifest, store);
   const forecast = await shelf.get('recency');
-  expect(forecast.getExpected(context)).toEqual([]);
+  expect(forecast.getExpected(context, 0.13)).toEqual([]);
   const warnings = shelf.takeWarnings();
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toMatch(/predictor recency had learnt is lost, it starts anew: .*learnt anew/);
@@ -118,7 +118,7 @@ it('begins with what came with the model, but for what an earlier visit learnt',
   const files = { taughtUrl: 'http://x/taught' };
   const shelf = new ForecastShelf(manifest, store, { files });
   for (const name of ['ensemble', 'token', 'recency'] as const) {
-    expect((await shelf.get(name)).getExpected(context).length, name).toBeGreaterThan(0);
+    expect((await shelf.get(name)).getExpected(context, 0.13).length, name).toBeGreaterThan(0);
   }
   expect(shelf.takeWarnings()).toEqual([]);
   // What is kept goes first, even where it knows less.
@@ -127,14 +127,14 @@ it('begins with what came with the model, but for what an earlier visit learnt',
   other.observe({ tokenId: 9, position: 0 }, [...routes].reverse());
   await cold.save(other, true);
   const again = await new ForecastShelf(manifest, store, { files }).get('token');
-  expect(again.getExpected(context)).toEqual(other.getExpected(context));
+  expect(again.getExpected(context, 0.13)).toEqual(other.getExpected(context, 0.13));
 });
 
 it('starts cold, with one warning, where the file is missing or of another model', async () => {
   serve({ 'http://x/short': teachEnsemble().subarray(0, 50) });
   for (const taughtUrl of ['http://x/none', 'http://x/short']) {
     const shelf = new ForecastShelf(manifest, createMemoryStore(), { files: { taughtUrl } });
-    expect((await shelf.get('ensemble')).getExpected(context)).toEqual([]);
+    expect((await shelf.get('ensemble')).getExpected(context, 0.13)).toEqual([]);
     expect(shelf.takeWarnings()).toEqual([expect.stringContaining(taughtUrl)]);
   }
 });

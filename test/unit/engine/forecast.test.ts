@@ -14,7 +14,7 @@ const ROUTES = [
 /** Teaches that a token id goes these ways, in turn. */
 function teach(forecast: Forecast, tokens: number, ways: readonly (readonly number[][])[] = [ROUTES]): void {
   for (let i = 0; i < tokens; i++) {
-    forecast.getExpected(at(7));
+    forecast.getExpected(at(7), 0.13);
     forecast.observe(at(7), ways[i % ways.length] as number[][]);
   }
 }
@@ -35,8 +35,8 @@ describe('createForecast', () => {
     '%s expects nothing before it has learnt, and nothing behind a fault without run-ahead',
     (name) => {
       const forecast = createForecast(name, shape);
-      expect(forecast.getExpected(at(1))).toEqual([]);
-      expect(forecast.getExpectedBehind(at(1), fault(0, ROUTES, 0))).toEqual([]);
+      expect(forecast.getExpected(at(1), 0.13)).toEqual([]);
+      expect(forecast.getExpectedBehind(at(1), fault(0, ROUTES, 0), 0.13)).toEqual([]);
       expect(forecast.looksAhead).toBe(name === 'lookahead' || name === 'ensemble');
     },
   );
@@ -44,7 +44,7 @@ describe('createForecast', () => {
   it('wants the pages that a token always used', () => {
     const forecast = createForecast('token', shape);
     teach(forecast, 20);
-    const pages = forecast.getExpected(at(7));
+    const pages = forecast.getExpected(at(7), 0.13);
     expect(getKeys(pages).sort()).toEqual(['0/0', '0/1', '1/2', '1/3', '2/4', '2/5']);
     expect(pages.every(({ isWanted }) => isWanted)).toBe(true);
   });
@@ -65,7 +65,7 @@ describe('createForecast', () => {
     const scores = new Float32Array(24);
     predictor.predict(at(7), scores);
 
-    const pages = forecast.getExpected(at(7));
+    const pages = forecast.getExpected(at(7), 0.13);
     const first = pages.filter(({ moeLayer }) => moeLayer === 0);
     expect(first.map(({ expert }) => expert)).toEqual([0, 4, 1, 2]);
     expect(first.map(({ isWanted }) => isWanted)).toEqual([true, true, true, false]);
@@ -80,18 +80,18 @@ describe('createForecast', () => {
 
   it.each(['none', 'lookahead'] as const)('%s takes what ran ahead as it is, of the layers behind alone', (name) => {
     const forecast = createForecast(name, shape);
-    const pages = forecast.getExpectedBehind(at(1), fault(0, ROUTES, 4));
+    const pages = forecast.getExpectedBehind(at(1), fault(0, ROUTES, 4), 0.13);
     expect(getKeys(pages)).toEqual(['1/2', '1/3', '2/4', '2/5']);
     expect(pages.every(({ isWanted }) => isWanted)).toBe(true);
-    const routed = forecast.getExpectedBehind(at(1), fault(1, ROUTES, 1)).filter(({ isWanted }) => isWanted);
+    const routed = forecast.getExpectedBehind(at(1), fault(1, ROUTES, 1), 0.13).filter(({ isWanted }) => isWanted);
     expect(getKeys(routed)).toEqual(['2/4', '2/5']);
-    expect(forecast.getExpectedBehind(at(1), fault(2, ROUTES, 4))).toEqual([]);
+    expect(forecast.getExpectedBehind(at(1), fault(2, ROUTES, 4), 0.13)).toEqual([]);
   });
 
   it('names a page once that several rows chose', () => {
     const forecast = createForecast('none', shape);
     const routes = Uint32Array.from([0, 1, 0, 1, 2, 3, 3, 2, 4, 5, 4, 6]);
-    const pages = forecast.getExpectedBehind(at(1), { moeLayer: 0, rows: 2, routes, runAhead: 1 });
+    const pages = forecast.getExpectedBehind(at(1), { moeLayer: 0, rows: 2, routes, runAhead: 1 }, 0.13);
     expect(getKeys(pages)).toEqual(['1/2', '1/3', '2/4', '2/5', '2/6']);
   });
 
@@ -103,7 +103,7 @@ describe('createForecast', () => {
       [6, 2],
       [7, 4],
     ];
-    const pages = forecast.getExpectedBehind(at(7), fault(0, shadow, 4));
+    const pages = forecast.getExpectedBehind(at(7), fault(0, shadow, 4), 0.13);
     expect(getKeys(pages).slice(0, 4)).toEqual(['1/6', '1/2', '2/7', '2/4']);
     expect(getKeys(pages).slice(4).sort()).toEqual(['1/3', '2/5']);
   });
@@ -118,9 +118,9 @@ describe('createForecast', () => {
     ]);
     teach(forecast, 200, ways);
     const find = (routers: readonly (readonly number[])[], runAhead: number, expert: number) => {
-      forecast.getExpected(at(7));
+      forecast.getExpected(at(7), 0.13);
       return forecast
-        .getExpectedBehind(at(7), fault(0, routers, runAhead))
+        .getExpectedBehind(at(7), fault(0, routers, runAhead), 0.13)
         .find((page) => page.moeLayer === 1 && page.expert === expert);
     };
     const silent = [
@@ -144,11 +144,11 @@ describe('createForecast', () => {
       const [one, other] = [createForecast(name, shape), createForecast(name, shape)];
       teach(one, 50);
       other.restore(structuredClone(one.save()) as NonNullable<ReturnType<Forecast['save']>>);
-      expect(other.getExpected(at(7))).toEqual(one.getExpected(at(7)));
-      expect(other.getExpectedBehind(at(7), fault(0, ROUTES, 0))).toEqual(
-        one.getExpectedBehind(at(7), fault(0, ROUTES, 0)),
+      expect(other.getExpected(at(7), 0.13)).toEqual(one.getExpected(at(7), 0.13));
+      expect(other.getExpectedBehind(at(7), fault(0, ROUTES, 0), 0.13)).toEqual(
+        one.getExpectedBehind(at(7), fault(0, ROUTES, 0), 0.13),
       );
-      expect(other.getExpectedBehind(at(7), fault(0, ROUTES, 0)).length).toBeGreaterThan(0);
+      expect(other.getExpectedBehind(at(7), fault(0, ROUTES, 0), 0.13).length).toBeGreaterThan(0);
     },
   );
 

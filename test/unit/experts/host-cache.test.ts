@@ -104,4 +104,66 @@ describe('HostCache', () => {
     expect((await cache.read('a'))[0]).toBe('a'.charCodeAt(0));
     expect(keys).toEqual(['a', 'a', 'a']);
   });
+
+  /** Lets every read that can end do so. */
+  const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+  it('reads what is expected for later, also where it keeps nothing', async () => {
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 0);
+    cache.expect(['a', 'b']);
+    await settle();
+    expect(keys).toEqual(['a', 'b']);
+    expect(cache.get('a')?.[0]).toBe(97);
+    // Taken: it is on the GPU now, and nothing is kept here.
+    expect(cache.get('a')).toBeUndefined();
+    // What is no longer expected goes.
+    cache.expect(['c']);
+    expect(cache.get('b')).toBeUndefined();
+    expect(cache.usedBytes).toBe(0);
+  });
+
+  it('reads at most eight expected pages at a time, the most expected first, and drops those that never began', async () => {
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 0);
+    const many = Array.from({ length: 30 }, (_, index) => String.fromCharCode(97 + index));
+    cache.expect(many);
+    await settle();
+    expect(keys).toEqual(many.slice(0, 8));
+    cache.expect(['x', 'y']);
+    await settle();
+    expect(keys).toEqual([...many.slice(0, 8), 'x', 'y']);
+    expect(cache.get('x')).toBeDefined();
+  });
+
+  it('makes room for the next expected page when one is taken, and keeps within its budget what it may keep', async () => {
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 3 * PAGE_BYTES);
+    const many = Array.from({ length: 12 }, (_, index) => String.fromCharCode(97 + index));
+    cache.expect(many);
+    await settle();
+    // Kept pages do not count as waiting: all were read, and three are left.
+    expect(keys).toEqual(many);
+    expect(cache.usedBytes).toBe(3 * PAGE_BYTES);
+  });
+
+  it('shares an expected read with who needs the page now, and begins that read at once', async () => {
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 0);
+    cache.expect(Array.from({ length: 20 }, (_, index) => `p${index}`));
+    const [page] = await Promise.all([cache.read('p19'), cache.read('p0')]);
+    expect(page).toHaveLength(PAGE_BYTES);
+    expect(keys.filter((key) => key === 'p0')).toHaveLength(1);
+    expect(keys.filter((key) => key === 'p19')).toHaveLength(1);
+    expect(cache.readMs).toBeGreaterThanOrEqual(0);
+  });
+
+  it('an expected read that fails is silent, and tried again when the page is needed', async () => {
+    const { reader } = createReader([1, 2]);
+    const cache = new HostCache(reader, 0);
+    cache.expect(['a']);
+    await settle();
+    expect(cache.get('a')).toBeUndefined();
+    expect((await cache.read('a'))[0]).toBe(97);
+  });
 });

@@ -50,6 +50,11 @@ test('a text may begin with a dash', () => {
   expect(parseGenerateFlags(['--prompt', '- one']).prompt).toMatchObject({ text: '- one' });
 });
 
+test('every predictor of the engine may be named, the learned ones too', () => {
+  for (const predictor of ['none', 'lookahead', 'learned', 'ensemble+learned'])
+    expect(parseGenerateFlags(['--prompt', 'a', '--predictor', predictor]).paging).toEqual({ predictor });
+});
+
 test.each([
   ['', 'exactly one of --prompt'],
   ['--prompt a --token-ids 1', 'exactly one of --prompt'],

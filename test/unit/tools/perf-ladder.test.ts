@@ -33,7 +33,7 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
       };
       return { loadMs: 1, answers: job.prompts.map(() => ({ firstTokenMs: 1, stats, tokenIds: [1], logprobs: [] })) };
     },
-    measureRoundTrip: async () => 1,
+    calibrate: async () => ({ roundTripMs: 1, deadLayerMs: 0.1, uploadBytesPerMs: 1e6 }),
     serveFaults: async () => [],
     readPages: async () => ({ pages: 0, bytes: 0, elapsedMs: 1 }),
     watchShadow: async () => [],

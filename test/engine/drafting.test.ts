@@ -2,7 +2,7 @@
  * Guessing touches speed alone: whatever guesses, and however often it is wrong, ids and log-probabilities are bit for bit
  * those of decoding one token after the other, with faults, waves and every other paging option between.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { DraftKind, Engine, GenerateRequest, GenerateResult, TraceEntry } from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { EngineError } from '../../src/errors';
@@ -13,6 +13,7 @@ import { architectureNames, loadArchitecture } from '../golden/architectures';
 import { createRandom, type Random } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
 import { cutBytes, writeScriptedModel } from './scripted-model';
+import { watchFile } from './watched-file';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
 
@@ -29,6 +30,7 @@ const casesPerModel = isFull ? Math.ceil(200 / models.length) : 3;
 
 const engines: Engine[] = [];
 afterEach(async () => {
+  vi.restoreAllMocks();
   for (const engine of engines.splice(0)) await engine.unload();
 });
 
@@ -292,6 +294,8 @@ describe('a pass over guesses', () => {
 
   it('that loses a page read gives its error, and works when reads do', async () => {
     const store = createMemoryStore();
+    // A page that the store has lost would be read from the file again.
+    const file = watchFile();
     let isFailing = false;
     const failing: ModelStore = {
       ...store,
@@ -307,10 +311,10 @@ describe('a pass over guesses', () => {
       let tokens = 0;
       const run = async () => {
         for await (const { type } of engine.generate(request))
-          if (type === 'token' && ++tokens === failAt) isFailing = true;
+          if (type === 'token' && ++tokens === failAt) isFailing = file.isGone = true;
       };
       await expect(run()).rejects.toMatchObject({ code: 'STORAGE' });
-      isFailing = false;
+      isFailing = file.isGone = false;
       expect((await generate(engine, request)).result.tokenIds).toEqual(right);
     }
   });

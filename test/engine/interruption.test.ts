@@ -7,6 +7,7 @@ import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore } from '../../src/store/model-store';
 import { goldenModels, readGoldenModel } from '../golden';
 import { catchError, generate, loadModel, openSession } from './engine-session';
+import { watchFile } from './watched-file';
 import { watchGpu } from './watched-gpu';
 
 const NAME = 'e16k4-q4_0';
@@ -135,17 +136,6 @@ describe('while a generation runs', () => {
     expect(tokenIds).toEqual(model?.decode.tokenIds);
   });
 });
-
-/** Makes the user's file unreadable while `isGone`, as one that was moved. */
-function watchFile(): { isGone: boolean } {
-  const file = { isGone: false };
-  const { slice } = Blob.prototype;
-  vi.spyOn(Blob.prototype, 'slice').mockImplementation(function (this: Blob, ...args) {
-    if (file.isGone) throw new DOMException('the file is gone', 'NotReadableError');
-    return slice.apply(this, args);
-  });
-  return file;
-}
 
 describe('a store', () => {
   it('that fails to read a page whose file is gone gives its error, and the same request works when it has recovered', async () => {

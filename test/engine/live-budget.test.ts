@@ -2,7 +2,7 @@
  * The expert budget of a loaded model may change at any time: it changes how much GPU memory is used, never a token. Memory
  * is counted at the WebGPU interface.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { Engine, ExpertBudgetChange, GenerateRequest } from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { EngineError } from '../../src/errors';
@@ -11,6 +11,7 @@ import type { ModelStore } from '../../src/store/model-store';
 import { goldenModels } from '../golden';
 import { createRandom } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
+import { watchFile } from './watched-file';
 import { type WatchedGpu, watchGpu } from './watched-gpu';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
@@ -22,6 +23,7 @@ const request: GenerateRequest = { tokenIds: prompt, maxTokens: 24, ignoreEos: t
 
 let engine: Engine | undefined;
 afterEach(async () => {
+  vi.restoreAllMocks();
   await engine?.unload();
   engine = undefined;
 });
@@ -148,6 +150,8 @@ describe('a budget changed while tokens stream', () => {
 
   it('with pages that cannot be read leaves them absent, and the tokens right once they can', async () => {
     const store = createMemoryStore();
+    // A page that the store has lost would be read from the file again.
+    const file = watchFile();
     let broken = false;
     const openStore = async (): Promise<ModelStore> => ({
       ...store,
@@ -158,10 +162,10 @@ describe('a budget changed while tokens stream', () => {
     });
     const { engine: live } = await open(75, watchGpu(), openStore);
     const right = (await generate(live, request)).result.tokenIds;
-    broken = true;
+    broken = file.isGone = true;
     expect(await live.setExpertBudget({ percent: 50 })).toMatchObject({ slotsPerLayer: 8 });
     await expect(generate(live, request)).rejects.toMatchObject({ code: 'STORAGE' });
-    broken = false;
+    broken = file.isGone = false;
     expect((await generate(live, request)).result.tokenIds).toEqual(right);
   });
 });

@@ -37,8 +37,8 @@ describe('a file that', () => {
     [
       'has a tensor of a type that is not run',
       ['UNSUPPORTED'],
-      // Q6_K
-      () => writeTinyOlmoe(({ tensors }) => setTensor(tensors, 'blk.0.ffn_up_exps.weight', { type: 14 })),
+      // IQ2_XXS
+      () => writeTinyOlmoe(({ tensors }) => setTensor(tensors, 'blk.0.ffn_up_exps.weight', { type: 16 })),
     ],
     ['lacks a tensor', ['BAD_FILE'], () => writeTinyOlmoe(({ tensors }) => tensors.pop())],
     [

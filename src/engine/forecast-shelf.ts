@@ -27,7 +27,7 @@ export interface ForecastSources {
   readonly openPathModel?: OpenPathModel | undefined;
 }
 
-/** What was learnt is written after so many tokens; until then it costs no copy. */
+/** After a visit's first answer, what was learnt is written every so many tokens: a write costs a copy. */
 const SAVE_TOKENS = 256;
 
 export class ForecastShelf {
@@ -66,8 +66,10 @@ export class ForecastShelf {
    * it the next visit knows less, which costs time and no token.
    */
   async save(forecast: Forecast, isLast = false): Promise<void> {
-    const news = forecast.learntTokens - (this.#savedTokens.get(forecast) ?? 0);
-    if (news < (isLast ? 1 : SAVE_TOKENS)) return;
+    const savedTokens = this.#savedTokens.get(forecast);
+    const news = forecast.learntTokens - (savedTokens ?? 0);
+    // A page is closed without notice: what a short visit learnt is kept after its first answer.
+    if (news < (isLast || savedTokens === undefined ? 1 : SAVE_TOKENS)) return;
     const state = forecast.save();
     this.#savedTokens.set(forecast, forecast.learntTokens);
     if (!state) return;

@@ -139,11 +139,15 @@ it('starts cold, with one warning, where the file is missing or of another model
   }
 });
 
-it('writes what was learnt after some hundred tokens, and the rest when the model goes', async () => {
+it('writes what was learnt after the first answer, then every some hundred tokens, and the rest when the model goes', async () => {
   const store = createMemoryStore();
   const shelf = new ForecastShelf(manifest, store);
   const forecast = await shelf.get('token');
   const isWritten = async () => (await store.readState(manifest.modelId, 'predictor-token')) !== undefined;
+  forecast.observe(context, routes);
+  await shelf.save(forecast);
+  expect(await isWritten()).toBe(true);
+  await store.writeState(manifest.modelId, 'predictor-token', undefined);
   for (let i = 0; i < 255; i++) forecast.observe(context, routes);
   await shelf.save(forecast);
   expect(await isWritten()).toBe(false);

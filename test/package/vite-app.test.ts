@@ -151,7 +151,11 @@ test('the development server streams that answer', async ({ page }) => {
 test('the production build streams that answer', async ({ page }) => {
   const built = await runToEnd('node', [vite, 'build'], { cwd: app });
   expectSuccess(built);
-  expect(built.stderr).toBe('');
+  // The grammar engine asks for Node's modules where it runs in Node; Vite says that browsers have none.
+  const said = built.stderr
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !/externalized.*web-xgrammar/.test(line));
+  expect(said).toEqual([]);
   const assets = await readdir(join(app, 'dist/assets'));
   expect(assets.some((name) => /^worker-.*\.js$/.test(name))).toBe(true);
   const result = await chatInApp(page, ['preview']);

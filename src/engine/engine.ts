@@ -277,6 +277,8 @@ export interface GenerateStats {
     readonly passes: number;
     readonly sources: Readonly<Record<'off' | 'self' | 'lookup' | 'table', number>>;
   };
+  /** Tokens whose routes the learned predictor was asked for; answers before the token, and behind a fault of it. 0 without one. */
+  readonly learned: { readonly asked: number; readonly inTime: number; readonly late: number };
   /** Pages that came from host RAM, and pages read into it with their bytes; since the model was loaded. */
   readonly hostCache: { readonly hits: number; readonly reads: number; readonly readBytes: number };
   readonly tiers: TierStats;

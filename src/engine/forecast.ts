@@ -15,6 +15,15 @@ const WANTED_PER_EXPERT = 2.5;
 /** A resident page keeps its slot against less probable ones from this share of what a wanted page needs on. */
 const KEPT_SHARE = 0.6;
 
+/** Tokens whose routes the learned predictor was asked for, and how many of its answers were of use. All 0 without one. */
+export interface AnswerCounts {
+  asked: number;
+  /** There before the token ran. */
+  inTime: number;
+  /** Missed the token's start and came before a fault of it, so that it told of the layers behind. */
+  late: number;
+}
+
 export interface Forecast {
   readonly name: PredictorName;
   /** Whether the routers of the layers behind a fault are to be run for this forecast. */
@@ -30,6 +39,9 @@ export interface Forecast {
   getExpected(context: TokenContext, wanted: number): readonly ExpectedPage[];
   /** Pages of the layers behind a fault: what ran in shadow, then the most probable first. */
   getExpectedBehind(context: TokenContext, fault: FaultRecord, wanted: number): readonly ExpectedPage[];
+  /** Since the counts were last reset. */
+  readonly answers: Readonly<AnswerCounts>;
+  resetAnswers(): void;
   /** Tokens that `observe` was told of. */
   readonly learntTokens: number;
   /** Learns from a token that has run. `layers`: chosen experts of every MoE layer. */
@@ -51,6 +63,14 @@ export function createForecast(name: PredictorName, shape: RoutingShape, pathMod
   const predictor = createPredictor(name, shape, { looksAhead, pathModel });
   const scores = new Float32Array(shape.layers * shape.experts);
   let learntTokens = 0;
+  const answers: AnswerCounts = { asked: 0, inTime: 0, late: 0 };
+  /** The latest token's answer is counted already. */
+  let isCounted = true;
+  const countAnswer = ({ position }: TokenContext, kind: 'inTime' | 'late'): void => {
+    if (isCounted || !pathModel?.get(position)) return;
+    isCounted = true;
+    answers[kind]++;
+  };
   const collect = (fromLayer: number, least: number): ExpectedPage[] => {
     const pages: (ExpectedPage & { probability: number })[] = [];
     for (let at = fromLayer * shape.experts; at < scores.length; at++) {
@@ -75,6 +95,11 @@ export function createForecast(name: PredictorName, shape: RoutingShape, pathMod
     push: (position, tokenIds) => pathModel?.push(position, tokenIds),
     wait: async (position) => pathModel?.waitFor(position, ANSWER_LIMIT_MS),
     getExpected(context, wanted) {
+      if (pathModel) {
+        answers.asked++;
+        isCounted = false;
+        countAnswer(context, 'inTime');
+      }
       predictor?.predict(context, scores);
       return predictor ? collect(0, wanted) : [];
     },
@@ -82,11 +107,14 @@ export function createForecast(name: PredictorName, shape: RoutingShape, pathMod
       // Layers that ran in shadow are right nine times of ten: they go first, whatever a predictor says.
       const shadowed = predictor && fault.runAhead <= 1 ? [] : getRoutedPages(fault, shape);
       if (!predictor) return shadowed;
+      countAnswer(context, 'late');
       predictor.predictBehind(context, getKnownRoutes(fault, shape), fault.moeLayer, scores);
       const getIndex = ({ moeLayer, expert }: ExpectedPage): number => moeLayer * shape.experts + expert;
       const named = new Set(shadowed.map(getIndex));
       return [...shadowed, ...collect(fault.moeLayer + 1, wanted).filter((page) => !named.has(getIndex(page)))];
     },
+    answers,
+    resetAnswers: () => void Object.assign(answers, { asked: 0, inTime: 0, late: 0 }),
     get learntTokens() {
       return learntTokens;
     },

@@ -94,6 +94,7 @@ export async function* runGeneration(
   const decodeStart = performance.now();
   runner.resetCounters();
   runtime.pager.resetCounters();
+  sequence.resetCounters();
 
   drafter.observe(promptTokenIds);
   let finishReason: 'stop' | 'length' = 'length';
@@ -162,7 +163,7 @@ export async function* runGeneration(
       text,
       logprobs,
       finishReason,
-      stats: getStats(runtime, runner, drafter, {
+      stats: getStats(runtime, runner, sequence, drafter, {
         promptTokens: promptTokenIds.length,
         generatedTokens: tokenIds.length,
         prefillMs: decodeStart - prefillStart,
@@ -202,6 +203,7 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
 function getStats(
   runtime: Runtime,
   { counters }: PassRunner,
+  { answers }: Sequence,
   drafter: Drafter,
   measured: Pick<GenerateStats, 'promptTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
@@ -220,6 +222,7 @@ function getStats(
     byLayer: pager.counters.byLayer.map((layer) => ({ ...layer })),
     uploadBytes: { demand: demandBytes, useful: usefulBytes, wasted: aheadBytes - usefulBytes },
     draft: { ...drafter.stats },
+    learned: { ...answers },
     plannedGpuBytes: plan.totalBytes,
     peakGpuBytes: memory.peakBytes,
     adapter: device.description,

@@ -6,7 +6,7 @@ import { getReadProbability, getUploadProbability, type PrefetchCosts } from '..
 import type { TokenContext } from '../routing/predictor';
 import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
-import { type Forecast, splitLayers } from './forecast';
+import { type AnswerCounts, type Forecast, splitLayers } from './forecast';
 import type { PassPlan, PassRequest, PassResult, PassRunner } from './pass-runner';
 import type { Runtime } from './runtime';
 import { chooseSegmentLayers } from './segment-length';
@@ -60,6 +60,15 @@ export class Sequence {
       this.forecast.observe({ tokenId: result.tokenIds[row] as number, position: position + row }, layers);
     }
     return result;
+  }
+
+  /** What the learned predictor answered since `resetCounters`. */
+  get answers(): Readonly<AnswerCounts> {
+    return this.forecast.answers;
+  }
+
+  resetCounters(): void {
+    this.forecast.resetAnswers();
   }
 
   /** What a routing trace notes of some rows of a pass. */

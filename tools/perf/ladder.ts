@@ -209,6 +209,7 @@ export function getRungMetrics({ answers }: GenerationSample, { pageBytes }: Pic
   const useful = sum((stats) => stats.uploadBytes.useful);
   const wasted = sum((stats) => stats.uploadBytes.wasted);
   const bytes = demand + useful + wasted;
+  const asked = sum((stats) => stats.learned.asked);
   const perToken = (total: number, unit: string) => ({ value: total / tokens, unit });
   return {
     tokensPerSecond: { value: (tokens / decodeMs) * 1000, unit: 'tokens/s' },
@@ -232,6 +233,10 @@ export function getRungMetrics({ answers }: GenerationSample, { pageBytes }: Pic
     bytesPerToken: perToken(bytes, 'bytes'),
     hitRate: { value: sum((stats) => stats.hitRate) / answers.length, unit: 'share' },
     tokensPerPass: { value: tokens / sum((stats) => stats.draft.passes), unit: 'tokens' },
+    ...(asked > 0 && {
+      'learned.inTime': { value: sum((stats) => stats.learned.inTime) / asked, unit: 'share' },
+      'learned.late': { value: sum((stats) => stats.learned.late) / asked, unit: 'share' },
+    }),
     prefillMs: { value: sum((stats) => stats.prefillMs) / answers.length, unit: 'ms' },
   };
 }

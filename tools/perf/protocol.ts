@@ -78,6 +78,7 @@ export type SampleStats = Pick<
   | 'layersExecuted'
   | 'uploadBytes'
   | 'draft'
+  | 'learned'
 >;
 
 export interface FaultJob {

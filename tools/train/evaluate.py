@@ -3,15 +3,14 @@
 Scoring follows the project's `npm run perplexity`: each document rendered by the chat template
 without generation prompt, alone; longer ones in consecutive windows of the context; every token
 but each window's first counts, bytes are those of the contents. A GGUF file is scored through its
-dequantised weights. All sums are f32. Chats are decoded by `decode.py` in f32.
+dequantised weights. All sums are f32. Chats are decoded in f32 (`chats.py`).
 """
 
 import argparse
 import json
 import math
-import re
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,14 +22,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from chats import count_loops, opening_prompts, sample_chats
 from corpus import PAD, domain_of, read_documents
-from decode import decode
 from export import GGUF_LAYER, GGUF_OUTER
 from weights import load_huggingface
 
 BATCH_TOKENS = 8192
 POSITION_BUCKET = 128
-TEMPERATURES = (0.0, 0.7)
 
 
 @contextmanager
@@ -190,52 +188,6 @@ def balance(load: torch.Tensor) -> list[dict]:
     ]
 
 
-def has_loop(text: str, length: int = 4, times: int = 3) -> bool:
-    """Whether a phrase of `length` words, or a sentence or line of two, occurs `times` times, or
-    two characters or more stand `times` + 1 times in a row ("$+$+$+$+").
-
-    Stricter than an ear: a sum that names the same thing in three lines counts too.
-    """
-    words = text.lower().split()
-    phrases = [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
-    sentences = [tuple(part.split()) for part in re.split(r"[.!?\n]", text.lower())]
-    sentences = [sentence for sentence in sentences if len(sentence) > 1]
-    most = max((*Counter(phrases).values(), *Counter(sentences).values()), default=0)
-    return most >= times or re.search(rf"(..+?)\1{{{times}}}", text) is not None
-
-
-def sample_chats(
-    folder: Path, gguf_file: Path | None, tokenizer, prompts: list, seed: int, max_tokens: int
-) -> list[dict]:
-    """A reply of the model in f32 to each prompt, greedy and at a temperature.
-
-    Prompt N is sampled with seed `seed` + N: one seed for all would start every reply alike.
-    """
-    with dequantized(folder, gguf_file) as weights:
-        model = load_huggingface(weights, torch.float32)
-    inputs = []
-    for _, prompt in prompts:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
-        inputs.append(tokenizer(text, add_special_tokens=False)["input_ids"])
-    rows = []
-    for temperature in TEMPERATURES:
-        replies = decode(model, inputs, max_tokens, temperature, seed)
-        for (source, prompt), reply in zip(prompts, replies, strict=True):
-            text = tokenizer.decode(reply, skip_special_tokens=True)
-            rows.append(
-                {
-                    "source": source,
-                    "prompt": prompt,
-                    "temperature": temperature,
-                    "reply": text,
-                    "loop": has_loop(text),
-                }
-            )
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -245,6 +197,7 @@ def main() -> None:
     add("--every", type=int, action="append", help="score every N-th document (repeatable)")
     add("--positions", action="store_true", help="loss by position")
     add("--chats", type=Path, help="prompts.json: replies, greedy and at temperature 0.7")
+    add("--openings", type=int, help="so many documents of each source begin chats as well")
     add("--seed", type=int, default=0)
     add("--max-tokens", type=int, default=160)
     add("--threads", type=int)
@@ -273,21 +226,17 @@ def main() -> None:
             "packed": loss_by_position(packed, context),
             "longDocuments": {"count": len(long), "buckets": loss_by_position(long, context)},
         }
-    if arguments.chats:
-        prompts = json.loads(arguments.chats.read_text())
+    if arguments.chats or arguments.openings:
+        prompts = json.loads(arguments.chats.read_text()) if arguments.chats else []
+        openings = opening_prompts(arguments.file, arguments.openings or 0, prompts)
+        with dequantized(arguments.model, arguments.gguf) as weights:
+            replying = load_huggingface(weights, torch.float32)
         rows = sample_chats(
-            arguments.model,
-            arguments.gguf,
-            tokenizer,
-            prompts,
-            arguments.seed,
-            arguments.max_tokens,
+            replying, tokenizer, prompts + openings, arguments.seed, arguments.max_tokens
         )
-        report["loops"] = {
-            str(temperature): sum(row["loop"] for row in rows if row["temperature"] == temperature)
-            for temperature in TEMPERATURES
-        }
-        report["chats"] = rows
+        for name, chosen in (("chats", prompts), ("openings", openings)):
+            chats = [row for row in rows if [row["source"], row["prompt"]] in chosen]
+            report[name] = {"loops": count_loops(chats), "replies": chats}
     print(json.dumps(report, indent=1, ensure_ascii=False))
 
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import olmoe
 import train
 from average import average
+from chats import count_loops, has_loop, opening_prompts
 from corpus import (
     BOS,
     END,
@@ -24,7 +25,7 @@ from corpus import (
     tokenize_documents,
 )
 from decode import decode
-from evaluate import has_loop, load_model
+from evaluate import load_model
 from export import export_gguf, export_huggingface
 from unrepeat import Repetition, clause_ends, repeat_periods, unrepeat_loss
 from weights import load_huggingface
@@ -281,6 +282,26 @@ def test_a_phrase_said_three_times_is_a_loop():
     assert has_loop("the total is $2+$+$+$+$+$")
     assert not has_loop("He went home. He went to bed. He went on. No, no, no!")
     assert not has_loop("")
+
+
+def test_openings_are_spread_over_every_source_and_leave_known_prompts_out(tmp_path):
+    path = tmp_path / "documents.jsonl"
+    texts = [("a/x", f"a{at}") for at in range(8)] + [("b", "same"), ("b", "same"), ("b", "known")]
+    documents = [{"source": s, "messages": [{"role": "user", "content": t}]} for s, t in texts]
+    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    openings = opening_prompts(path, 4, [["b", "known"]])
+    assert openings == [["a", "a0"], ["a", "a2"], ["a", "a4"], ["a", "a6"], ["b", "same"]]
+
+
+def test_loops_are_counted_by_temperature_and_source():
+    rows = [
+        {"source": source, "temperature": temperature, "loop": loop}
+        for source, temperature, loop in (("a", 0.0, True), ("b", 0.0, False), ("a", 0.7, False))
+    ]
+    assert count_loops(rows) == {
+        "0.0": {"all": "1 of 2", "a": "1 of 1", "b": "0 of 1"},
+        "0.7": {"all": "0 of 1", "a": "0 of 1"},
+    }
 
 
 def test_routes_agree_with_the_model_asked_one_document_at_a_time(tmp_path):

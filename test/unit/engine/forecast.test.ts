@@ -152,6 +152,28 @@ describe('createForecast', () => {
     },
   );
 
+  it('counts which answers of the learned predictor came before the token, and which behind a fault of it', () => {
+    const answer = new Float32Array(24);
+    let known: Float32Array | null = null;
+    const pathModel = { push() {}, get: () => known, waitFor: async () => {}, close() {} };
+    const forecast = createForecast('ensemble+learned', shape, pathModel);
+    const runToken = (before: boolean, behind: boolean): void => {
+      known = before ? answer : null;
+      forecast.getExpected(at(7), 0.13);
+      for (const layer of [0, 1]) {
+        if (behind) known = answer;
+        forecast.getExpectedBehind(at(7), fault(layer, ROUTES, 0), 0.13);
+      }
+    };
+    runToken(true, true);
+    runToken(false, true);
+    runToken(false, false);
+    runToken(true, false);
+    expect(forecast.answers).toEqual({ asked: 4, inTime: 2, late: 1 });
+    forecast.resetAnswers();
+    expect(forecast.answers).toEqual({ asked: 0, inTime: 0, late: 0 });
+  });
+
   it('refuses the state of another predictor with CORRUPT', () => {
     const state = createForecast('recency', shape).save();
     expect(() => createForecast('token', shape).restore(state as NonNullable<typeof state>)).toThrow(

@@ -30,6 +30,7 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
         layersExecuted: 6,
         uploadBytes: { demand: 0, useful: 0, wasted: 0 },
         draft: { proposed: 0, accepted: 0, passes: job.tokens - 1, sources: { off: 0, self: 0, lookup: 0, table: 0 } },
+        learned: { asked: job.paging?.predictor?.endsWith('learned') ? 8 : 0, inTime: 6, late: 1 },
       };
       return { loadMs: 1, answers: job.prompts.map(() => ({ firstTokenMs: 1, stats, tokenIds: [1], logprobs: [] })) };
     },
@@ -111,6 +112,17 @@ test('every predictor is compared at half of the experts', async () => {
     '50% learned',
     '50% ensemble',
     '50% ensemble+learned',
+  ]);
+});
+
+test("of a learned predictor's answers the share is shown that came in time, and that came late; of others nothing", async () => {
+  const { rows } = await measure(measurePredictors, 1);
+  const shares = rows.filter(({ metric }) => metric.startsWith('learned.'));
+  expect(shares.map(({ row, metric, median }) => [row, metric, median])).toEqual([
+    ['50% learned', 'learned.inTime', 0.75],
+    ['50% learned', 'learned.late', 0.125],
+    ['50% ensemble+learned', 'learned.inTime', 0.75],
+    ['50% ensemble+learned', 'learned.late', 0.125],
   ]);
 });
 

@@ -7,6 +7,7 @@ import { type Checkpoint, splitGateUp, type TensorEntry } from './checkpoint';
 import type { PagePart, ResidentRole } from './manifest';
 import type { ModelConfig } from './model-config';
 import { getExpertShapes, listResidentTensors } from './resident-tensors';
+import type { TensorNames } from './traits';
 
 /** The experts' matrices and vectors of one layer, each for all experts: [experts, rows, cols] or [experts, values]. */
 export type ExpertTensors = Readonly<Partial<Record<PagePart, TensorEntry>>>;
@@ -24,12 +25,6 @@ export interface ArchitectureReading {
   /** By position in `config.moeLayers`. */
   readonly experts: readonly ExpertTensors[];
 }
-
-/** Where a source keeps a tensor: its name, with `{i}` for the layer. */
-export type TensorNames = Readonly<Record<ResidentRole | PagePart, string>> & {
-  /** Gate and up projection as one tensor, gate first: used where the two are not there. */
-  readonly gateUpProj: string;
-};
 
 /** Looks tensors up by name and shape, and remembers which were asked for. */
 export class TensorReader {

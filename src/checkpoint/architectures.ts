@@ -1,11 +1,12 @@
 /** The registry of model architectures, by GGUF name: adding one is its entry here. */
 import { assert, EngineError } from '../errors';
-import type { ArchitectureReading, TensorNames } from './architecture';
+import type { ArchitectureReading } from './architecture';
 import type { Checkpoint } from './checkpoint';
-import { type GgufTraits, readGgufDecoder } from './gguf-decoder';
+import { readGgufDecoder } from './gguf-decoder';
 import { ggufNames } from './gguf-names';
+import type { ArchitectureTraits, TensorNames } from './traits';
 
-export const architectures: readonly GgufTraits[] = [
+export const architectures: readonly ArchitectureTraits[] = [
   // arXiv 2409.02060. The converter does not permute q and k, and leaves out `expert_weights_norm`, which is false.
   { name: 'olmoe', pairing: 'half', qkNorm: 'full' },
   // Mixtral (arXiv 2401.04088) is llama with experts. Converters reorder rows of q and k for interleaved pairs.
@@ -69,5 +70,6 @@ export function readArchitecture(gguf: Checkpoint): ArchitectureReading {
       `${gguf.sourceName}: architecture "${name.slice(0, 80)}" is not supported; supported: ${supported}`,
     );
   }
-  return readGgufDecoder(gguf, traits);
+  const { router, ...own } = gguf.traits;
+  return readGgufDecoder(gguf, { ...traits, ...own, router: { ...traits.router, ...router } });
 }

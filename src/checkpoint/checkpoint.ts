@@ -7,6 +7,7 @@ import type { ByteSource } from './byte-source';
 import type { GgufMetadata } from './gguf-metadata';
 import type { QuantizationReport, TokenizerData } from './manifest';
 import type { WeightType } from './model-config';
+import type { ArchitectureTraits } from './traits';
 
 /** A range of the checkpoint's source. */
 export interface SourceRange {
@@ -42,6 +43,8 @@ export interface Checkpoint {
   /** Content identity: the format and 32 hex digits. */
   readonly modelId: string;
   readonly metadata: GgufMetadata;
+  /** What this source says of its architecture's traits, or keeps otherwise than GGUF files do. */
+  readonly traits: Partial<ArchitectureTraits>;
   /** By GGUF name. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   /** All files, one behind the other; what ranges are offsets in. */

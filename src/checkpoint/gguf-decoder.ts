@@ -4,42 +4,20 @@
  * Tensor shapes win over keys that say the same thing.
  */
 import { EngineError } from '../errors';
-import { type ArchitectureReading, collectTensors, type TensorNames, TensorReader } from './architecture';
+import { type ArchitectureReading, collectTensors, TensorReader } from './architecture';
 import type { Checkpoint } from './checkpoint';
 import { ggufNames } from './gguf-names';
 import { readGgufRope } from './gguf-rope';
 import {
-  type Activation,
   type AttentionConfig,
   type Mixer,
   type ModelConfig,
   type MoeConfig,
   type NormConfig,
   plainRouter,
-  type RopeConfig,
   type RouterConfig,
 } from './model-config';
-
-/** What the name of an architecture says, and its files do not. */
-export interface GgufTraits {
-  /** `general.architecture`. */
-  readonly name: string;
-  readonly pairing: RopeConfig['pairing'];
-  readonly norm?: NormConfig['kind'];
-  /** Where a file has norms of q and k: what they are over. */
-  readonly qkNorm?: AttentionConfig['qkNorm'];
-  /** Where no key says otherwise. */
-  readonly router?: Partial<RouterConfig>;
-  readonly activation?: Activation;
-  /** Which layers slide, where a file has a window. */
-  readonly slides?: (layer: number) => boolean;
-  /** Whether the ends of YaRN's ramp are rounded to whole dimensions; default yes. */
-  readonly truncatesYarn?: boolean;
-  /** Tensors that are known, and not used. */
-  readonly unused?: readonly string[];
-  /** Names that differ. */
-  readonly names?: Partial<TensorNames>;
-}
+import type { ArchitectureTraits, TensorNames } from './traits';
 
 const MAX_LAYERS = 1024;
 const MAX_HEADS = 1024;
@@ -54,7 +32,7 @@ const GATING = { 1: 'softmax', 2: 'sigmoid', 3: 'softmax' } as const;
  * Reads a file of an architecture.
  * @throws EngineError `BAD_FILE`, `UNSUPPORTED`
  */
-export function readGgufDecoder(gguf: Checkpoint, traits: GgufTraits): ArchitectureReading {
+export function readGgufDecoder(gguf: Checkpoint, traits: ArchitectureTraits): ArchitectureReading {
   const file = new DecoderFile(gguf, traits);
   return collectTensors(file.readConfig(), file.names, file.tensors);
 }
@@ -66,7 +44,7 @@ class DecoderFile {
 
   constructor(
     private readonly gguf: Checkpoint,
-    private readonly traits: GgufTraits,
+    private readonly traits: ArchitectureTraits,
   ) {
     this.names = { ...ggufNames, ...traits.names };
     this.tensors = new TensorReader(gguf);
@@ -83,6 +61,8 @@ class DecoderFile {
     const [vocabSize, hiddenSize] = this.tensors.get(this.names.embedding, 2).shape as [number, number];
     this.#checkRange('vocabulary size (rows of token_embd.weight)', vocabSize, 1, MAX_VOCAB_SIZE);
     this.#checkRange('hidden size (columns of token_embd.weight)', hiddenSize, 32, MAX_HIDDEN_SIZE);
+    this.#checkDeclared('vocab_size', vocabSize);
+    this.#checkDeclared('embedding_length', hiddenSize);
     const layers = Array.from({ length: this.#layers }, (_, layer) => layer);
     const attention = this.#readAttention();
     const moeLayers = layers.filter((layer) => !this.#has('mlpDown', layer));
@@ -202,6 +182,14 @@ class DecoderFile {
       // Converters write 0 for "not used".
       scale: weightsScale === 0 ? base.scale : weightsScale,
     };
+  }
+
+  /** A key that says what the embedding's shape says. */
+  #checkDeclared(key: string, found: number): void {
+    const declared = this.#integer(key, { default: found });
+    if (declared === found) return;
+    const { name, shape } = this.tensors.get(this.names.embedding, 2);
+    this.#fail(`"${this.traits.name}.${key}" is ${declared}; ${name} has shape [${shape.join(', ')}]`);
   }
 
   #readDenseWidth(layer: number | undefined): number | null {

@@ -2,7 +2,7 @@
  * Tensor names of GGUF files, as llama.cpp's converters write them (gguf-py, constants.py).
  * Owns the names that architectures share; the few that differ are in their entries of architectures.ts.
  */
-import type { TensorNames } from './architecture';
+import type { TensorNames } from './traits';
 
 export const ggufNames: TensorNames = {
   embedding: 'token_embd.weight',

@@ -69,6 +69,7 @@ export async function readGguf(files: CheckpointFiles, path: string, signal?: Ab
     sourceName: first.name,
     modelId,
     metadata,
+    traits: {},
     tensors,
     headerBytes,
     source,

@@ -10,7 +10,7 @@ import { type CheckpointFiles, joinSources } from './checkpoint-files';
 import type { QuantizedType } from './formats/quantize';
 import { GgufMetadata, type MetadataScalar, type MetadataValue } from './gguf-metadata';
 import { getHfModel } from './hf-models';
-import { buildHfTensors } from './hf-tensors';
+import { buildHfTensors, type HfTensors } from './hf-tensors';
 import { type HfTokenizerFiles, readHfTokenizer } from './hf-tokenizer';
 import { computeModelId } from './model-identity';
 import { Quantizer } from './quantized-tensor';
@@ -49,10 +49,16 @@ export async function readHfCheckpoint(
   checkIndex(files, reader.found.get(INDEX)?.value, paths, headers);
 
   const tied = values.getBool('tie_word_embeddings', false);
-  const used = tied ? placed.filter(({ name }) => name !== model.names.head) : placed;
   const quantizer = quantizeTo === null ? null : new Quantizer(quantizeTo);
   const ggufNames = getTensorNames(model.architecture);
-  const tensors = buildHfTensors(files.name, used, model.names, ggufNames, quantizer);
+  const patterns: HfTensors = {
+    names: model.names,
+    layouts: model.layouts ?? [],
+    vectors: model.getVectors?.(values) ?? {},
+    // A tied head may be in the file, and is the embedding.
+    isSkipped: (name) => (tied && name === model.names.head) || (model.isSkipped?.(name, values) ?? false),
+  };
+  const tensors = buildHfTensors(files.name, placed, patterns, ggufNames, quantizer);
   const tokenizerFiles: HfTokenizerFiles = {
     tokenizer: (await reader.require('tokenizer.json')).value,
     config: (await reader.find('tokenizer_config.json'))?.value ?? {},
@@ -67,6 +73,7 @@ export async function readHfCheckpoint(
     sourceName: files.name,
     modelId: await computeModelId('safetensors', own, source, placed, signal),
     metadata: new GgufMetadata(files.name, getMetadata(files, model.architecture, model.getKeys(values))),
+    traits: model.getTraits?.(values) ?? {},
     tensors,
     source,
     quantization: quantizer,

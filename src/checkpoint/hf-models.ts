@@ -1,14 +1,29 @@
 /**
- * How Hugging Face repositories name what GGUF files name otherwise: `config.json` in GGUF's keys, tensors by role.
+ * How Hugging Face repositories say what GGUF files say otherwise: `config.json` in GGUF's keys, tensors by role.
  * Owns the registry by `model_type`: adding one is its entry here. What the architecture is otherwise is the business
  * of architectures.ts, which reads both.
  */
-import { EngineError } from '../errors';
-import type { TensorNames } from './architecture';
-import type { GgufMetadata, MetadataScalar } from './gguf-metadata';
-
-/** Keys without the architecture's prefix; what is undefined is left out. */
-export type HfKeys = Readonly<Record<string, MetadataScalar | readonly MetadataScalar[] | undefined>>;
+import type { GgufMetadata } from './gguf-metadata';
+import {
+  getDecoderKeys,
+  getHeadDim,
+  getNumber,
+  getRopeKind,
+  getRopeNumber,
+  getRopeScaling,
+  getSlides,
+  getUniform,
+  getWindowKeys,
+  getYarnTraits,
+  type HfKeys,
+  refuse,
+  requireRopeNumber,
+  requireRopeNumbers,
+} from './hf-config';
+import { createEntry, joinMxfp4, splitColumns, splitHalves, splitValues, transposeExperts } from './hf-entries';
+import { blockSparseNames, commonNames, getSharedNames, stackedNames } from './hf-names';
+import type { HfLayout, HfTensors } from './hf-tensors';
+import type { ArchitectureTraits } from './traits';
 
 export interface HfModel {
   /** `model_type`. */
@@ -17,83 +32,308 @@ export interface HfModel {
   readonly architecture: string;
   /** @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
   getKeys(config: GgufMetadata): HfKeys;
-  /** With `{i}` for the layer and `{e}` for the expert, where each has a tensor of its own. */
-  readonly names: Partial<TensorNames>;
+  /** What the configuration says of the architecture's traits, and what converters to GGUF change. */
+  getTraits?(config: GgufMetadata): Partial<ArchitectureTraits>;
+  readonly names: HfTensors['names'];
+  readonly layouts?: readonly HfLayout[];
+  getVectors?(config: GgufMetadata): HfTensors['vectors'];
+  /** Tensors that are known, and not used. */
+  isSkipped?(name: string, config: GgufMetadata): boolean;
 }
 
-/** Names that nearly all repositories share. */
-const commonNames: Partial<TensorNames> = {
-  embedding: 'model.embed_tokens.weight',
-  outputNorm: 'model.norm.weight',
-  head: 'lm_head.weight',
-  attnNorm: 'model.layers.{i}.input_layernorm.weight',
-  qProj: 'model.layers.{i}.self_attn.q_proj.weight',
-  kProj: 'model.layers.{i}.self_attn.k_proj.weight',
-  vProj: 'model.layers.{i}.self_attn.v_proj.weight',
-  qBias: 'model.layers.{i}.self_attn.q_proj.bias',
-  kBias: 'model.layers.{i}.self_attn.k_proj.bias',
-  vBias: 'model.layers.{i}.self_attn.v_proj.bias',
-  qNorm: 'model.layers.{i}.self_attn.q_norm.weight',
-  kNorm: 'model.layers.{i}.self_attn.k_norm.weight',
-  oProj: 'model.layers.{i}.self_attn.o_proj.weight',
-  oBias: 'model.layers.{i}.self_attn.o_proj.bias',
-  ffnNorm: 'model.layers.{i}.post_attention_layernorm.weight',
-  router: 'model.layers.{i}.mlp.gate.weight',
-  gateProj: 'model.layers.{i}.mlp.experts.{e}.gate_proj.weight',
-  upProj: 'model.layers.{i}.mlp.experts.{e}.up_proj.weight',
-  downProj: 'model.layers.{i}.mlp.experts.{e}.down_proj.weight',
-};
+/** Number of experts, and how many a token chooses. */
+function getExpertKeys(config: GgufMetadata, counts: readonly string[], chosen: string): HfKeys {
+  const key = counts.find((name) => config.has(name)) ?? (counts[0] as string);
+  return { expert_count: config.getInteger(key), expert_used_count: config.getInteger(chosen) };
+}
+
+/** Keys of a router with groups, a scale, and experts that all tokens share. */
+function getGroupKeys(config: GgufMetadata): HfKeys {
+  return {
+    ...getExpertKeys(config, ['n_routed_experts', 'num_experts'], 'num_experts_per_tok'),
+    expert_group_count: config.getInteger('n_group', { default: 1 }),
+    expert_group_used_count: config.getInteger('topk_group', { default: 1 }),
+    expert_weights_scale: config.getNumber('routed_scaling_factor', { default: 1 }),
+  };
+}
+
+/** Layers behind the last one guess a token further on; webmoe does not run them. */
+function isBehindLast(name: string, config: GgufMetadata): boolean {
+  const layer = Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? -1);
+  return config.has('num_nextn_predict_layers') && layer >= config.getInteger('num_hidden_layers');
+}
+
+const slidesEverywhere = (): boolean => true;
+const MLP = 'model.layers.{i}.mlp';
 
 const hfModels: readonly HfModel[] = [
   {
     modelType: 'olmoe',
     architecture: 'olmoe',
-    names: commonNames,
+    names: { ...commonNames, ...stackedNames },
     getKeys: (config) => ({
       ...getDecoderKeys(config),
+      ...getRopeScaling(config),
       expert_count: config.getInteger('num_experts', { default: 64 }),
       expert_used_count: config.getInteger('num_experts_per_tok', { default: 8 }),
       expert_weights_norm: config.getBool('norm_topk_prob', false),
-      'attention.clamp_kqv': config.has('clip_qkv') ? config.getNumber('clip_qkv') : undefined,
+      'attention.clamp_kqv': getNumber(config, 'clip_qkv'),
     }),
+  },
+  {
+    modelType: 'mixtral',
+    architecture: 'llama',
+    names: { ...commonNames, ...blockSparseNames },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config, { theta: 1e6 }),
+      ...getRopeScaling(config),
+      ...getExpertKeys(config, ['num_local_experts', 'num_experts'], 'num_experts_per_tok'),
+      ...getWindowKeys(config),
+    }),
+    // Only converters reorder q and k.
+    getTraits: () => ({ pairing: 'half', slides: slidesEverywhere }),
+  },
+  {
+    modelType: 'qwen2_moe',
+    architecture: 'qwen2moe',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      ...getSharedNames('shared_expert'),
+      sharedScale: `${MLP}.shared_expert_gate.weight`,
+    },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config),
+      ...getRopeScaling(config),
+      ...getExpertKeys(config, ['num_experts', 'num_local_experts'], 'num_experts_per_tok'),
+      ...getWindowKeys(config, config.getBool('use_sliding_window', false)),
+      expert_weights_norm: config.getBool('norm_topk_prob', false),
+    }),
+    getTraits: (config) => {
+      const sliding = config.getInteger('max_window_layers', { default: 28 });
+      return { slides: getSlides(config, (layer) => layer % 2 === 0 && layer < sliding) };
+    },
+  },
+  {
+    modelType: 'qwen3_moe',
+    architecture: 'qwen3moe',
+    names: { ...commonNames, ...stackedNames },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config),
+      ...getRopeScaling(config),
+      ...getExpertKeys(config, ['num_experts', 'num_local_experts'], 'num_experts_per_tok'),
+      ...getWindowKeys(config, config.getBool('use_sliding_window', false)),
+      expert_weights_norm: config.getBool('norm_topk_prob', false),
+    }),
+    getTraits: () => ({ slides: slidesEverywhere }),
+  },
+  ...['granitemoe', 'granitemoeshared'].map(
+    (modelType): HfModel => ({
+      modelType,
+      architecture: 'granitemoe',
+      names: {
+        ...commonNames,
+        router: [
+          'model.layers.{i}.block_sparse_moe.router.layer.weight',
+          'model.layers.{i}.block_sparse_moe.router.weight',
+        ],
+        gateUpProj: [
+          'model.layers.{i}.block_sparse_moe.input_linear.weight',
+          'model.layers.{i}.block_sparse_moe.experts.gate_up_proj',
+        ],
+        downProj: [
+          'model.layers.{i}.block_sparse_moe.output_linear.weight',
+          'model.layers.{i}.block_sparse_moe.experts.down_proj',
+        ],
+        sharedDown: 'model.layers.{i}.shared_mlp.output_linear.weight',
+      },
+      layouts: [
+        {
+          patterns: ['model.layers.{i}.shared_mlp.input_linear.weight'],
+          roles: ['sharedGate', 'sharedUp'],
+          make: (source, tensor) => splitHalves(createEntry(source, tensor)),
+        },
+      ],
+      getKeys: (config) => ({
+        ...getDecoderKeys(config),
+        ...getRopeScaling(config),
+        ...getExpertKeys(config, ['num_local_experts'], 'num_experts_per_tok'),
+        'attention.scale': config.getNumber('attention_multiplier', { default: 1 }),
+        embedding_scale: config.getNumber('embedding_multiplier', { default: 1 }),
+        residual_scale: config.getNumber('residual_multiplier', { default: 1 }),
+        logit_scale: config.getNumber('logits_scaling', { default: 1 }),
+      }),
+      getTraits: () => ({ pairing: 'half' }),
+    }),
+  ),
+  {
+    modelType: 'phimoe',
+    architecture: 'phimoe',
+    names: { ...commonNames, ...blockSparseNames },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config, { theta: 1e6 }),
+      ...getLongrope(config),
+      ...getExpertKeys(config, ['num_local_experts'], 'num_experts_per_tok'),
+      ...getWindowKeys(config),
+    }),
+    getTraits: (config) => ({
+      slides: slidesEverywhere,
+      router: { jitter: config.getNumber('router_jitter_noise', { min: 0, max: 1, default: 0.01 }) },
+    }),
+    getVectors: (config) =>
+      getRopeKind(config).kind === 'longrope' ? { ropeFactors: requireRopeNumbers(config, 'short_factor') } : {},
+  },
+  {
+    modelType: 'gpt_oss',
+    architecture: 'gpt-oss',
+    names: { ...commonNames, router: `${MLP}.router.weight`, routerBias: `${MLP}.router.bias` },
+    layouts: getGptOssLayouts(),
+    getKeys: (config) => ({
+      ...getDecoderKeys(config, { theta: 150_000 }),
+      ...getRopeScaling(config),
+      ...getExpertKeys(config, ['num_local_experts'], 'num_experts_per_tok'),
+      ...getWindowKeys(config),
+    }),
+    getTraits: (config) => ({
+      ...getYarnTraits(config),
+      slides: getSlides(config, (layer) => layer % 2 === 0),
+      activation: {
+        kind: 'clamped',
+        alpha: config.getNumber('swiglu_alpha', { default: 1.702 }),
+        limit: config.getNumber('swiglu_limit', { min: 0, default: 7 }),
+      },
+    }),
+  },
+  {
+    modelType: 'glm4_moe',
+    architecture: 'glm4moe',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      ...getSharedNames('shared_experts'),
+      choiceBias: `${MLP}.gate.e_score_correction_bias`,
+    },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config),
+      ...getRopeScaling(config),
+      ...getGroupKeys(config),
+      'rope.dimension_count': Math.floor(getHeadDim(config) * getRotaryShare(config)),
+      expert_weights_norm: config.getBool('norm_topk_prob', true),
+    }),
+    isSkipped: isBehindLast,
+  },
+  {
+    modelType: 'hunyuan_v1_moe',
+    architecture: 'hunyuan-moe',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      ...getSharedNames('shared_mlp'),
+      router: [`${MLP}.gate.wg.weight`, `${MLP}.gate.weight`],
+      qNorm: 'model.layers.{i}.self_attn.query_layernorm.weight',
+      kNorm: 'model.layers.{i}.self_attn.key_layernorm.weight',
+    },
+    getKeys: (config) => {
+      const keys = getDecoderKeys(config);
+      return {
+        ...keys,
+        ...getStretchedBase(config, keys['rope.freq_base'] as number),
+        expert_count: getUniform(config, 'num_experts'),
+        expert_used_count: getUniform(config, 'moe_topk'),
+      };
+    },
+  },
+  {
+    modelType: 'ernie4_5_moe',
+    architecture: 'ernie4_5-moe',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      ...getSharedNames('shared_experts'),
+      choiceBias: [`${MLP}.moe_statics.e_score_correction_bias`, `${MLP}.gate.moe_statics.e_score_correction_bias`],
+    },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config, { theta: 500_000 }),
+      ...getRopeScaling(config),
+      expert_count: getUniform(config, 'moe_num_experts'),
+      expert_used_count: config.getInteger('moe_k'),
+    }),
+    getTraits: (config) => ({ router: { sumFloor: config.getNumber('moe_norm_min', { min: 0, default: 1e-12 }) } }),
+    // Layers that guess further ahead.
+    isSkipped: (name) => /^model\.mtp_/.test(name),
   },
 ];
 
-/** Keys that nearly all configurations share. */
-export function getDecoderKeys(config: GgufMetadata): HfKeys {
-  const activation = config.getString('hidden_act', 'silu');
-  if (activation !== 'silu') refuse(config, 'hidden_act', activation, 'silu');
-  const theta = ['rope_parameters.rope_theta', 'rope_theta'].find((key) => config.has(key));
-  const heads = config.getInteger('num_attention_heads');
+/** transformers takes a half where the configuration says nothing (GLM-4.5). */
+function getRotaryShare(config: GgufMetadata): number {
+  return getRopeNumber(config, 'partial_rotary_factor') ?? config.getNumber('partial_rotary_factor', { default: 0.5 });
+}
+
+/** Phi-3.5-MoE. The short factors count at every length; webmoe has one factor on cosines and sines of them. */
+function getLongrope(config: GgufMetadata): HfKeys {
+  const { key, kind } = getRopeKind(config);
+  if (kind === 'default') return {};
+  if (kind !== 'longrope') return refuse(config, key, kind, 'default, longrope');
+  const [short, long] = [requireRopeNumber(config, 'short_mscale'), requireRopeNumber(config, 'long_mscale')];
+  if (short !== long) refuse(config, 'long_mscale', String(long), `the same as "short_mscale", ${short}`);
   return {
-    block_count: config.getInteger('num_hidden_layers'),
-    context_length: config.getInteger('max_position_embeddings'),
-    'attention.head_count': heads,
-    'attention.head_count_kv': config.getInteger('num_key_value_heads', { default: heads }),
-    'attention.layer_norm_rms_epsilon': config.getNumber('rms_norm_eps'),
-    'rope.freq_base': theta === undefined ? 10_000 : config.getNumber(theta),
-    ...getRopeScaling(config),
+    'rope.scaling.attn_factor': short,
+    'rope.scaling.original_context_length':
+      getRopeNumber(config, 'original_max_position_embeddings') ??
+      config.getInteger('original_max_position_embeddings'),
   };
 }
 
-/** transformers 5 writes `rope_parameters`, older versions `rope_scaling`. */
-function getRopeScaling(config: GgufMetadata): HfKeys {
-  const key = ['rope_parameters.rope_type', 'rope_scaling.rope_type', 'rope_scaling.type'].find((name) =>
-    config.has(name),
-  );
-  const kind = key === undefined ? 'default' : config.getString(key);
+/** Hunyuan: a base times alpha^(d / (d - 2)), at every length alike. */
+function getStretchedBase(config: GgufMetadata, base: number): HfKeys {
+  const { key, kind } = getRopeKind(config);
   if (kind === 'default') return {};
-  if (kind !== 'linear' || key === undefined) return refuse(config, key ?? 'rope_scaling', kind, 'default, linear');
-  const factor = config.getNumber(`${key.split('.')[0]}.factor`, { min: 1 });
-  return { 'rope.scaling.type': 'linear', 'rope.scaling.factor': factor };
+  const alpha = getRopeNumber(config, 'alpha');
+  if ((kind !== 'dynamic' && kind !== 'ntk_alpha') || !alpha)
+    refuse(config, key, kind, 'default, dynamic with "alpha"');
+  const headDim = getHeadDim(config);
+  return { 'rope.freq_base': base * alpha ** (headDim / (headDim - 2)) };
 }
 
-function refuse(config: GgufMetadata, key: string, value: string, accepted: string): never {
-  throw new EngineError(
-    'UNSUPPORTED',
-    `${config.sourceName}: "${key}" is "${value.slice(0, 80)}"; accepted: ${accepted}`,
-  );
+/** gpt-oss: MXFP4 in two tensors, or plain and transposed; gate and up in alternate rows or columns. */
+function getGptOssLayouts(): HfLayout[] {
+  const experts = `${MLP}.experts`;
+  return [
+    {
+      patterns: [`${experts}.gate_up_proj_blocks`, `${experts}.gate_up_proj_scales`],
+      roles: ['gateProj', 'upProj'],
+      make: (source, blocks, scales) => joinMxfp4(source, blocks, scales, 2),
+    },
+    {
+      patterns: [`${experts}.down_proj_blocks`, `${experts}.down_proj_scales`],
+      roles: ['downProj'],
+      make: (source, blocks, scales) => joinMxfp4(source, blocks, scales, 1),
+    },
+    {
+      patterns: [`${experts}.gate_up_proj`],
+      roles: ['gateProj', 'upProj'],
+      make: (source, tensor) => splitColumns(createEntry(source, tensor)),
+    },
+    {
+      patterns: [`${experts}.down_proj`],
+      roles: ['downProj'],
+      make: (source, tensor) => [transposeExperts(createEntry(source, tensor))],
+    },
+    {
+      patterns: [`${experts}.gate_up_proj_bias`],
+      roles: ['gateBias', 'upBias'],
+      make: (source, tensor) => splitValues(createEntry(source, tensor)),
+    },
+    {
+      patterns: [`${experts}.down_proj_bias`],
+      roles: ['downBias'],
+      make: (source, tensor) => [createEntry(source, tensor)],
+    },
+  ];
 }
+
+/** `model_type`s and the architecture each is. */
+export const hfModelTypes: readonly Pick<HfModel, 'modelType' | 'architecture'>[] = hfModels;
 
 /** @throws EngineError `UNSUPPORTED` for a `model_type` that webmoe does not know. */
 export function getHfModel(config: GgufMetadata): HfModel {

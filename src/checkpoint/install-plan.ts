@@ -216,17 +216,18 @@ function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout
   });
   return Array.from({ length: experts }, (_, expert) => {
     const slabs = parts.map(({ tensor }) => tensor.getSlab(expert, experts));
+    // Two parts of one tensor, in alternate rows or columns, are read once.
+    const sourceRanges: SourceRange[] = [];
+    const places = slabs.map(({ ranges }) => ranges.map((range) => placeRange(sourceRanges, range)));
     return {
       key: getPageKey(moeLayer, expert),
       sizeBytes: layout.pageBytes,
-      sourceRanges: slabs.flatMap((slab) => slab.ranges),
+      sourceRanges,
       pack(ranges) {
         const out = new Uint8Array(layout.pageBytes);
-        let taken = 0;
         for (const [i, { tensor, matrix }] of parts.entries()) {
-          const slab = slabs[i] as TensorSlab;
-          const file = assembleSlab(slab, ranges.slice(taken, taken + slab.ranges.length));
-          taken += slab.ranges.length;
+          const bytes = (places[i] as number[]).map((place) => ranges[place] as Uint8Array);
+          const file = assembleSlab(slabs[i] as TensorSlab, bytes);
           if (tensor.shape.length === 2) packAsF32(tensor, file, out, matrix.offsetBytes);
           else getWeightFormat(matrix.type).pack(file, matrix.rows, matrix.cols, out, matrix.offsetBytes);
         }
@@ -234,6 +235,13 @@ function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout
       },
     };
   });
+}
+
+/** Index of a range in a list that it joins unless it is there. */
+function placeRange(list: SourceRange[], range: SourceRange): number {
+  const { offsetBytes, lengthBytes } = range;
+  const found = list.findIndex((other) => other.offsetBytes === offsetBytes && other.lengthBytes === lengthBytes);
+  return found >= 0 ? found : list.push(range) - 1;
 }
 
 /** The weights of a slab as a GGUF file would have them. */

@@ -6,18 +6,14 @@ import type { TensorEntry } from './checkpoint';
 import { getWeightFormat } from './formats';
 import { measureError, type QuantizationError, type QuantizedType, quantize } from './formats/quantize';
 import { getFileBytes, UNIT_WEIGHTS } from './formats/weight-format';
-import type { PagePart, QuantizationReport, ResidentRole } from './manifest';
+import type { QuantizationReport, ResidentRole } from './manifest';
 import { isMatrixRole } from './resident-tensors';
+import type { TensorRole } from './traits';
 
 /** Weights that are f32 at a time: 4 MiB. */
 const STRETCH_WEIGHTS = 2 ** 20;
 
-const expertMatrices: ReadonlySet<string> = new Set<PagePart | 'gateUpProj'>([
-  'gateProj',
-  'upProj',
-  'downProj',
-  'gateUpProj',
-]);
+const expertMatrices: ReadonlySet<string> = new Set<TensorRole>(['gateProj', 'upProj', 'downProj', 'gateUpProj']);
 
 /**
  * Q4_0 is for the experts, which are nearly all of a model's bytes; the other matrices, which every token uses, become
@@ -29,7 +25,7 @@ export class Quantizer {
   constructor(private readonly type: QuantizedType) {}
 
   /** The tensor as it will be installed. */
-  wrap(role: ResidentRole | PagePart | 'gateUpProj', tensor: TensorEntry): TensorEntry {
+  wrap(role: TensorRole, tensor: TensorEntry): TensorEntry {
     const isExpert = expertMatrices.has(role);
     if (!isExpert && !isMatrixRole(role as ResidentRole)) return tensor;
     const format = getWeightFormat(tensor.type);

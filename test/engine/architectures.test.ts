@@ -1,6 +1,7 @@
 /**
- * Every architecture against transformers on tiny random models, at the smallest budget and with everything resident: the
- * same bits at both, and within the tolerance of the oracle. docs/numerics.md has the tolerances.
+ * Every architecture against transformers on tiny random models, from GGUF files and from folders of safetensors, at the
+ * smallest budget and with everything resident: the same bits at both, and within the tolerance of the oracle.
+ * docs/numerics.md has the tolerances.
  */
 import { afterEach, describe, expect, it } from 'vitest';
 import { type PassPlan, PassRunner } from '../../src/engine/pass-runner';
@@ -9,7 +10,10 @@ import { installModel } from '../../src/store/install';
 import { createMemorySource } from '../../src/store/memory-source';
 import { createMemoryStore } from '../../src/store/memory-store';
 import { createVerifiedReader } from '../../src/store/verified-reader';
-import { type ArchitectureGolden, architectureNames, loadArchitecture } from '../golden/architectures';
+import { architectureNames, loadArchitecture } from '../golden/architectures';
+import type { Answers } from '../golden/drawn-weights';
+import { loadSafetensors, safetensorsNames } from '../golden/safetensors';
+import { openFolder } from '../unit/checkpoint/hf-folder';
 import { getRelativeDifference } from './golden-runtime';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
@@ -35,11 +39,11 @@ afterEach(() => {
 });
 
 async function openModel(
-  { gguf, name }: ArchitectureGolden,
+  source: Parameters<typeof installModel>[0],
   getPercent: (smallest: number) => number,
 ): Promise<Opened> {
   const store = createMemoryStore();
-  const { manifest } = await installModel(createMemorySource(gguf, name), store);
+  const { manifest } = await installModel(source, store);
   const { experts, expertsPerToken } = manifest.config.moe;
   const expertBudget = { percent: getPercent((expertsPerToken / experts) * 100) };
   const reader = createVerifiedReader(store, manifest);
@@ -77,7 +81,7 @@ async function feed(
 }
 
 /** Logits of all prompts: the last one's continuation token by token. */
-async function answer(opened: Opened, golden: ArchitectureGolden, plan: PassPlan): Promise<Float32Array[][]> {
+async function answer(opened: Opened, golden: Answers, plan: PassPlan): Promise<Float32Array[][]> {
   const answers: Float32Array[][] = [];
   for (const [i, { tokenIds }] of golden.prompts.entries()) {
     const prefilled = i === golden.prompts.length - 1 ? tokenIds.length - golden.decodeSteps : tokenIds.length;
@@ -88,29 +92,34 @@ async function answer(opened: Opened, golden: ArchitectureGolden, plan: PassPlan
   return answers;
 }
 
+/** Largest difference of any golden logit, as a share of the largest. */
+function getWorst(golden: Answers, answers: readonly (readonly Float32Array[])[]): number {
+  let worst = 0;
+  for (const [i, prompt] of golden.prompts.entries()) {
+    for (const [row, position] of prompt.positions.entries()) {
+      const logits = answers[i]?.[position] as Float32Array;
+      const difference = getRelativeDifference(logits, prompt.logits[row] as Float32Array);
+      worst = Math.max(worst, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
+    }
+  }
+  return worst;
+}
+
 describe.each(architectureNames)('%s', async (name) => {
   const models = await loadArchitecture(name);
   it.each((isFull ? models : models.slice(0, 1)).map((golden) => [golden.name, golden] as const))(
     '%s gives the logits of transformers, and the same bits at the smallest budget and with everything resident',
     async (_, golden) => {
-      const whole = await openModel(golden, () => 100);
+      const source = createMemorySource(golden.gguf, golden.name);
+      const whole = await openModel(source, () => 100);
       const resident = await answer(whole, golden, WHOLE);
-      let worst = 0;
-      for (const [i, prompt] of golden.prompts.entries()) {
-        for (const [row, position] of prompt.positions.entries()) {
-          const difference = getRelativeDifference(
-            resident[i]?.[position] as Float32Array,
-            prompt.logits[row] as Float32Array,
-          );
-          worst = Math.max(worst, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
-        }
-      }
+      const worst = getWorst(golden, resident);
       console.log(`${golden.name}: ${worst.toExponential(1)} of the largest logit`);
       expect(worst).toBeLessThanOrEqual(TOLERANCE);
       expect(whole.runtime.pager.counters.faultingLayers).toBe(0);
 
       const { experts, expertsPerToken } = whole.runtime.manifest.config.moe;
-      const paged = await openModel(golden, (smallest) => smallest);
+      const paged = await openModel(source, (smallest) => smallest);
       expect(paged.runtime.plan.slotsPerLayer).toBe(expertsPerToken);
       expect(await answer(paged, golden, AHEAD)).toEqual(resident);
       expect(expertsPerToken).toBeLessThan(experts);
@@ -123,6 +132,22 @@ describe.each(architectureNames)('%s', async (name) => {
         const prefilled = resident.at(-1)?.[position] as Float32Array;
         expect(getRelativeDifference(logits, prefilled), `position ${position}`).toBeLessThanOrEqual(PREFILL_TOLERANCE);
       }
+    },
+  );
+});
+
+describe.each(safetensorsNames)('%s from safetensors', async (name) => {
+  const models = await loadSafetensors(name);
+  it.each((isFull ? models : models.slice(0, 1)).map((golden) => [golden.name, golden] as const))(
+    '%s gives the logits of transformers',
+    async (_, golden) => {
+      const prompts = isFull ? golden.prompts : golden.prompts.slice(0, 2);
+      const opened = await openModel(openFolder(golden.folder, golden.name), () => 100);
+      const decodeSteps = isFull ? golden.decodeSteps : 0;
+      const asked = { ...golden, prompts, decodeSteps };
+      const worst = getWorst(asked, await answer(opened, asked, WHOLE));
+      console.log(`${golden.name} from safetensors: ${worst.toExponential(1)} of the largest logit`);
+      expect(worst).toBeLessThanOrEqual(TOLERANCE);
     },
   );
 });

@@ -1,13 +1,16 @@
 """Tiny random models of every architecture: a GGUF header written by the gguf package, weights that both sides draw from
 tensor names, and what transformers computes from them.
 
-Owns drawing, writing and running. Which models there are: make_architectures.py.
+Owns drawing, writing and running. Which models there are: make_architectures.py; the same as safetensors:
+make_safetensors.py.
 """
 
 import base64
 import gzip
+import json
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,21 +67,23 @@ def draw(name: str, count: int) -> np.ndarray:
     return (x >> np.uint32(8)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
 
 
-def scale_and_offset(tensor: Tensor) -> tuple[float, float]:
+def get_scale_and_offset(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     """Norms lie around 1, biases and sinks within 1/2; matrices spread logits and routes well. Scales are powers of two."""
-    if "norm" in tensor.name and tensor.name.endswith(".weight"):
+    if "norm" in name and name.endswith(".weight"):
         return 0.5, 1.0
-    if len(tensor.shape) == 1 or tensor.name.endswith(".bias"):
+    if len(shape) == 1 or name.endswith("bias"):
         return 0.25, 0.0
-    return 2.0 ** round(math.log2(3 / math.sqrt(tensor.shape[-1]))), 0.0
+    return 2.0 ** round(math.log2(3 / math.sqrt(shape[-1]))), 0.0
+
+
+def draw_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    scale, offset = get_scale_and_offset(name, shape)
+    values = draw(name, math.prod(shape)) * np.float32(scale) + np.float32(offset)
+    return values.astype(np.float32).reshape(shape)
 
 
 def draw_tensor(tensor: Tensor) -> np.ndarray:
-    if tensor.values is not None:
-        return np.array(tensor.values, np.float32)
-    scale, offset = scale_and_offset(tensor)
-    values = draw(tensor.name, math.prod(tensor.shape)) * np.float32(scale) + np.float32(offset)
-    return values.astype(np.float32).reshape(tensor.shape)
+    return draw_values(tensor.name, tensor.shape) if tensor.values is None else np.array(tensor.values, np.float32)
 
 
 def unpermute(values: np.ndarray, heads: int) -> np.ndarray:
@@ -129,6 +134,13 @@ def run(model: torch.nn.Module, token_ids: list[int]) -> torch.Tensor:
     return model(torch.tensor([token_ids]), use_cache=False).logits[0].double()
 
 
+def write_golden(path: Path, models: list[dict]) -> None:
+    """One line per model."""
+    path.parent.mkdir(exist_ok=True)
+    lines = ",\n".join(json.dumps(model, separators=(",", ":")) for model in models)
+    path.write_text(f"[\n{lines}\n]\n")
+
+
 def is_robust(model: torch.nn.Module, exact: torch.nn.Module, noisy: torch.nn.Module, token_ids: list[int]) -> bool:
     """Whether neither float32 nor a little noise makes a router choose otherwise."""
     reference = run(exact, token_ids)
@@ -138,10 +150,11 @@ def is_robust(model: torch.nn.Module, exact: torch.nn.Module, noisy: torch.nn.Mo
     return bool(rounding < MAX_ROUNDING and noise < MAX_NOISE_EFFECT)
 
 
-def draw_prompts(spec: Spec, model: torch.nn.Module) -> list[list[int]]:
+def draw_prompts(name: str, vocab: int, load_model: Callable[[], torch.nn.Module]) -> list[list[int]]:
     """One per length, the long one with its continuation; drawn again until no routing is a near-tie."""
-    exact = load(spec).double()
-    noisy = load(spec).double()
+    model = load_model()
+    exact = load_model().double()
+    noisy = load_model().double()
     rng = np.random.default_rng(1)
     with torch.no_grad():
         embedding = noisy.get_input_embeddings().weight
@@ -150,12 +163,12 @@ def draw_prompts(spec: Spec, model: torch.nn.Module) -> list[list[int]]:
     for length in PROMPT_LENGTHS:
         total = length + (DECODE_STEPS if length == max(PROMPT_LENGTHS) else 0)
         for _ in range(ATTEMPTS):
-            token_ids = rng.integers(0, spec.config.vocab_size, total).tolist()
+            token_ids = rng.integers(0, vocab, total).tolist()
             if is_robust(model, exact, noisy, token_ids):
                 prompts.append(token_ids)
                 break
         else:
-            raise RuntimeError(f"{spec.name}: every prompt of {length} tokens has a near-tie")
+            raise RuntimeError(f"{name}: every prompt of {length} tokens has a near-tie")
     return prompts
 
 
@@ -204,24 +217,35 @@ def write_key(writer: gguf.GGUFWriter, key: str, value: object) -> None:
         writer.add_array(key, value)
 
 
-def make(spec: Spec) -> dict:
-    """Everything golden about one model."""
+def make_answers(name: str, vocab: int, load_model: Callable[[], torch.nn.Module]) -> dict:
+    """Prompts, and what the model makes of them."""
     torch.manual_seed(0)
-    model = load(spec)
-    prompts = draw_prompts(spec, model)
+    model = load_model()
+    prompts = draw_prompts(name, vocab, load_model)
     rows = [run(model, token_ids)[kept_positions(len(token_ids))] for token_ids in prompts]
     logits = torch.cat(rows).numpy().astype("<f4")
     return {
-        "name": spec.name,
-        "vocabSize": spec.config.vocab_size,
-        "header": base64.b64encode(gzip.compress(write_header(spec), 9, mtime=0)).decode(),
-        "tensors": {
-            tensor.name: {"values": tensor.values}
-            if tensor.values is not None
-            else {"count": math.prod(tensor.shape), **dict(zip(("scale", "offset"), scale_and_offset(tensor)))}
-            for tensor in spec.tensors
-        },
         "prompts": [{"tokenIds": ids, "positions": kept_positions(len(ids))} for ids in prompts],
         "decodeSteps": DECODE_STEPS,
         "logits": base64.b64encode(logits.tobytes()).decode(),
+    }
+
+
+def compress(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def make(spec: Spec) -> dict:
+    """Everything golden about one model."""
+    return {
+        "name": spec.name,
+        "vocabSize": spec.config.vocab_size,
+        "header": compress(write_header(spec)),
+        "tensors": {
+            tensor.name: {"values": tensor.values}
+            if tensor.values is not None
+            else {"count": math.prod(tensor.shape), **dict(zip(("scale", "offset"), get_scale_and_offset(tensor.name, tensor.shape)))}
+            for tensor in spec.tensors
+        },
+        **make_answers(spec.name, spec.config.vocab_size, lambda: load(spec)),
     }

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { architectures } from '../../../src/checkpoint/architectures';
+import { hfModelTypes } from '../../../src/checkpoint/hf-models';
 
 interface Support {
   /** Models that people know it by. */
@@ -43,18 +44,19 @@ it('docs/architectures.md is made of them', async () => {
     const worst = Math.max(...own.map(([, difference]) => difference));
     const oracle = golden === null ? 'transformers; llama.cpp' : 'transformers';
     const cell = golden === null ? '[numerics](numerics.md)' : `${worst.toExponential(1)} over ${own.length} models`;
-    const sources = golden === null ? 'GGUF, safetensors' : 'GGUF';
+    const types = hfModelTypes.filter(({ architecture }) => architecture === name).map(({ modelType }) => modelType);
+    const sources = ['GGUF', ...types.map((type) => `safetensors (\`${type}\`)`)].join(', ');
     return `| ${models} | \`${name}\` | ${sources} | ${oracle} | ${cell} |`;
   });
   const text = `# Architectures
 
-Made by test/unit/checkpoint/architectures.test.ts from the registry (src/checkpoint/architectures.ts) and from what test/engine/architectures.test.ts measured in full: the largest difference of any logit from transformers, as a share of the largest logit, on tiny random F32 models with prompts of 1, 7 and 130 tokens and 8 decoded ones. Each also gives the same bits at its smallest budget and with everything resident. No published checkpoint of these sizes has been run.
+Made by test/unit/checkpoint/architectures.test.ts from the registry (src/checkpoint/architectures.ts) and from what test/engine/architectures.test.ts measured in full: the largest difference of any logit from transformers, as a share of the largest logit, on tiny random F32 models with prompts of 1, 7 and 130 tokens and 8 decoded ones. Each also gives the same bits at its smallest budget and with everything resident. Folders of safetensors are other random models, saved and loaded by transformers, and have the same tolerance. No published checkpoint of these sizes has been run.
 
 | models | GGUF name | sources | oracle | largest difference |
 |---|---|---|---|---|
 ${rows.join('\n')}
 
-Phi-3.5-MoE keeps the short rotary factors at every length, as transformers does. gpt-oss's expert matrices may be MXFP4; the models here are F32. A file whose keys ask for something else is refused with the key and what is accepted.
+Phi-3.5-MoE keeps the short rotary factors at every length, as transformers does. gpt-oss's expert matrices may be MXFP4, in both sources; the models here are F32. A file whose keys, or a config.json whose fields, ask for something else is refused with the key and what is accepted.
 `;
   await expect(text).toMatchFileSnapshot('../../../docs/architectures.md');
 });

@@ -80,12 +80,15 @@ export async function writeHfFolder(gguf: Uint8Array, shards = 1): Promise<Folde
     }
   }
   const key = (name: string) => `olmoe.${name}`;
+  const embedding = file.tensors.get('token_embd.weight')!.shape;
   const folder: Folder = new Map();
   folder.set(
     'config.json',
     toJson({
       model_type: 'olmoe',
       hidden_act: 'silu',
+      vocab_size: embedding[0],
+      hidden_size: embedding[1],
       num_hidden_layers: metadata.getInteger(key('block_count')),
       num_attention_heads: metadata.getInteger(key('attention.head_count')),
       num_key_value_heads: metadata.getInteger(key('attention.head_count_kv')),
@@ -102,7 +105,7 @@ export async function writeHfFolder(gguf: Uint8Array, shards = 1): Promise<Folde
       tie_word_embeddings: !file.tensors.has('output.weight'),
     }),
   );
-  const data = file.readTokenizer(file.tensors.get('token_embd.weight')!.shape[0]!);
+  const data = file.readTokenizer(embedding[0]!);
   const added = data.tokens.flatMap((content, id) =>
     data.tokenTypes![id] === 3 ? [{ id, content, special: true, normalized: false }] : [],
   );

@@ -1,0 +1,74 @@
+/**
+ * Weights that are drawn here as the oracle drew them (../oracle/architecture_oracle.py), and the answers kept beside them.
+ * Knows no format of files.
+ */
+
+export interface DrawnRule {
+  /** Values of the tensor. */
+  readonly count: number;
+  /** value = uniform in [-1, 1) · scale + offset, in f32. */
+  readonly scale: number;
+  readonly offset: number;
+}
+
+/** The oracle's `draw`: FNV-1a of the name as seed, then a 32-bit mixer of each index. */
+export function drawTensor(name: string, { count, scale, offset }: DrawnRule): Float32Array<ArrayBuffer> {
+  let seed = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(name)) seed = Math.imul(seed ^ byte, 0x01000193);
+  return Float32Array.from({ length: count }, (_, i) => {
+    let x = (Math.imul(i, 0x9e3779b9) + seed) >>> 0;
+    x = Math.imul(x ^ (x >>> 16), 0x85ebca6b) >>> 0;
+    x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35) >>> 0;
+    x = (x ^ (x >>> 16)) >>> 0;
+    return Math.fround(((x >>> 8) / 2 ** 23 - 1) * scale) + offset;
+  });
+}
+
+/** The oracle's `get_scale_and_offset`. */
+export function getDrawnRule(name: string, shape: readonly number[]): DrawnRule {
+  const count = shape.reduce((product, length) => product * length, 1);
+  if (name.includes('norm') && name.endsWith('.weight')) return { count, scale: 0.5, offset: 1 };
+  if (shape.length === 1 || name.endsWith('bias')) return { count, scale: 0.25, offset: 0 };
+  return { count, scale: 2 ** Math.round(Math.log2(3 / Math.sqrt(shape.at(-1) as number))), offset: 0 };
+}
+
+/** As the oracle's files have them. */
+export interface AnswersFile {
+  readonly name: string;
+  readonly vocabSize: number;
+  readonly prompts: readonly { readonly tokenIds: readonly number[]; readonly positions: readonly number[] }[];
+  /** The last tokens of the last prompt: fed one by one. */
+  readonly decodeSteps: number;
+  /** f32 rows [vocab] of the prompts' positions, as base64. */
+  readonly logits: string;
+}
+
+export interface Answers {
+  readonly name: string;
+  readonly decodeSteps: number;
+  readonly prompts: readonly {
+    readonly tokenIds: readonly number[];
+    readonly positions: readonly number[];
+    /** One array [vocab] per position. */
+    readonly logits: readonly Float32Array[];
+  }[];
+}
+
+export function readAnswers({ name, decodeSteps, vocabSize, prompts, logits }: AnswersFile): Answers {
+  const values = new Float32Array(decodeBase64(logits).buffer);
+  let row = 0;
+  const takeRow = () => values.subarray(row * vocabSize, ++row * vocabSize);
+  const read = prompts.map((prompt) => ({ ...prompt, logits: prompt.positions.map(takeRow) }));
+  if (row * vocabSize !== values.length) throw new Error(`${name} lists ${row} rows: remake it`);
+  return { name, decodeSteps, prompts: read };
+}
+
+/** Base64 of gzipped bytes. */
+export async function decompress(text: string): Promise<Uint8Array<ArrayBuffer>> {
+  const stream = new Blob([decodeBase64(text)]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}

@@ -1,0 +1,202 @@
+/** Every architecture's config.json and tensors against its GGUF file, and what of them is refused. No GPU. */
+import { describe, expect, it } from 'vitest';
+import { architectures } from '../../../src/checkpoint/architectures';
+import { createLoneFile } from '../../../src/checkpoint/checkpoint-files';
+import { getWeightFormat } from '../../../src/checkpoint/formats';
+import { hfModelTypes } from '../../../src/checkpoint/hf-models';
+import { buildInstallPlan, type InstallPlan } from '../../../src/checkpoint/install-plan';
+import { readCheckpoint } from '../../../src/checkpoint/read-checkpoint';
+import { architectureNames, loadArchitecture } from '../../golden/architectures';
+import { loadSafetensors, safetensorsNames } from '../../golden/safetensors';
+import { memorySource } from './gguf-writer';
+import { openFolder, toJson, writeSafetensors } from './hf-folder';
+
+const plan = async (folder: Map<string, Uint8Array>): Promise<InstallPlan> =>
+  buildInstallPlan(await readCheckpoint(openFolder(folder)));
+
+const editConfig = async (name: string, change: Record<string, unknown>): Promise<Map<string, Uint8Array>> => {
+  const [golden] = await loadSafetensors(name);
+  const folder = new Map<string, Uint8Array>(golden!.folder);
+  const config = JSON.parse(new TextDecoder().decode(folder.get('config.json')));
+  return folder.set('config.json', toJson({ ...config, ...change }));
+};
+
+it('every architecture has a model_type, and a golden folder', () => {
+  expect([...new Set(hfModelTypes.map(({ architecture }) => architecture))].sort()).toEqual(
+    architectures.map(({ name }) => name).sort(),
+  );
+  expect([...safetensorsNames].sort()).toEqual([...architectureNames, 'olmoe'].sort());
+});
+
+describe.each(architectureNames)('%s', (name) => {
+  it('is the same model by config.json and safetensors as by the keys of its GGUF file', async () => {
+    const [files, folders] = await Promise.all([loadArchitecture(name), loadSafetensors(name)]);
+    for (const [i, { gguf, name: model }] of files.entries()) {
+      const expected = buildInstallPlan(await readCheckpoint(createLoneFile(memorySource(gguf))));
+      const found = await plan(folders[i]!.folder);
+      const { rope, scale } = expected.config.attention;
+      // Only converters to GGUF reorder q and k.
+      const isReordered = ['mixtral', 'granitemoe'].includes(name);
+      const pairing = isReordered ? 'half' : rope.pairing;
+      const { attention, norm, moe, ...rest } = found.config;
+      // Files keep numbers as f32.
+      const close = (value: number): unknown => expect.closeTo(value, 6);
+      expect({ ...rest, norm, moe, attention }, model).toEqual({
+        ...expected.config,
+        residualScale: close(expected.config.residualScale),
+        logitScale: close(expected.config.logitScale),
+        norm: { ...expected.config.norm, epsilon: close(expected.config.norm.epsilon) },
+        attention: {
+          ...expected.config.attention,
+          scale: close(scale),
+          rope: { ...rope, theta: expect.closeTo(rope.theta, -1), pairing },
+        },
+      });
+      expect(found.pageLayouts, model).toEqual(expected.pageLayouts);
+      expect(found.resident, model).toEqual(expected.resident);
+    }
+  });
+});
+
+describe('a configuration that is not run', () => {
+  it.each([
+    ['mixtral', { hidden_act: 'gelu' }, 'UNSUPPORTED', /"hidden_act" is "gelu"; accepted: silu/],
+    ['mixtral', { hidden_size: 80 }, 'BAD_FILE', /embedding_length" is 80; .* has shape \[48, 64\]/],
+    ['mixtral', { num_local_experts: 7 }, 'BAD_FILE', /expert_count" is 7; .* has 5 experts/],
+    ['mixtral', { num_experts_per_tok: 6 }, 'BAD_FILE', /expert_used_count" is 6; 1 to 5/],
+    [
+      'qwen2moe',
+      { layer_types: ['full_attention'] },
+      'BAD_FILE',
+      /"layer_types" names 1 layers, "num_hidden_layers" is 2/,
+    ],
+    [
+      'qwen2moe',
+      { layer_types: ['full_attention', 'mamba'] },
+      'UNSUPPORTED',
+      /"layer_types" is "mamba"; accepted: full_attention, sliding_attention/,
+    ],
+    [
+      'qwen3moe',
+      { rope_parameters: { rope_type: 'llama3', rope_theta: 1e4 } },
+      'UNSUPPORTED',
+      /"rope_parameters.rope_type" is "llama3"; accepted: default, linear, yarn/,
+    ],
+    [
+      'hunyuan_moe',
+      { moe_topk: [2, 1] },
+      'UNSUPPORTED',
+      /"moe_topk" is "\[2, 1\]"; accepted: one value for all layers/,
+    ],
+    [
+      'hunyuan_moe',
+      { rope_parameters: { rope_type: 'dynamic', factor: 2 } },
+      'UNSUPPORTED',
+      /accepted: default, dynamic with "alpha"/,
+    ],
+    ['phimoe', { num_experts_per_tok: 3 }, 'UNSUPPORTED', /expert_used_count" is 3; accepted: 2/],
+    [
+      'phimoe',
+      { rope_parameters: { rope_type: 'longrope', short_factor: [1], short_mscale: 1, long_mscale: 2 } },
+      'UNSUPPORTED',
+      /"long_mscale" is "2"; accepted: the same as "short_mscale", 1/,
+    ],
+    [
+      'phimoe',
+      { rope_parameters: { rope_type: 'longrope', short_mscale: 1, long_mscale: 1 } },
+      'BAD_FILE',
+      /short_factor" is missing/,
+    ],
+    ['glm4moe', { n_group: 3, topk_group: 2 }, 'BAD_FILE', /5 experts in 3 groups/],
+    ['ernie4_5_moe', { num_hidden_layers: null }, 'BAD_FILE', /"num_hidden_layers" is missing/],
+  ] as const)('%s with %j is refused', async (name, change, code, message) => {
+    const folder = await editConfig(name, change);
+    await expect(plan(folder)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+});
+
+describe('fields of older versions', () => {
+  it('"rope_theta" and "rope_scaling" are what "rope_parameters" says', async () => {
+    for (const name of ['gpt_oss', 'phimoe', 'hunyuan_moe']) {
+      const [golden] = await loadSafetensors(name);
+      const { rope_parameters: rope } = JSON.parse(new TextDecoder().decode(golden!.folder.get('config.json')));
+      const { rope_theta, rope_type, ...scaling } = rope;
+      const folder = await editConfig(name, {
+        rope_parameters: null,
+        rope_theta,
+        rope_scaling: { type: rope_type, ...scaling },
+      });
+      expect((await plan(folder)).config, name).toEqual((await plan(golden!.folder)).config);
+    }
+  });
+});
+
+describe('MXFP4 in two tensors', () => {
+  const VALUES = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6];
+
+  it('becomes the blocks of a GGUF file, gate from the even rows and up from the odd ones', async () => {
+    // One row of two: experts 5, hidden 64, width 32.
+    const [golden] = await loadSafetensors('gpt_oss');
+    const bytes = golden!.folder.get('model.safetensors')!;
+    const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+    const name = 'model.layers.1.mlp.experts.gate_up_proj';
+    const kept = Object.entries(header as Record<string, { dtype: string; shape: number[]; data_offsets: number[] }>)
+      .filter(([own]) => own !== '__metadata__' && own !== name)
+      .map(
+        ([
+          own,
+          {
+            dtype,
+            shape,
+            data_offsets: [start = 0, end = 0],
+          },
+        ]) => {
+          return { name: own, dtype, shape, data: bytes.subarray(8 + length + start, 8 + length + end) };
+        },
+      );
+    const nibbles = Uint8Array.from({ length: 5 * 64 * 2 * 16 }, (_, i) => (i * 37 + (i >> 4)) & 255);
+    const exponents = Uint8Array.from({ length: 5 * 64 * 2 }, (_, i) => 120 + (i % 9));
+    const tensors = [
+      ...kept,
+      { name: `${name}_blocks`, dtype: 'U8', shape: [5, 64, 2, 16], data: nibbles },
+      { name: `${name}_scales`, dtype: 'U8', shape: [5, 64, 2], data: exponents },
+    ];
+    const folder = new Map<string, Uint8Array>(golden!.folder).set('model.safetensors', writeSafetensors(tensors));
+    const checkpoint = await readCheckpoint(openFolder(folder));
+    for (const [which, part] of ['gate', 'up'].entries()) {
+      const entry = checkpoint.tensors.get(`blk.1.ffn_${part}_exps.weight`)!;
+      expect([entry.type, entry.shape]).toEqual(['mxfp4', [5, 32, 64]]);
+      const { ranges, assemble } = entry.getSlab(3, 5);
+      const read = await Promise.all(
+        ranges.map((range) => checkpoint.source.read(range.offsetBytes, range.lengthBytes)),
+      );
+      const values = getWeightFormat('mxfp4').dequantizeFile(assemble!(read), 32 * 64);
+      const expected = Array.from({ length: 32 * 64 }, (_, i) => {
+        const [row, col] = [2 * (i >> 6) + which, i & 63];
+        const group = (3 * 64 + row) * 2 + (col >> 5);
+        const byte = nibbles[group * 16 + ((col & 31) >> 1)]!;
+        return VALUES[(byte >> (4 * (col & 1))) & 15]! * 2 ** (exponents[group]! - 127);
+      });
+      expect([...values]).toEqual(expected.map((value) => value + 0));
+    }
+    const layout = buildInstallPlan(checkpoint).pageLayouts[1]!;
+    expect([layout.gateProj.type, layout.downProj.type]).toEqual(['mxfp4', 'f32']);
+    const [page] = buildInstallPlan(checkpoint).records.filter(({ key }) => key === 'page/1/3');
+    // Blocks and scales once for gate and up, then down, and three vectors of which two share a tensor.
+    expect(page!.sourceRanges.length).toBe(5);
+
+    const odd = tensors.map((tensor) => (tensor.name.endsWith('_scales') ? { ...tensor, shape: [5, 128, 1] } : tensor));
+    const broken = new Map<string, Uint8Array>(folder).set('model.safetensors', writeSafetensors(odd));
+    await expect(readCheckpoint(openFolder(broken))).rejects.toMatchObject({
+      code: 'BAD_FILE',
+      message: expect.stringMatching(/U8 \[experts, rows, groups, 16\] and U8 \[experts, rows, groups\] are needed/),
+    });
+    const half = tensors.filter((tensor) => !tensor.name.endsWith('_scales'));
+    const missing = new Map<string, Uint8Array>(folder).set('model.safetensors', writeSafetensors(half));
+    await expect(readCheckpoint(openFolder(missing))).rejects.toMatchObject({
+      code: 'BAD_FILE',
+      message: expect.stringMatching(/gate_up_proj_scales" is missing/),
+    });
+  });
+});

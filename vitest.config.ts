@@ -39,6 +39,8 @@ export default defineConfig({
           hookTimeout: 120_000,
           // Software WebGPU takes every core; pages side by side only run into timeouts.
           fileParallelism: false,
+          // Kept pipelines (test/engine/shared-gpu.ts) serve all files.
+          isolate: false,
           browser: {
             enabled: true,
             headless: true,

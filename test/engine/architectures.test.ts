@@ -15,6 +15,7 @@ import type { Answers } from '../golden/drawn-weights';
 import { loadSafetensors, safetensorsNames } from '../golden/safetensors';
 import { openFolder } from '../unit/checkpoint/hf-folder';
 import { getRelativeDifference } from './golden-runtime';
+import { sharedGpu } from './shared-gpu';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
 
@@ -47,7 +48,7 @@ async function openModel(
   const { experts, expertsPerToken } = manifest.config.moe;
   const expertBudget = { percent: getPercent((expertsPerToken / experts) * 100) };
   const reader = createVerifiedReader(store, manifest);
-  const runtime = await createRuntime(manifest, reader, {}, { expertBudget }, () => {});
+  const runtime = await createRuntime(manifest, reader, { gpu: sharedGpu }, { expertBudget }, () => {});
   const opened = { runtime, runner: new PassRunner(runtime) };
   open.push(opened);
   return opened;

@@ -7,6 +7,7 @@ import type { StoreKind } from '../../src/store/model-store';
 import { readGoldenModel } from '../golden';
 import { removeEntry, setEntry, setTensor, writeGguf, writeTinyOlmoe } from '../unit/checkpoint/gguf-writer';
 import { catchError, generate, openSession, type Session } from './engine-session';
+import { sharedGpu } from './shared-gpu';
 
 const LIMIT_MS = 1000;
 const KINDS: readonly StoreKind[] = ['memory', 'indexeddb'];
@@ -99,7 +100,7 @@ describe('a file that', () => {
   });
 
   async function expectRefused(bytes: Uint8Array<ArrayBuffer>, codes: readonly ErrorCode[]): Promise<void> {
-    const engine = createLocalEngine();
+    const engine = createLocalEngine({ gpu: sharedGpu });
     for (const store of KINDS) {
       const { error, ms } = await catchError(
         engine.load({ kind: 'file', file: new Blob([bytes]), name: 'bad.gguf' }, { store }),
@@ -179,7 +180,7 @@ describe('load options', () => {
     [{ expertBudget: { percent: 1 } }, 'BUDGET_TOO_SMALL'],
     [{ store: 'floppy' as StoreKind }, 'BAD_ARGUMENT'],
   ] as const)('%o are refused as %s', async (options, code) => {
-    const engine = createLocalEngine();
+    const engine = createLocalEngine({ gpu: sharedGpu });
     const file = new Blob([await readGoldenModel('e16k4-q4_0')]);
     const load = (more: object) => engine.load({ kind: 'file', file, name: 'm' }, { store: 'memory', ...more });
     await expect(load(options)).rejects.toMatchObject({ name: 'EngineError', code });
@@ -188,5 +189,7 @@ describe('load options', () => {
 });
 
 it('generating before a load says so', async () => {
-  await expect(generate(createLocalEngine(), { prompt: 'a' })).rejects.toMatchObject({ code: 'NOT_LOADED' });
+  await expect(generate(createLocalEngine({ gpu: sharedGpu }), { prompt: 'a' })).rejects.toMatchObject({
+    code: 'NOT_LOADED',
+  });
 });

@@ -13,6 +13,7 @@ import { architectureNames, loadArchitecture } from '../golden/architectures';
 import { createRandom, type Random } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
 import { cutBytes, writeScriptedModel } from './scripted-model';
+import { sharedGpu } from './shared-gpu';
 import { watchFile } from './watched-file';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
@@ -121,7 +122,7 @@ describe.each(models.map((name, index) => [name, index] as const))('%s', (name, 
       const store: StoreKind = random.pick(['memory', 'indexeddb']);
       const percent = random.pick([(100 * expertsPerToken) / experts, 25, 50, 75, 100]);
       const hostCacheBytes = random.pick([0, 100_000, undefined]);
-      const paged = createLocalEngine();
+      const paged = createLocalEngine({ gpu: sharedGpu });
       const loaded = await loadModel(paged, name, {
         store,
         contextLength: 128,

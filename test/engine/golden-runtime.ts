@@ -7,6 +7,7 @@ import { createMemorySource } from '../../src/store/memory-source';
 import { createMemoryStore } from '../../src/store/memory-store';
 import { createVerifiedReader } from '../../src/store/verified-reader';
 import { readGoldenModel } from '../golden';
+import { sharedGpu } from './shared-gpu';
 
 export interface GoldenRuntime {
   readonly runtime: Runtime;
@@ -21,7 +22,7 @@ export async function openGolden(
   const { manifest } = await installModel(createMemorySource(await readGoldenModel(name), name), store);
   const reader = createVerifiedReader(store, manifest);
   const { defaultLimitsOnly = false, ...request } = options;
-  const runtime = await createRuntime(manifest, reader, { defaultLimitsOnly }, request, () => {});
+  const runtime = await createRuntime(manifest, reader, { gpu: sharedGpu, defaultLimitsOnly }, request, () => {});
   return { runtime, runner: new PassRunner(runtime) };
 }
 

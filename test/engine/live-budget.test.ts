@@ -11,6 +11,7 @@ import type { ModelStore } from '../../src/store/model-store';
 import { goldenModels } from '../golden';
 import { createRandom } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
+import { sharedGpu } from './shared-gpu';
 import { watchFile } from './watched-file';
 import { type WatchedGpu, watchGpu } from './watched-gpu';
 
@@ -199,7 +200,7 @@ describe('a budget changed while nothing runs', () => {
   });
 
   it('needs a model: NOT_LOADED, before a load, while one fails, and after unload', async () => {
-    const live = createLocalEngine();
+    const live = createLocalEngine({ gpu: sharedGpu });
     await expect(live.setExpertBudget({ percent: 50 })).rejects.toMatchObject({ code: 'NOT_LOADED' });
     const load = loadModel(live, new Uint8Array(100));
     const change = live.setExpertBudget({ percent: 50 });

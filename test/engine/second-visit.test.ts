@@ -7,6 +7,7 @@ import type { ModelStore, StoreKind } from '../../src/store/model-store';
 import { openStore } from '../../src/store/open-store';
 import { goldenModels } from '../golden';
 import { generate, loadModel } from './engine-session';
+import { sharedGpu } from './shared-gpu';
 
 const NAME = 'e16k4-q4_0';
 const prompt = goldenModels.find(({ name }) => name === NAME)?.prompts[0]?.tokenIds ?? [];
@@ -23,7 +24,7 @@ afterEach(async () => {
 /** A page that is opened anew: a new engine on the same store. */
 async function visit(kind: StoreKind, store?: ModelStore) {
   await engine?.unload();
-  engine = createLocalEngine(store ? { openStore: async () => store } : {});
+  engine = createLocalEngine({ gpu: sharedGpu, ...(store && { openStore: async () => store }) });
   const { modelId, installed } = await loadModel(engine, NAME, { store: kind, expertBudget: { percent: 50 } });
   visited = { kind, modelId };
   const { result } = await generate(engine, request);
@@ -53,7 +54,7 @@ it('a state that was changed gives a warning, a cold start and the same tokens',
   const { modelId, tokenIds } = await visit('memory', store);
   await store.writeState(modelId, 'predictor-ensemble', { predictor: 'ensemble', version: 1 });
   await engine?.unload();
-  engine = createLocalEngine({ openStore: async () => store });
+  engine = createLocalEngine({ gpu: sharedGpu, openStore: async () => store });
   await loadModel(engine, NAME, { expertBudget: { percent: 50 } });
   const warnings: string[] = [];
   let answered: readonly number[] = [];

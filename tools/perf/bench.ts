@@ -102,7 +102,8 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     async install(kind): Promise<BenchModel> {
       const store = await getBase(kind);
       const engine = createLocalEngine({ ...device, openStore: async () => store });
-      const loaded = await engine.load(source, { store: kind });
+      // All of it: what is measured later must not share the time with a download.
+      const loaded = await engine.load(source, { store: kind, startEarly: false });
       modelId = loaded.modelId;
       await engine.unload();
       const { pageLayouts } = await getManifest(kind);

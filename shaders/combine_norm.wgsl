@@ -26,6 +26,10 @@ override CAPACITY: u32;
 
 var<workgroup> fault_and_run_ahead: vec2<u32>;
 
+fn read_norm(i: u32) -> vec4<f32> {
+  return norm[i];
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   if (lane == 0u) {
@@ -52,23 +56,7 @@ fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     residual[row + i] = value;
     own_sum += dot(value, vec4<f32>(1.0));
   }
-  var mean = 0.0;
-  if (LAYER_NORM == 1u) {
-    mean = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
-  }
-  var squares = 0.0;
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    let value = residual[row + i] - mean;
-    squares += dot(value, value);
-  }
-  let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    var value = (residual[row + i] - mean) * scale * norm[i];
-    if (LAYER_NORM == 1u) {
-      value += norm[quads + i];
-    }
-    x[x_row + i] = value;
-  }
+  write_norm(row, x_row, own_sum, lane);
   if (mode == EXACT && lane == 0u && group.x == 0u) {
     atomicAdd(&control[LAYERS_EXECUTED], 1u);
   }

@@ -23,6 +23,10 @@ struct Part {
 @group(0) @binding(4) var<storage, read_write> residual: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> x: array<vec4<f32>>;
 
+fn read_norm(i: u32) -> vec4<f32> {
+  return norm[i];
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn embed_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let quads = HIDDEN / 4u;
@@ -37,21 +41,5 @@ fn embed_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     residual[out + i] = value;
     own_sum += dot(value, vec4<f32>(1.0));
   }
-  var mean = 0.0;
-  if (LAYER_NORM == 1u) {
-    mean = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
-  }
-  var squares = 0.0;
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    let value = residual[out + i] - mean;
-    squares += dot(value, value);
-  }
-  let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    var value = (residual[out + i] - mean) * scale * norm[i];
-    if (LAYER_NORM == 1u) {
-      value += norm[quads + i];
-    }
-    x[out + i] = value;
-  }
+  write_norm(out, out, own_sum, lane);
 }

@@ -21,6 +21,10 @@ struct Place {
 @group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> control: array<u32>;
 
+fn read_norm(i: u32) -> vec4<f32> {
+  return norm_weights[i];
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let mode = get_attention_mode(control[FAULT_LAYER], control[RUN_AHEAD], place.moe_layer);
@@ -30,25 +34,5 @@ fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let quads = HIDDEN / 4u;
   let row = (select(0u, CAPACITY, mode == SHADOW) + group.x) * quads;
   let x_row = select(0u, place.shadow_offset / 4u, mode == SHADOW) + group.x * quads;
-  var mean = 0.0;
-  if (LAYER_NORM == 1u) {
-    var sum = 0.0;
-    for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-      sum += dot(residual[row + i], vec4<f32>(1.0));
-    }
-    mean = reduce_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
-  }
-  var squares = 0.0;
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    let value = residual[row + i] - mean;
-    squares += dot(value, value);
-  }
-  let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    var value = (residual[row + i] - mean) * scale * norm_weights[i];
-    if (LAYER_NORM == 1u) {
-      value += norm_weights[quads + i];
-    }
-    x[x_row + i] = value;
-  }
+  write_norm(row, x_row, sum_own(row, lane), lane);
 }

@@ -7,7 +7,7 @@
 // SPARSEMIXER (Phi-3.5-MoE, arXiv 2409.12136, at inference): twice the largest l that is left, its weight by a softmax over
 // those left with (m - l) <= 2 JITTER max(|l|, m), m the largest.
 //
-// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [NORM_ROWS, HIDDEN], W [EXPERTS, HIDDEN], the logits' bias
+// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [1 or 2, HIDDEN], W [EXPERTS, HIDDEN], the logits' bias
 // and the choice's [EXPERTS up to a multiple of 4] where there is one; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
 // page_table [MoE layers, EXPERTS] u32; route_ids, route_weights [MoE layers, rows, TOP_K].
 // Grid: (rows). One workgroup per row. Assumes HIDDEN % 4 == 0.
@@ -16,8 +16,8 @@ override HIDDEN: u32;
 override EXPERTS: u32;
 override TOP_K: u32;
 override EPSILON: f32;
-// 1: RMSNorm, 2: LayerNorm.
-override NORM_ROWS: u32;
+// 0: RMSNorm, 1: LayerNorm.
+override LAYER_NORM: u32;
 // 0: softmax, 1: sigmoid, 2: sparsemixer.
 override SCORING: u32;
 override LOGIT_BIAS: u32;
@@ -63,7 +63,7 @@ var<workgroup> chosen_weights: array<f32, TOP_K>;
 // One entry of the vectors over the experts that lie behind W.
 fn get_bias(vector: u32, expert: u32) -> f32 {
   let quads = (EXPERTS + 3u) / 4u;
-  return gate[(NORM_ROWS + EXPERTS) * (HIDDEN / 4u) + vector * quads + expert / 4u][expert % 4u];
+  return gate[((1u + LAYER_NORM) + EXPERTS) * (HIDDEN / 4u) + vector * quads + expert / 4u][expert % 4u];
 }
 
 // Only lane 0 runs it: two rounds over few experts.
@@ -90,6 +90,10 @@ fn mix_sparsely() {
   }
 }
 
+fn read_norm(i: u32) -> vec4<f32> {
+  return gate[i];
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   if (lane == 0u) {
@@ -108,32 +112,11 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   // With RUN_AHEAD 1 nothing but routers runs behind a fault, on the exact residual stream as the fault left it.
   let row = (select(0u, CAPACITY, is_shadow && state.y > 1u) + group.x) * quads;
   let x_row = (select(0u, CAPACITY, is_shadow) + group.x) * quads;
-
-  var mean = 0.0;
-  if (NORM_ROWS == 2u) {
-    var sum = 0.0;
-    for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-      sum += dot(residual[row + i], vec4<f32>(1.0));
-    }
-    mean = reduce_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN);
-  }
-  var squares = 0.0;
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    let value = residual[row + i] - mean;
-    squares += dot(value, value);
-  }
-  let scale = inverseSqrt(reduce_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lane).x / f32(HIDDEN) + EPSILON);
-  for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-    var value = (residual[row + i] - mean) * scale * gate[i];
-    if (NORM_ROWS == 2u) {
-      value += gate[quads + i];
-    }
-    x[x_row + i] = value;
-  }
+  write_norm(row, x_row, sum_own(row, lane), lane);
 
   // Four experts at a time; a lane reads back only what it wrote itself.
   for (var first = 0u; first < EXPERTS; first += 4u) {
-    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(EXPERTS - 1u)) + NORM_ROWS) * quads;
+    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(EXPERTS - 1u)) + (1u + LAYER_NORM)) * quads;
     var sum = vec4<f32>(0.0);
     for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
       let v = x[x_row + i];

@@ -40,7 +40,7 @@ export async function compileCombineNorm(
 ): Promise<CombineNorm> {
   const program = await compileProgram(device, {
     name: 'combine_norm',
-    source: getProgramSource(source, variant),
+    source: getProgramSource(source, variant, undefined, ['norm_row']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'write', 'read', 'write', 'write'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,

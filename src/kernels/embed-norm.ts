@@ -33,7 +33,7 @@ export interface EmbedNorm {
 export async function compileEmbedNorm(device: GpuDevice, variant: Variant, spec: EmbedNormSpec): Promise<EmbedNorm> {
   const program = await compileProgram(device, {
     name: 'embed_norm',
-    source: getProgramSource(source, variant, spec.type),
+    source: getProgramSource(source, variant, spec.type, ['norm_row']),
     bindings: ['uniform', 'read', 'read', 'read', 'write', 'write'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,

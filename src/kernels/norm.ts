@@ -31,7 +31,7 @@ export interface Norm {
 export async function compileNorm(device: GpuDevice, variant: Variant, spec: NormSpec): Promise<Norm> {
   const program = await compileProgram(device, {
     name: 'norm',
-    source: getProgramSource(source, variant),
+    source: getProgramSource(source, variant, undefined, ['norm_row']),
     bindings: ['uniform', 'read', 'read', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,

@@ -9,6 +9,7 @@ import expertPool from '../../shaders/lib/expert_pool.wgsl?raw';
 import kvPlain from '../../shaders/lib/kv_plain.wgsl?raw';
 import kvQuad from '../../shaders/lib/kv_quad.wgsl?raw';
 import multiplyAdd from '../../shaders/lib/multiply_add.wgsl?raw';
+import normRow from '../../shaders/lib/norm_row.wgsl?raw';
 import openPlain from '../../shaders/lib/open_plain.wgsl?raw';
 import reduceSubgroup from '../../shaders/lib/reduce_subgroup.wgsl?raw';
 import reduceWorkgroup from '../../shaders/lib/reduce_workgroup.wgsl?raw';
@@ -66,7 +67,7 @@ const WEIGHTS: Readonly<Record<WeightType, string>> = {
 const OPENS_BLOCKS: ReadonlySet<WeightType> = new Set(['q4_0', 'q8_0']);
 
 /** What a kernel stands on besides the control words, reductions and weights: `tile` is a tiled product, `kv` the cache. */
-export type Snippet = 'activation' | 'expert_pool' | 'tile_list' | 'tile' | 'kv';
+export type Snippet = 'activation' | 'expert_pool' | 'tile_list' | 'tile' | 'kv' | 'norm_row';
 
 /** Full source of a kernel; `weightType` where it reads quantised weights. */
 export function getProgramSource(
@@ -87,6 +88,7 @@ export function getProgramSource(
       tileList,
       tile,
     ],
+    norm_row: [normRow],
     kv: [multiplyAdd, isQuad ? kvQuad : kvPlain],
   };
   return [

@@ -45,7 +45,7 @@ export async function compileRouterTopk(
   const scored = router.scoring === 'sigmoid' || router.choiceBias || groups !== null;
   const program = await compileProgram(device, {
     name: 'router_topk',
-    source: getProgramSource(source, variant),
+    source: getProgramSource(source, variant, undefined, ['norm_row']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'write', 'write', 'write'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
@@ -53,7 +53,7 @@ export async function compileRouterTopk(
       EXPERTS: spec.moe.experts,
       TOP_K: spec.moe.expertsPerToken,
       EPSILON: spec.norm.epsilon,
-      NORM_ROWS: spec.norm.kind === 'layer' ? 2 : 1,
+      LAYER_NORM: spec.norm.kind === 'layer' ? 1 : 0,
       SCORING: SCORING[router.scoring],
       LOGIT_BIAS: router.logitBias ? 1 : 0,
       CHOICE_BIAS: router.choiceBias ? 1 : 0,

@@ -1,12 +1,16 @@
 /**
- * Owns the library build: ES modules, the worker as a file of its own, dependencies left to the user's bundler.
+ * Owns the library build: ES modules, one per entry of package.json, and workers as files of their own. What they need is
+ * bundled with them: a worker knows no import map, and a page no bare names (docs/decisions/0018). onnxruntime-web alone
+ * stays a package: it finds its WebAssembly beside itself.
  * The demo has vite.demo.config.ts; declarations come from tsconfig.build.json.
  */
 import { readFileSync } from 'node:fs';
 import { defineConfig, type Plugin } from 'vite';
+import { browserXgrammar } from './tools/build/browser-xgrammar.ts';
+import { thirdPartyLicenses } from './tools/build/third-party-licenses.ts';
 
-const { dependencies } = JSON.parse(readFileSync(new URL('./package.json', import.meta.url), 'utf8'));
-const external = Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`));
+const { dependencies, peerDependencies } = JSON.parse(readFileSync(new URL('./package.json', import.meta.url), 'utf8'));
+const external = Object.keys({ ...dependencies, ...peerDependencies }).map((name) => new RegExp(`^${name}(/|$)`));
 
 /** Each worker's URL as it stands in one module of src/, what stands for it meanwhile, and the URL of the built file. */
 const workers = [
@@ -49,7 +53,7 @@ function keepWorkerUrls(): Plugin {
 export default defineConfig({
   base: './',
   publicDir: false,
-  plugins: [keepWorkerUrls()],
+  plugins: [keepWorkerUrls(), browserXgrammar(), thirdPartyLicenses()],
   build: {
     target: 'es2023',
     outDir: 'dist',
@@ -57,9 +61,21 @@ export default defineConfig({
     sourcemap: true,
     minify: false,
     lib: {
-      entry: { index: 'src/index.ts', worker: 'src/worker/worker.ts', 'path-worker': 'src/worker/path-worker.ts' },
+      entry: {
+        index: 'src/index.ts',
+        engine: 'src/entries/engine.ts',
+        inspect: 'src/entries/inspect.ts',
+        'ai-sdk': 'src/entries/ai-sdk.ts',
+        worker: 'src/worker/worker.ts',
+        'path-worker': 'src/worker/path-worker.ts',
+      },
       formats: ['es'],
     },
-    rollupOptions: { external, output: { chunkFileNames: 'shared-[hash].js' } },
+    rollupOptions: {
+      external,
+      output: { chunkFileNames: 'shared-[hash].js' },
+      // A package of task descriptions, half a megabyte, of which the GGUF reader needs two lists of names.
+      treeshake: { moduleSideEffects: (id) => !id.includes('/@huggingface/tasks/') },
+    },
   },
 });

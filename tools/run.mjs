@@ -20,7 +20,7 @@ const commands = {
   replay: 'replay/cli.ts',
   perf: 'perf/cli.ts',
   teach: 'teach/cli.ts',
-  build: 'build.ts',
+  build: 'build/cli.ts',
 };
 
 const toolsFolder = dirname(fileURLToPath(import.meta.url));

@@ -3,6 +3,7 @@
  * The plan is exact: the byte ledger refuses what is not in it.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
+import type { ModelConfig } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { getPageTableRequest } from '../experts/page-table';
 import { getPoolParts, getPoolRequests } from '../experts/slot-pool';
@@ -103,6 +104,11 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
   };
 }
 
+/** The smallest whole share of the experts that gives a token all it needs: a share is rounded up to whole slots. */
+export function getSmallestPercent({ experts, expertsPerToken }: ModelConfig['moe']): number {
+  return Math.floor(((expertsPerToken - 1) * 100) / experts) + 1;
+}
+
 function chooseSlots(
   manifest: ModelManifest,
   fixedBytes: number,
@@ -111,7 +117,7 @@ function chooseSlots(
   const { experts, expertsPerToken } = manifest.config.moe;
   const slotBytes = manifest.pageLayouts.reduce((sum, page) => sum + roundUp(page.pageBytes), 0);
   const floorBytes = slotBytes * expertsPerToken;
-  const floorPercent = Math.ceil((expertsPerToken * 100) / experts);
+  const floorPercent = getSmallestPercent(manifest.config.moe);
 
   let slots = experts;
   if (expertBudget) {

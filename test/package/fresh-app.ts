@@ -51,6 +51,16 @@ chat().catch((error: unknown) => {
 });
 `;
 
+/** The other entries, for their types: declarations are read whole, those of libraries too. */
+const entries = `import { createLocalEngine, type Engine, type EngineEnvironment } from 'webmoe/engine';
+import { inspectModel, type MemoryPreview } from 'webmoe/inspect';
+
+export const open = (environment: EngineEnvironment): Engine => createLocalEngine(environment);
+export async function preview(url: string): Promise<MemoryPreview> {
+  return (await inspectModel({ kind: 'url', url })).planMemory({ expertBudget: { percent: 50 } });
+}
+`;
+
 const tsconfig = {
   compilerOptions: {
     target: 'ES2022',
@@ -62,7 +72,7 @@ const tsconfig = {
     skipLibCheck: false,
     noEmit: true,
   },
-  files: ['main.ts'],
+  files: ['main.ts', 'entries.ts'],
 };
 
 /** The file that `npm pack` makes of dist/ as `npm run build` left it. */
@@ -83,6 +93,7 @@ export async function createFreshApp(
     'package.json': JSON.stringify({ name: 'fresh-app', private: true, type: 'module' }),
     'index.html': page,
     'main.ts': getScript(request),
+    'entries.ts': entries,
     'tsconfig.json': JSON.stringify(tsconfig),
   };
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text);

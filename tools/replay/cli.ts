@@ -2,15 +2,16 @@
  * `npm run replay`: routing traces through cache policies and predictors, without a model or a GPU.
  * Owns stdout: tables, or with `--json` one array; everything else goes to stderr.
  */
+import type { PackedTrace } from '../../src/routing/replay/packed-trace.ts';
+import { replayTraces } from '../../src/routing/replay/rows.ts';
 import { parseReplayFlags } from './flags.ts';
-import { type PackedTrace, readTraceFile } from './packed-trace.ts';
-import { getRows } from './rows.ts';
 import { formatTables } from './tables.ts';
+import { readTraceFile } from './trace-file.ts';
 
 export async function run(args: string[]): Promise<number> {
   const flags = parseReplayFlags(args);
   const traces = await readTraceFiles(flags.traces);
-  const models = getRows(traces, await readTraceFiles(flags.learn), flags);
+  const models = replayTraces(traces, await readTraceFiles(flags.learn), flags);
   process.stdout.write(flags.json ? `${JSON.stringify(models.flat())}\n` : formatTables(models));
   return 0;
 }

@@ -2,9 +2,9 @@
  * The flags of `npm run replay`: from arguments to checked values. Pure: what needs the trace is checked by the command.
  */
 import { parseArgs } from 'node:util';
+import { type PolicyName, policyNames } from '../../src/routing/replay/policies.ts';
+import { type PredictorName, predictorNames } from '../../src/routing/replay/predictors.ts';
 import { ToolError } from '../tool-error.ts';
-import { type PolicyName, policyNames } from './policies.ts';
-import { type PredictorName, predictorNames } from './predictors.ts';
 
 export interface ReplayFlags {
   readonly traces: readonly string[];

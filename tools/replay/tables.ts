@@ -1,7 +1,7 @@
 /**
  * Rows of a replay as text for a terminal. Pure.
  */
-import type { LocalRouting, ReplayRow } from './rows.ts';
+import type { LocalRouting, ReplayRow } from '../../src/routing/replay/rows.ts';
 
 /** @param models rows by model */
 export function formatTables(models: readonly (readonly ReplayRow[])[]): string {

@@ -6,9 +6,10 @@ import { rename, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import type { Predictor, PredictorState } from '../../src/routing/predictor.ts';
 import { createPredictor } from '../../src/routing/predictors.ts';
+import { getContext, getModelKey, getRoutes, type PackedTrace } from '../../src/routing/replay/packed-trace.ts';
 import { formatStateFile } from '../../src/routing/state-file.ts';
 import { parseFlags, parseText } from '../flags.ts';
-import { getContext, getModelKey, getRoutes, type PackedTrace, readTraceFile } from '../replay/packed-trace.ts';
+import { readTraceFile } from '../replay/trace-file.ts';
 import { ToolError } from '../tool-error.ts';
 import { thinTables } from './thin-tables.ts';
 

@@ -64,12 +64,12 @@ describe('the expert budget', () => {
       const { code, message } = getError({ expertBudget });
       expect(code).toBe('BUDGET_TOO_SMALL');
       expect(message).toContain(`${slotBytes * 8} bytes`);
-      expect(message).toContain('14%');
+      expect(message).toContain('12%');
     }
   });
 
   it('is accepted at the floor that the refusal names', () => {
-    for (const expertBudget of [{ percent: 14 }, { bytes: slotBytes * 8 }]) {
+    for (const expertBudget of [{ percent: 12 }, { bytes: slotBytes * 8 }]) {
       expect(planMemory(manifest, LIMITS, { expertBudget }).slotsPerLayer).toBeGreaterThanOrEqual(8);
     }
   });

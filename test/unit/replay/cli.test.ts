@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ReplayRow, replayTraces } from '../../../src/routing/replay/rows.ts';
 import { formatTraceHeader, formatTraceToken } from '../../../src/routing/trace.ts';
 import { parseReplayFlags } from '../../../tools/replay/flags.ts';
-import { readTraceFile } from '../../../tools/replay/packed-trace.ts';
-import { getRows, type ReplayRow } from '../../../tools/replay/rows.ts';
+import { readTraceFile } from '../../../tools/replay/trace-file.ts';
 import { createRandom } from '../random.ts';
 import { makeTokens, type TraceSize } from './traces.ts';
 
@@ -33,7 +33,7 @@ function runReplay(...args: string[]) {
 async function getFlatRows(...args: string[]): Promise<ReplayRow[]> {
   const flags = parseReplayFlags(args);
   const read = (paths: readonly string[]) => Promise.all(paths.map((path) => readTraceFile(path)));
-  return getRows(await read(flags.traces), await read(flags.learn), flags).flat();
+  return replayTraces(await read(flags.traces), await read(flags.learn), flags).flat();
 }
 
 const small = { layers: 3, experts: 12, expertsPerToken: 3, tokens: 120 };
@@ -149,7 +149,7 @@ test.each(badArguments)('%s is an error that leaves stdout empty', (_name, args,
 test('fewer slots than experts per token are refused with the smallest number', () => {
   const { status, stderr } = runReplay('--trace', writeTrace('a.jsonl', 1, small), '--slots', '2');
   expect(status).toBe(1);
-  expect(stderr).toMatch(/^BAD_ARGUMENT: --slots is 2, but .* up to 3 experts in a layer; give at least 3$/m);
+  expect(stderr).toMatch(/^BAD_ARGUMENT: slots is 2, but .* up to 3 experts in a layer; give at least 3$/m);
 });
 
 test('a file that is no trace is an error that names file and line', () => {

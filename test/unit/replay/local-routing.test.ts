@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { getSegmentCache, getSegmentRouting } from '../../../tools/replay/local-routing.ts';
-import { getRoutes, type PackedTrace, packTrace } from '../../../tools/replay/packed-trace.ts';
+import { getSegmentCache, getSegmentRouting } from '../../../src/routing/replay/local-routing.ts';
+import { getRoutes, type PackedTrace, packTrace } from '../../../src/routing/replay/packed-trace.ts';
 import { createRandom } from '../random.ts';
 import { makeTrace } from './traces.ts';
 

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import type { Predictor } from '../../../src/routing/predictor.ts';
 import { createPredictor } from '../../../src/routing/predictors.ts';
-import type { PackedTrace } from '../../../tools/replay/packed-trace.ts';
-import { createPolicy, type PolicyName, policyNames } from '../../../tools/replay/policies.ts';
-import { createOracle, type PredictorName, predictorNames } from '../../../tools/replay/predictors.ts';
-import { createCounters, type ReplayCounters, replay } from '../../../tools/replay/simulator.ts';
+import type { PackedTrace } from '../../../src/routing/replay/packed-trace.ts';
+import { createPolicy, type PolicyName, policyNames } from '../../../src/routing/replay/policies.ts';
+import { createOracle, type PredictorName, predictorNames } from '../../../src/routing/replay/predictors.ts';
+import { createCounters, type ReplayCounters, replay } from '../../../src/routing/replay/simulator.ts';
 import { createRandom, type Random } from '../random.ts';
 import { type SlowPolicy, slowReplay } from './slow-replay.ts';
 import { makeTrace } from './traces.ts';

@@ -3,7 +3,7 @@
  * every victim. What the fast one must agree with.
  */
 import type { Predictor } from '../../../src/routing/predictor.ts';
-import { getContext, getRoutes, type PackedTrace } from '../../../tools/replay/packed-trace.ts';
+import { getContext, getRoutes, type PackedTrace } from '../../../src/routing/replay/packed-trace.ts';
 
 export type SlowPolicy = 'lru' | 'lfu' | 'belady';
 

@@ -1,6 +1,7 @@
 /** Random routing traces in memory, as a model's: token ids with habits, layers that follow each other, conversations. */
+
+import { type PackedTrace, packTrace } from '../../../src/routing/replay/packed-trace.ts';
 import type { TraceHeader, TraceToken } from '../../../src/routing/trace.ts';
-import { type PackedTrace, packTrace } from '../../../tools/replay/packed-trace.ts';
 import type { Random } from '../random.ts';
 
 export interface TraceSize {

@@ -1,13 +1,9 @@
 /**
- * A routing trace in memory: a few flat arrays whatever its length. Owns reading the file; the format is src/routing's.
+ * A routing trace in memory: a few flat arrays whatever its length. Owns the packing; trace.ts has the format. Opens no file.
  */
-import { createReadStream } from 'node:fs';
-import { basename } from 'node:path';
-import { EngineError } from '../../src/errors.ts';
-import type { TokenContext } from '../../src/routing/predictor.ts';
-import { TokenRoutes } from '../../src/routing/token-routes.ts';
-import { readTrace, type TraceHeader, type TraceToken } from '../../src/routing/trace.ts';
-import { ToolError } from '../tool-error.ts';
+import type { TokenContext } from '../predictor';
+import { TokenRoutes } from '../token-routes';
+import { readTrace, type TraceHeader, type TraceToken } from '../trace';
 
 export interface PackedTrace {
   /** Name of the file. */
@@ -57,20 +53,21 @@ export function packTrace(name: string, header: TraceHeader, tokens: Iterable<Tr
   return packer.finish();
 }
 
-/** @throws ToolError `BAD_ARGUMENT` when there is no such file; EngineError `BAD_FILE` when it is no trace. */
-export async function readTraceFile(path: string): Promise<PackedTrace> {
+/**
+ * @param chunks of JSON Lines, as `generate --trace` writes them; a `ReadableStream` of bytes will do
+ * @param name of the trace, for messages and rows
+ * @throws EngineError `BAD_FILE` when it is no trace.
+ */
+export async function readPackedTrace(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  name: string,
+): Promise<PackedTrace> {
   let packer: TracePacker | undefined;
-  try {
-    for await (const item of readTrace(createReadStream(path), path)) {
-      if ('layers' in item) packer = new TracePacker(basename(path), item);
-      else packer?.add(item);
-    }
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (error instanceof EngineError || !code) throw error;
-    const why = code === 'ENOENT' ? 'which does not exist' : `which cannot be read (${code})`;
-    throw new ToolError('BAD_ARGUMENT', `--trace is "${path}", ${why}; give a file that generate --trace wrote`);
+  for await (const item of readTrace(chunks, name)) {
+    if ('layers' in item) packer = new TracePacker(name, item);
+    else packer?.add(item);
   }
+  // A trace without a header is refused by its reader.
   return (packer as TracePacker).finish();
 }
 

@@ -2,14 +2,13 @@
  * One trace through one policy and one predictor, by CONTRACT's rules: a layer's set for one token is one event.
  * Owns the counters; the policy ranks pages, the predictor scores them.
  */
-import { performance } from 'node:perf_hooks';
-import type { Predictor } from '../../src/routing/predictor.ts';
-import type { TokenRoutes } from '../../src/routing/token-routes.ts';
-import { selectTop } from '../../src/routing/top-scores.ts';
-import { LayerCaches } from './layer-caches.ts';
-import { getContext, getRoutes, type PackedTrace } from './packed-trace.ts';
-import type { ReplayPolicy } from './policies.ts';
-import { RecallCounter } from './recall.ts';
+import type { Predictor } from '../predictor';
+import type { TokenRoutes } from '../token-routes';
+import { selectTop } from '../top-scores';
+import { LayerCaches } from './layer-caches';
+import { getContext, getRoutes, type PackedTrace } from './packed-trace';
+import type { ReplayPolicy } from './policies';
+import { RecallCounter } from './recall';
 
 export interface ReplayCounters {
   tokens: number;

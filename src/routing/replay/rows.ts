@@ -1,18 +1,31 @@
 /**
- * The rows of `npm run replay`: one per (policy, predictor, slots) over all traces of one model, each file replayed cold.
+ * The rows of a replay: one per (policy, predictor, slots) over all traces of one model, each trace replayed cold.
  */
-import type { Predictor } from '../../src/routing/predictor.ts';
-import { createPredictor } from '../../src/routing/predictors.ts';
-import { ToolError } from '../tool-error.ts';
-import type { ReplayFlags } from './flags.ts';
-import { getSegmentCache, getSegmentRouting, segmentLengths } from './local-routing.ts';
-import { getContext, getModelKey, getRoutes, groupByModel, type PackedTrace } from './packed-trace.ts';
-import { createPolicy, type PolicyName } from './policies.ts';
-import { createOracle, type PredictorName } from './predictors.ts';
-import { createCounters, type ReplayCounters, replay } from './simulator.ts';
+
+import { EngineError } from '../../errors';
+import type { Predictor } from '../predictor';
+import { createPredictor } from '../predictors';
+import { getSegmentCache, getSegmentRouting, segmentLengths } from './local-routing';
+import { getContext, getModelKey, getRoutes, groupByModel, type PackedTrace } from './packed-trace';
+import { createPolicy, type PolicyName } from './policies';
+import { createOracle, type PredictorName } from './predictors';
+import { createCounters, type ReplayCounters, replay } from './simulator';
 
 /** Segment length of the fields `srp` and `sch`: the one of the paper's tables. */
 const referenceSegment = 16;
+
+export interface ReplayOptions {
+  /** Slots per layer, one row or more for each; at least the trace's experts per token. */
+  readonly slots: readonly number[];
+  readonly policies: readonly PolicyName[];
+  readonly predictors: readonly PredictorName[];
+  /** Pages per layer that one prediction names at most. Absent: the trace's experts per token. */
+  readonly prefetchPages?: number;
+  /** Pages below this probability are not prefetched, 0 to 1. */
+  readonly minProbability: number;
+  /** Of the policy `random`. */
+  readonly seed: number;
+}
 
 /** Fields of CONTRACT.md; what is "per token" counts every line of the traces. */
 export interface ReplayRow {
@@ -42,22 +55,29 @@ export interface LocalRouting {
   readonly sch: Record<string, number>;
 }
 
-/** Rows by model: traces of the same model are counted together. */
-export function getRows(
+/**
+ * Rows by model: traces of the same model are counted together.
+ * @param learn traces that predictors learn from before each replay; nothing of them is counted
+ * @throws EngineError `BAD_ARGUMENT`
+ */
+export function replayTraces(
   traces: readonly PackedTrace[],
   learn: readonly PackedTrace[],
-  flags: ReplayFlags,
+  options: ReplayOptions,
 ): ReplayRow[][] {
   const models = groupByModel(traces);
   const keys = models.map(([first]) => getModelKey(first as PackedTrace));
   for (const trace of learn) {
     if (keys.includes(getModelKey(trace))) continue;
-    throw new ToolError('BAD_ARGUMENT', `--learn ${trace.name} is not of the model of any --trace; leave it out`);
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `${trace.name}, to learn from, is not of the model of any trace; leave it out`,
+    );
   }
-  for (const [first] of models) checkSlots(first as PackedTrace, flags.slots);
+  for (const [first] of models) checkSlots(first as PackedTrace, options.slots);
   return models.map((ofModel, index) => {
     const learnt = learn.filter((trace) => getModelKey(trace) === keys[index]);
-    return getModelRows(ofModel, learnt, flags);
+    return getModelRows(ofModel, learnt, options);
   });
 }
 
@@ -65,19 +85,23 @@ function checkSlots({ name, header }: PackedTrace, counts: readonly number[]): v
   const { expertsPerToken } = header;
   const tooFew = counts.find((slots) => slots < expertsPerToken);
   if (tooFew === undefined) return;
-  throw new ToolError(
+  throw new EngineError(
     'BAD_ARGUMENT',
-    `--slots is ${tooFew}, but a token of ${name} uses up to ${expertsPerToken} experts in a layer; ` +
+    `slots is ${tooFew}, but a token of ${name} uses up to ${expertsPerToken} experts in a layer; ` +
       `give at least ${expertsPerToken}`,
   );
 }
 
-function getModelRows(traces: readonly PackedTrace[], learn: readonly PackedTrace[], flags: ReplayFlags): ReplayRow[] {
-  const rows = flags.slots.flatMap((slots) =>
-    flags.policies.flatMap((policy) =>
-      flags.predictors.map((predictor) => {
+function getModelRows(
+  traces: readonly PackedTrace[],
+  learn: readonly PackedTrace[],
+  options: ReplayOptions,
+): ReplayRow[] {
+  const rows = options.slots.flatMap((slots) =>
+    options.policies.flatMap((policy) =>
+      options.predictors.map((predictor) => {
         const counters = createCounters();
-        for (const trace of traces) replayFile(trace, learn, { policy, predictor, slots }, flags, counters);
+        for (const trace of traces) replayFile(trace, learn, { policy, predictor, slots }, options, counters);
         return getRow((traces[0] as PackedTrace).header.model, { policy, predictor, slots }, counters);
       }),
     ),
@@ -112,7 +136,7 @@ function replayFile(
   trace: PackedTrace,
   learn: readonly PackedTrace[],
   { policy, predictor, slots }: Combination,
-  flags: ReplayFlags,
+  options: ReplayOptions,
   counters: ReplayCounters,
 ): void {
   const { expertsPerToken } = trace.header;
@@ -121,11 +145,11 @@ function replayFile(
     {
       trace,
       slots,
-      policy: createPolicy(policy, trace, flags.seed),
+      policy: createPolicy(policy, trace, options.seed),
       predictor: isOracle ? createOracle(trace) : predictor === 'none' ? undefined : learnFrom(learn, predictor, trace),
       // What the token will use, all of it, whatever a prediction may name.
-      prefetchPages: isOracle ? expertsPerToken : (flags.prefetchPages ?? expertsPerToken),
-      minProbability: flags.minProbability,
+      prefetchPages: isOracle ? expertsPerToken : (options.prefetchPages ?? expertsPerToken),
+      minProbability: options.minProbability,
     },
     counters,
   );

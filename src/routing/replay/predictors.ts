@@ -1,8 +1,8 @@
 /**
  * The predictors of a replay by name. `oracle` exists here only: it looks the answer up.
  */
-import { createState, type Predictor } from '../../src/routing/predictor.ts';
-import { getRoutes, type PackedTrace } from './packed-trace.ts';
+import { createState, type Predictor } from '../predictor';
+import { getRoutes, type PackedTrace } from './packed-trace';
 
 /** `lookahead` runs on the GPU, and a trace has no hidden states for it. */
 export const predictorNames = ['none', 'recency', 'token', 'affinity', 'ensemble', 'oracle'] as const;

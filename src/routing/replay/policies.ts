@@ -2,8 +2,8 @@
  * Which page of a layer goes, as numbers: the page with the lowest rank. Ties are the cache's business.
  * A page is layer x experts + expert; time is counted in tokens of the file.
  */
-import { createDecayedRates, type DecayedRates } from '../../src/experts/decayed-rates.ts';
-import type { PackedTrace } from './packed-trace.ts';
+import { createDecayedRates, type DecayedRates } from '../../experts/decayed-rates';
+import type { PackedTrace } from './packed-trace';
 
 export const policyNames = ['lru', 'lfu', 'belady', 'random', 'decayed-rates'] as const;
 export type PolicyName = (typeof policyNames)[number];

@@ -2,8 +2,8 @@
  * The slots of every layer during a replay. Owns what is present and CONTRACT's rules of eviction: the current set is
  * never evicted; ties evict the longest resident, then the lowest id. Which rank a page has is the policy's business.
  */
-import type { TokenRoutes } from '../../src/routing/token-routes.ts';
-import type { ReplayPolicy } from './policies.ts';
+import type { TokenRoutes } from '../token-routes';
+import type { ReplayPolicy } from './policies';
 
 /** What the caches count by themselves. */
 export interface UploadCounters {

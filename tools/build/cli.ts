@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { build } from 'vite';
-import { root, runProgram } from './program.ts';
-import { ToolError } from './tool-error.ts';
+import { root, runProgram } from '../program.ts';
+import { ToolError } from '../tool-error.ts';
 
 export async function run(args: string[]): Promise<number> {
   if (args.length > 0) throw new ToolError('BAD_ARGUMENT', `build takes no arguments, got "${args[0]}"`);

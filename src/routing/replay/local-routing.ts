@@ -2,7 +2,7 @@
  * How alike the routes of neighbouring tokens are, whatever the cache: SRP and SCH of arXiv 2505.16056 (v4), both over all
  * layers' experts together. Conversations are apart: no segment spans two, and the segment cache starts each one empty.
  */
-import type { PackedTrace } from './packed-trace.ts';
+import type { PackedTrace } from './packed-trace';
 
 /** The segment lengths of the paper, in tokens. */
 export const segmentLengths = [4, 16, 64, 256] as const;

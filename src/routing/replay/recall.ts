@@ -1,7 +1,7 @@
 /**
  * How many of the experts that a layer used were among the m best of a prediction, by the prediction's distance.
  */
-import type { TokenRoutes } from '../../src/routing/token-routes.ts';
+import type { TokenRoutes } from '../token-routes';
 
 interface Count {
   hits: number;

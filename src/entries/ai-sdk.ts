@@ -1,0 +1,2 @@
+/** `webmoe/ai-sdk`: an engine as a provider of the AI SDK (packages `ai` 7 and `@ai-sdk/provider` 4). Named re-exports only. */
+export { createWebmoe, type WebmoeProvider } from '../ai-sdk/provider';

@@ -1,0 +1,14 @@
+/** `webmoe/inspect`: what needs no GPU: models read from their headers, memory plans, routing traces replayed. Named re-exports only. */
+export type { ModelSource } from '../engine/engine';
+export {
+  type InspectOptions,
+  inspectModel,
+  type MemoryPreview,
+  type MemoryPreviewRequest,
+  type ModelReport,
+} from '../engine/inspect-model';
+export { EngineError, type ErrorCode } from '../errors';
+export { getExpectedHitRate, type HitRateRange } from '../routing/expected-hit-rate';
+export { type PackedTrace, packTrace, readPackedTrace } from '../routing/replay/packed-trace';
+export { type ReplayOptions, type ReplayRow, replayTraces } from '../routing/replay/rows';
+export type { TraceHeader, TraceToken } from '../routing/trace';

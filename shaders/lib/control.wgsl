@@ -45,3 +45,5 @@ struct Step {
 
 // Page-table entry of an expert without a slot.
 const ABSENT = 0xffffffffu;
+// Of one that goes to a slot before its layer is summed, in another wave: no fault, and its output is not this wave's to make.
+const PROMISED = 0xfffffffeu;

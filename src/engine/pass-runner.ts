@@ -8,9 +8,10 @@ import type { ExpectedPage } from '../experts/pager';
 import { Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
-import type { EntryPoint, PassForm } from '../model/forward';
+import type { PassForm } from '../model/forward';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
+import { LayerWaves, type Segment } from './layer-waves';
 import { RecordLayout } from './pass-record';
 import { type Runtime, throwIfAborted } from './runtime';
 
@@ -85,12 +86,6 @@ export interface PassCounters {
   layersExecuted: number;
 }
 
-/** A recorded submission that still lacks its read-back, and how far it goes. */
-interface Segment {
-  readonly submission: Submission;
-  readonly from: EntryPoint;
-}
-
 /**
  * From this many tokens on, a chunk is computed in tiles, and streams all experts through the slots instead of waiting for its
  * routes. Fewer would leave most of a tile empty, and most experts unused.
@@ -102,7 +97,11 @@ export class PassRunner {
   /** Time of one layer of one token, measured on passes without a fault; null until there was one. */
   layerMs: number | null = null;
 
-  constructor(private readonly runtime: Runtime) {}
+  readonly #waves: LayerWaves;
+
+  constructor(private readonly runtime: Runtime) {
+    this.#waves = new LayerWaves(runtime, () => this.counters.submits++);
+  }
 
   resetCounters(): void {
     this.counters = createCounters();
@@ -110,6 +109,15 @@ export class PassRunner {
 
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
   async run(request: PassRequest, plan: PassPlan, signal?: AbortSignal): Promise<PassResult> {
+    try {
+      return await this.#run(request, plan, signal);
+    } finally {
+      // Also when a read has failed.
+      this.#waves.restore();
+    }
+  }
+
+  async #run(request: PassRequest, plan: PassPlan, signal: AbortSignal | undefined): Promise<PassResult> {
     const { device, manifest, state, pager, forward } = this.runtime;
     const { moeLayers, layers } = manifest.config;
     const { isChunk, logitRows, draftTokens = 0 } = request;
@@ -161,7 +169,7 @@ export class PassRunner {
       let needed: number[] = [];
       while (observedLayers <= reached) {
         needed = this.#getNeeded(routes, observedLayers, rows, 0, rows);
-        missing = pager.observe(observedLayers, needed);
+        missing = pager.observe(observedLayers, needed, this.#waves.getShown(observedLayers));
         if (!isGuess) pager.use(observedLayers, needed);
         assert(
           missing.length === 0 || observedLayers === fault,
@@ -169,12 +177,14 @@ export class PassRunner {
         );
         observedLayers++;
       }
+      this.#waves.restore();
       if (fault !== NO_FAULT) {
         assert(!isStreamed, 'a streamed pass has no fault left');
         throwIfAborted(signal);
         assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
         const faulted = { moeLayer: fault, rows, routes, runAhead: plan.runAhead };
-        segment = await this.#serveFault(faulted, needed, () => plan.getExpected(faulted, draftRoutes), signal);
+        const getExpected = () => plan.getExpected(faulted, draftRoutes);
+        segment = await this.#serveFault(faulted, needed, getExpected, plan.segmentLayers, signal);
       } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
         if (rows === 1 && this.counters.roundTrips === tripsBefore + 1) this.#noteLayerTime(performance.now() - start);
@@ -194,21 +204,12 @@ export class PassRunner {
    * Runs up to the last MoE layer's combine step without a read-back: all experts of a layer pass through its slots, the
    * resident ones first.
    */
-  async #streamLayers(first: Submission, rows: number, signal: AbortSignal | undefined): Promise<Segment> {
-    const { device, manifest, pager, forward } = this.runtime;
-    const all = Array.from({ length: manifest.config.moe.experts }, (_, expert) => expert);
-    let submission = first;
-    let from: EntryPoint = { layer: 0, stage: 'attention' };
-    for (const [moeLayer, layer] of manifest.config.moeLayers.entries()) {
-      throwIfAborted(signal);
-      forward.encodeLayers(submission, 'tiles', from, layer, rows);
-      submission.submit();
-      this.counters.submits++;
-      await this.#runWaves(moeLayer, layer, 'tiles', rows, pager.planWaves(moeLayer, all, []), signal);
-      submission = new Submission(device);
-      from = { layer, stage: 'combine' };
-    }
-    return { submission, from };
+  #streamLayers(submission: Submission, rows: number, signal: AbortSignal | undefined): Promise<Segment> {
+    const { manifest, pager } = this.runtime;
+    const { moeLayers, moe } = manifest.config;
+    const all = Array.from({ length: moe.experts }, (_, expert) => expert);
+    const waves = [...moeLayers.keys()].map((moeLayer) => pager.planWaves(moeLayer, all, []));
+    return this.#waves.run({ submission, from: { layer: 0, stage: 'attention' } }, 'tiles', rows, waves, signal);
   }
 
   #noteLayerTime(passMs: number): void {
@@ -282,55 +283,34 @@ export class PassRunner {
     return changes !== null;
   }
 
-  /** Uploads what a layer misses, and what is expected behind it; says where to go on: same kernels, same order. */
+  /**
+   * Uploads what a layer misses, and what is expected behind it; says where to go on: same kernels, same order. Layers of which
+   * guesses are expected to want more pages than there are slots go in waves without being asked.
+   */
   async #serveFault(
-    fault: FaultRecord,
+    { moeLayer, rows, routes }: FaultRecord,
     needed: readonly number[],
     getExpected: () => readonly ExpectedPage[],
+    segmentLayers: number,
     signal: AbortSignal | undefined,
   ): Promise<Segment> {
     const { device, manifest, state, pager } = this.runtime;
-    const { moeLayer, rows, routes } = fault;
-    const layer = manifest.config.moeLayers[moeLayer] as number;
-    if (needed.length <= pager.slots) {
-      pager.counters.demandBytes += await pager.ensure(moeLayer, needed, signal);
-      pager.prefetch(getExpected());
-      device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
-      return { submission: new Submission(device), from: { layer, stage: 'experts' } };
+    const { moeLayers } = manifest.config;
+    const layer = moeLayers[moeLayer] as number;
+    let segment: Segment = { submission: new Submission(device), from: { layer, stage: 'experts' } };
+    device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
+    if (needed.length <= pager.slots) pager.counters.demandBytes += await pager.ensure(moeLayer, needed, signal);
+    else {
+      const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
+      segment = await this.#waves.run(segment, 'rows', rows, [pager.planWaves(moeLayer, needed, lastRow)], signal);
     }
-    const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
-    await this.#runWaves(moeLayer, layer, 'rows', rows, pager.planWaves(moeLayer, needed, lastRow), signal);
-    pager.prefetch(getExpected());
-    return { submission: new Submission(device), from: { layer, stage: 'combine' } };
-  }
-
-  /**
-   * More experts than slots: wave after wave, each with only its own experts in the page table. Outputs are kept apart by
-   * (token, rank), so neither the order of the waves nor their size shows in the result.
-   */
-  async #runWaves(
-    moeLayer: number,
-    layer: number,
-    form: PassForm,
-    rows: number,
-    waves: readonly number[][],
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const { device, state, pager, forward } = this.runtime;
-    try {
-      for (const wave of waves) {
-        pager.counters.demandBytes += await pager.ensure(moeLayer, wave, signal);
-        pager.map(moeLayer, wave);
-        device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
-        const submission = new Submission(device);
-        forward.encodeExperts(submission, form, layer, rows);
-        submission.submit();
-        this.counters.submits++;
-      }
-    } finally {
-      // Also when a read fails: the next pass has to see every resident page.
-      pager.map(moeLayer);
-    }
+    const expected = getExpected();
+    const endLayer = moeLayers.filter((behind) => behind < layer + segmentLayers).length;
+    const ahead = rows > 1 ? pager.planAhead(expected, endLayer) : [];
+    const planned = ahead.map((waves) => [waves.moeLayer, new Set(waves.sets.flat())] as const);
+    const inWaves = new Map(planned);
+    pager.prefetch(expected.filter((page) => !inWaves.get(page.moeLayer)?.has(page.expert)));
+    return this.#waves.run(segment, 'rows', rows, ahead, signal);
   }
 
   /** Experts that rows `firstRow` to `endRow - 1` of `rows` chose in a MoE layer, each once, in order of first choice. */

@@ -6,7 +6,9 @@ import type { GpuDevice } from '../gpu/device';
 import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
 
 /** Entry of an expert without a slot; the ABSENT of shaders/lib/control.wgsl. */
-const ABSENT = 0xffffffff;
+export const ABSENT = 0xffffffff;
+/** Entry of an expert that another wave shows in a slot; the PROMISED of shaders/lib/control.wgsl. */
+export const PROMISED = 0xfffffffe;
 
 export function getPageTableRequest(moeLayers: number, experts: number): BufferRequest {
   return { label: 'page table', sizeBytes: moeLayers * experts * 4, kind: 'storage' };
@@ -19,9 +21,9 @@ export class PageTable {
     private readonly experts: number,
   ) {}
 
-  /** Queues a layer's row; it takes effect for the submissions that follow. */
-  writeRow(moeLayer: number, getSlot: (expert: number) => number | null): void {
-    const row = Uint32Array.from({ length: this.experts }, (_, expert) => getSlot(expert) ?? ABSENT);
+  /** Queues a layer's row: slots, ABSENT or PROMISED. It takes effect for the submissions that follow. */
+  writeRow(moeLayer: number, getEntry: (expert: number) => number): void {
+    const row = Uint32Array.from({ length: this.experts }, (_, expert) => getEntry(expert));
     this.device.handle.queue.writeBuffer(this.buffer, moeLayer * this.experts * 4, row);
   }
 }

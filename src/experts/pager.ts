@@ -6,7 +6,7 @@ import { getPageKey } from '../checkpoint/manifest';
 import { assert, EngineError } from '../errors';
 import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';
-import type { PageTable } from './page-table';
+import { ABSENT, type PageTable, PROMISED } from './page-table';
 import { LayerResidency, type Placement } from './residency';
 import type { SlotPool } from './slot-pool';
 
@@ -35,6 +35,14 @@ export interface ExpectedPage {
   readonly isWanted: boolean;
   /** P(it is used); absent: as good as sure. */
   readonly probability?: number;
+}
+
+/** Experts of a layer in sets that fit its slots, each brought in behind the one before. */
+export interface Waves {
+  readonly moeLayer: number;
+  readonly sets: readonly (readonly number[])[];
+  /** Bytes of the absent ones, when all are expected and none is surely needed; null: they are read, and count as demanded. */
+  readonly held: ReadonlyMap<number, Uint8Array> | null;
 }
 
 export class Pager {
@@ -94,11 +102,12 @@ export class Pager {
 
   /**
    * Counts one event: the experts that a layer's tokens chose, guessed tokens included.
+   * @param shown those that the layer's waves brought in, when it ran in waves.
    * @returns the missing ones.
    */
-  observe(moeLayer: number, needed: readonly number[]): number[] {
+  observe(moeLayer: number, needed: readonly number[], shown?: ReadonlySet<number>): number[] {
     const layer = this.#layer(moeLayer);
-    const missing = needed.filter((expert) => !layer.isResident(expert));
+    const missing = needed.filter((expert) => !(shown ? shown.has(expert) : layer.isResident(expert)));
     this.counters.needed += needed.length;
     this.counters.present += needed.length - missing.length;
     if (missing.length > 0) this.counters.faultingLayers++;
@@ -165,22 +174,54 @@ export class Pager {
    * Splits needed experts into sets that fit the slots, resident ones first; `last` (what comes next will want them) end up
    * in the last set.
    */
-  planWaves(moeLayer: number, needed: readonly number[], last: readonly number[]): number[][] {
-    const layer = this.#layer(moeLayer);
-    const keep = new Set(last);
-    const rank = (expert: number): number => (keep.has(expert) ? 2 : layer.isResident(expert) ? 0 : 1);
-    const ordered = [...needed].sort((a, b) => rank(a) - rank(b) || a - b);
-    const waves: number[][] = [];
-    // Filled from the back: the last wave is whole, the first takes the remainder.
-    while (ordered.length > 0) waves.unshift(ordered.splice(-this.slots));
-    return waves;
+  planWaves(moeLayer: number, needed: readonly number[], last: readonly number[]): Waves {
+    return { moeLayer, sets: this.#split(moeLayer, needed, last), held: null };
   }
 
-  /** Writes a layer's row of the page table; with `only`, experts outside of it appear absent (they keep their slots). */
-  map(moeLayer: number, only?: readonly number[]): void {
+  /**
+   * Splits expected experts in the same way, in layers where more are wanted than there are slots, and that MoE layer
+   * `endLayer` is behind. What is neither resident nor in host RAM is left out.
+   */
+  planAhead(expected: readonly ExpectedPage[], endLayer: number): Waves[] {
+    return [...this.#layers.keys()].slice(0, endLayer).flatMap((moeLayer): Waves[] => {
+      const layer = this.#layer(moeLayer);
+      const wanted = expected.filter((page) => page.moeLayer === moeLayer && page.isWanted).map(({ expert }) => expert);
+      if (wanted.length <= this.slots) return [];
+      const held = new Map<number, Uint8Array>();
+      for (const expert of wanted) {
+        const bytes = layer.isResident(expert) ? undefined : this.host.get(getPageKey(moeLayer, expert));
+        if (bytes) held.set(expert, bytes);
+      }
+      const available = wanted.filter((expert) => layer.isResident(expert) || held.has(expert));
+      return [{ moeLayer, sets: this.#split(moeLayer, available, []), held }];
+    });
+  }
+
+  /** Makes one set of a layer's waves resident. @throws as `ensure`. */
+  async ensureWave({ moeLayer, held }: Waves, set: readonly number[], signal?: AbortSignal): Promise<void> {
+    if (!held) {
+      this.counters.demandBytes += await this.ensure(moeLayer, set, signal);
+      return;
+    }
+    for (const placement of this.#layer(moeLayer).placeWave(set)) {
+      this.counters.aheadBytes += this.#upload(moeLayer, placement, held.get(placement.expert) as Uint8Array);
+    }
+  }
+
+  /** Writes a layer's row of the page table as it is. */
+  map(moeLayer: number): void {
     const layer = this.#layer(moeLayer);
-    const visible = only && new Set(only);
-    this.table.writeRow(moeLayer, (expert) => (visible && !visible.has(expert) ? null : layer.getSlot(expert)));
+    this.table.writeRow(moeLayer, (expert) => layer.getSlot(expert) ?? ABSENT);
+  }
+
+  /** Writes it as one wave needs it: the experts of its set in their slots, those of the other sets promised. */
+  mapWave({ moeLayer, sets }: Waves, set: readonly number[]): void {
+    const layer = this.#layer(moeLayer);
+    const promised = new Set(sets.flat());
+    this.table.writeRow(moeLayer, (expert) => {
+      if (set.includes(expert)) return layer.getSlot(expert) ?? ABSENT;
+      return promised.has(expert) ? PROMISED : ABSENT;
+    });
   }
 
   /**
@@ -195,6 +236,17 @@ export class Pager {
       else layer.remove(placement.expert);
     }
     this.map(moeLayer);
+  }
+
+  #split(moeLayer: number, experts: readonly number[], last: readonly number[]): number[][] {
+    const layer = this.#layer(moeLayer);
+    const keep = new Set(last);
+    const rank = (expert: number): number => (keep.has(expert) ? 2 : layer.isResident(expert) ? 0 : 1);
+    const ordered = [...experts].sort((a, b) => rank(a) - rank(b) || a - b);
+    const sets: number[][] = [];
+    // Filled from the back: the last set is whole, the first takes the remainder.
+    while (ordered.length > 0) sets.unshift(ordered.splice(-this.slots));
+    return sets;
   }
 
   #upload(moeLayer: number, { slot }: Placement, page: Uint8Array): number {

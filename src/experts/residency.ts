@@ -83,6 +83,20 @@ export class LayerResidency {
   }
 
   /**
+   * `place` for one wave of a layer's expected experts. What leaves for it may have been used by the wave before: it counts as
+   * useful if `use` says so.
+   */
+  placeWave(experts: readonly number[]): Placement[] {
+    const placements = this.place(experts);
+    for (const { expert, evicted, wasted } of placements) {
+      this.policy.insertUnused(expert);
+      this.#unused.add(expert);
+      if (wasted) this.#unused.add(evicted as number);
+    }
+    return placements;
+  }
+
+  /**
    * Makes room for a page that is expected, not needed yet, without evicting a pinned one.
    * @returns null when every slot is pinned.
    */
@@ -140,6 +154,8 @@ export class LayerResidency {
       this.#slotOf[evicted] = -1;
     }
     this.#slotOf[expert] = slot;
+    // Left over from a wave, if it was expected before.
+    this.#unused.delete(expert);
     return { expert, slot, evicted, wasted };
   }
 }

@@ -13,6 +13,7 @@ import {
   type Placement,
 } from './expert-pages';
 import {
+  type ABSENT,
   type Bench,
   createControl,
   createRandom,
@@ -21,6 +22,7 @@ import {
   expectUntouched,
   openBenches,
   type PassState,
+  PROMISED,
   randomFloats,
   SENTINEL,
 } from './harness';
@@ -50,11 +52,13 @@ async function run(
     state?: PassState;
     /** Slot buffers with a dispatch, in its order. */
     buffers?: readonly number[];
+    /** The page table's word for what has no slot. */
+    absent?: typeof ABSENT | typeof PROMISED;
   },
 ): Promise<Float32Array> {
   const rows = input.routes.length;
   const { low, high, ...b } = await bench.place({
-    ...layOut(input.pages, input.placement),
+    ...layOut(input.pages, input.placement, input.absent),
     act: input.act,
     routeIds: layOutRoutes(input.routes),
     outputs: new Float32Array(rows * shape.topK * shape.hidden).fill(SENTINEL),
@@ -167,6 +171,9 @@ describe.each(benches)('expert_down, $name', (bench) => {
       for (const buffers of [[0], [1], [1, 0]]) {
         const outputs = await run(bench, kernel, shape, { ...input, state, buffers });
         expectSameBits(outputs, expected(buffers, buffers.includes(0)), `dispatches for buffers ${buffers}`);
+        // What another wave makes is neither made nor cleared.
+        const promised = await run(bench, kernel, shape, { ...input, state, buffers, absent: PROMISED });
+        expectSameBits(promised, expected(buffers, false), `promised, dispatches for buffers ${buffers}`);
       }
     }
   });

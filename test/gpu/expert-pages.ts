@@ -3,7 +3,7 @@ import type { WeightType } from '../../src/checkpoint/model-config';
 import type { DeviceBuffer } from '../../src/gpu/memory';
 import type { BindingResource } from '../../src/gpu/program';
 import { matvec } from '../reference/matvec';
-import { ABSENT, type Bench, createRandom, randomFloats, randomWeights } from './harness';
+import { ABSENT, type Bench, createRandom, type PROMISED, randomFloats, randomWeights } from './harness';
 import { LAYER, LAYERS } from './modes';
 
 export interface ExpertShape {
@@ -78,11 +78,11 @@ export function createPages({ type, experts, hidden, width, isClamped = false }:
 }
 
 /** Data of the two slot buffers and of the page table. */
-export function layOut(pages: Pages, placement: Placement) {
+export function layOut(pages: Pages, placement: Placement, absent: typeof ABSENT | typeof PROMISED = ABSENT) {
   const pageBytes = pages.pageQuads * 16;
   const low = new Uint8Array(placement.firstBufferSlots * pageBytes).fill(0x55);
   const high = new Uint8Array((placement.allSlots - placement.firstBufferSlots) * pageBytes).fill(0x55);
-  const pageTable = new Uint32Array(LAYERS * pages.experts.length).fill(ABSENT);
+  const pageTable = new Uint32Array(LAYERS * pages.experts.length).fill(absent);
   placement.slots.forEach((slot, expert) => {
     if (slot === null) return;
     pageTable[LAYER * pages.experts.length + expert] = slot;

@@ -15,6 +15,7 @@ import { chooseVariant, type Variant } from '../../src/kernels/variant';
 import { CONTROL, NO_FAULT } from '../../src/model/run-state';
 
 export const ABSENT = 0xffffffff;
+export const PROMISED = 0xfffffffe;
 /** What untouched results must still hold: an exact f32. */
 export const SENTINEL = 777.25;
 

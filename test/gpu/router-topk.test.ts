@@ -14,6 +14,7 @@ import {
   expectUntouched,
   openBenches,
   type PassState,
+  PROMISED,
   randomFloats,
   SENTINEL,
 } from './harness';
@@ -89,9 +90,10 @@ async function run(
   { gate, residual }: Inputs,
   {
     absent = [],
+    isPromised = false,
     shadow = new Float32Array(0),
     ...state
-  }: PassState & { absent?: readonly number[]; shadow?: Float32Array } = {},
+  }: PassState & { absent?: readonly number[]; isPromised?: boolean; shadow?: Float32Array } = {},
 ) {
   const rows = residual.length / hidden;
   const half = CAPACITY * hidden;
@@ -101,7 +103,11 @@ async function run(
   // Only this layer's part of the page table says where pages are.
   const pageTable = new Uint32Array(LAYERS * experts).fill(ABSENT);
   for (let expert = 0; expert < experts; expert++) {
-    if (!absent.includes(expert)) pageTable[LAYER * experts + expert] = experts - 1 - expert;
+    pageTable[LAYER * experts + expert] = !absent.includes(expert)
+      ? experts - 1 - expert
+      : isPromised
+        ? PROMISED
+        : ABSENT;
   }
   const routes = LAYERS * rows * topK;
   const b = await bench.place({
@@ -188,6 +194,10 @@ describe.each(benches)('router_topk, $name', (bench) => {
       expect(faulted.control).toEqual([...createControl({ fault: LAYER })]);
       expect(faulted.ids).toEqual(got.ids);
       expectSameBits(faulted.weights, got.weights, 'weights despite the fault');
+
+      const promised = await run(bench, kernel, shape, inputs, { absent: [missing], isPromised: true });
+      expect(promised.control, 'another wave has it').toEqual([...createControl()]);
+      expect(promised.ids).toEqual(got.ids);
 
       const drafted = await run(bench, kernel, shape, inputs, { absent: [missing], isDraft: true });
       expect(drafted.control, 'a draft raises no fault').toEqual([...createControl({ isDraft: true })]);

@@ -91,6 +91,16 @@ describe('LayerResidency', () => {
     expect(layer.placeAhead(1, new Set())).toMatchObject({ evicted: 2, wasted: false });
   });
 
+  it('counts what left for the next wave as useful if it was used, and as wasted if not', () => {
+    const layer = new LayerResidency(6, 2);
+    layer.placeWave([0, 1]);
+    expect(layer.placeWave([2, 3]).map(({ evicted }) => evicted)).toEqual([0, 1]);
+    expect(layer.use([0, 2])).toBe(2);
+    // What was never used is forgotten when it comes again on demand.
+    layer.place([1]);
+    expect(layer.use([1])).toBe(0);
+  });
+
   it('forgets on request which pages wait for their first use', () => {
     const layer = new LayerResidency(4, 1);
     layer.placeAhead(3, new Set());

@@ -8,8 +8,8 @@
  * The idea of choosing length by measured acceptance: Zhang et al., Draft & Verify, 2024; ADED, 2024.
  */
 
-/** Where guesses come from: the resident experts; the text itself, by place or by frequency. */
-export type DraftSource = 'self' | 'lookup' | 'table';
+/** Where guesses come from: the resident experts; the text itself, by place or by frequency; what a grammar leaves no choice in. */
+export type DraftSource = 'self' | 'lookup' | 'table' | 'grammar';
 
 export interface DraftChoice {
   readonly source: DraftSource | 'off';

@@ -9,6 +9,7 @@ import { EngineError } from '../errors';
 import type { StateShape } from '../model/run-state';
 import { MOST_DRAFT_TOKENS } from '../model/run-state';
 import type { ResolvedSampling } from '../sampling/sampling';
+import type { GrammarSession } from '../text/grammar';
 import type { DraftKind, DraftOptions, GenerateStats } from './engine';
 import type { Runtime } from './runtime';
 
@@ -54,7 +55,7 @@ export class Drafter {
     proposed: 0,
     accepted: 0,
     passes: 0,
-    sources: { off: 0, self: 0, lookup: 0, table: 0 },
+    sources: { off: 0, self: 0, lookup: 0, table: 0, grammar: 0 },
   };
   readonly #lookup = new PromptLookup();
   readonly #table: NgramTable;
@@ -77,31 +78,41 @@ export class Drafter {
     }
   }
 
-  /** @param most guesses that can be of use. */
-  choose(most: number): DraftedPass {
+  /**
+   * @param most guesses that can be of use.
+   * @param grammar that the text obeys; null: none.
+   */
+  choose(most: number, grammar: GrammarSession | null): DraftedPass {
     const { kind } = this.options;
     const count = Math.min(most, this.options.tokens);
     if (kind === 'off' || count <= 0) return { source: 'off', selfTokens: 0, tokenIds: [] };
-    if (kind === 'self') return { source: 'self', selfTokens: count, tokenIds: [] };
-    const copied = this.#lookup.draft(count);
-    const drawn = this.#table.draft(count);
+    // What the grammar allows behind the first drafted token is known when that token is: too late for the draft.
+    const own = grammar ? 1 : count;
+    if (kind === 'self') return { source: 'self', selfTokens: own, tokenIds: [] };
+    // In the order of their worth: what has to come, a place where the same tokens stood before, counts.
+    const drafts: readonly (readonly [DraftSource, readonly number[]])[] = [
+      ['grammar', grammar?.getForced().slice(0, count) ?? []],
+      ['lookup', this.#lookup.draft(count)],
+      ['table', this.#table.draft(count)],
+    ];
+    const guesses = drafts.map(
+      ([source, ids]) => [source, grammar ? ids.slice(0, grammar.countAllowed(ids)) : ids] as const,
+    );
     if (kind === 'ngram') {
-      // A place where the same tokens stood before is worth more than counts.
-      const source = copied.length > 0 ? 'lookup' : drawn.length > 0 ? 'table' : 'off';
-      return { source, selfTokens: 0, tokenIds: source === 'lookup' ? copied : drawn };
+      const [source, tokenIds] = guesses.find(([, ids]) => ids.length > 0) ?? (['off', []] as const);
+      return { source, selfTokens: 0, tokenIds };
     }
     const { pager, manifest } = this.runtime;
     this.controller.setSlots(pager.slots);
     // With every expert resident a draft is the model itself, at its full cost.
-    const own = pager.slots < manifest.config.moe.experts ? count : 0;
+    const mostOwn = pager.slots < manifest.config.moe.experts ? own : 0;
     const available = new Map<DraftSource, number>([
-      ['lookup', copied.length],
-      ['table', drawn.length],
-      ['self', own],
+      ...guesses.map(([source, ids]) => [source, ids.length] as const),
+      ['self', mostOwn],
     ]);
     const { source, tokens } = this.controller.choose(available);
-    const guesses = source === 'lookup' ? copied : source === 'table' ? drawn : [];
-    return { source, selfTokens: source === 'self' ? tokens : 0, tokenIds: guesses.slice(0, tokens) };
+    const tokenIds = guesses.find(([guesser]) => guesser === source)?.[1] ?? [];
+    return { source, selfTokens: source === 'self' ? tokens : 0, tokenIds: tokenIds.slice(0, tokens) };
   }
 
   /** @param acceptedRows rows of the pass that belong to the text: the known token and the guesses that held. */

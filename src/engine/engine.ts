@@ -192,7 +192,7 @@ export type DraftKind = 'off' | 'self' | 'ngram' | 'auto';
 
 /**
  * Guessing tokens and checking several in one exact pass. Touches speed only: tokens and logits are bit-identical. Under a
- * grammar nothing is guessed.
+ * grammar the text that it leaves no choice in is guessed too (`ngram`), and the resident experts guess one token at most.
  */
 export interface DraftOptions {
   /** Default `auto`. */
@@ -269,13 +269,14 @@ export interface GenerateStats {
   readonly uploadBytes: { readonly demand: number; readonly useful: number; readonly wasted: number };
   /**
    * Tokens guessed and, of these, held; passes of decode, each of which gives one token and those that held. `sources` counts
-   * the passes by where their guesses came from: `off` none, `self` the resident experts, `lookup` and `table` the text.
+   * the passes by where their guesses came from: `off` none, `self` the resident experts, `lookup` and `table` the text,
+   * `grammar` what the grammar leaves no choice in.
    */
   readonly draft: {
     readonly proposed: number;
     readonly accepted: number;
     readonly passes: number;
-    readonly sources: Readonly<Record<'off' | 'self' | 'lookup' | 'table', number>>;
+    readonly sources: Readonly<Record<'off' | 'self' | 'lookup' | 'table' | 'grammar', number>>;
   };
   /** Tokens whose routes the learned predictor was asked for; answers before the token, and behind a fault of it. 0 without one. */
   readonly learned: { readonly asked: number; readonly inTime: number; readonly late: number };

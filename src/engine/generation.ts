@@ -62,6 +62,9 @@ export async function* runGeneration(
   const readMask = async () => (grammar ? grammar.readMask() : null);
   let mask = await readMask();
 
+  const getLogitChanges = async (guesses: readonly number[]) =>
+    logitRules.getChanges(grammar && guesses.length > 0 ? await grammar.readMaskBehind(guesses) : mask, guesses);
+
   const runPass = (
     input: Pick<PassRequest, 'isChunk' | 'tokenIds' | 'position' | 'draftTokens'>,
     logitRows: number,
@@ -73,8 +76,7 @@ export async function* runGeneration(
         endIds,
         logitRows,
         sampling: logitRows > 0 ? getSamplingWords(sampling, config.vocabSize, firstSampled) : null,
-        getLogitChanges:
-          logitRules.isNeutral && !grammar ? undefined : (guesses) => logitRules.getChanges(mask, guesses),
+        getLogitChanges: logitRules.isNeutral && !grammar ? undefined : getLogitChanges,
         readLogits: logitRows > 0 && topLogprobs !== null,
       },
       signal,
@@ -142,9 +144,8 @@ export async function* runGeneration(
     mask = await readMask();
     row++;
     if (!result || row >= result.acceptedRows) {
-      // The last token is never fed, and a guess behind it would be of no use. A grammar knows what may follow a token only
-      // when it has that token: nothing is guessed under one.
-      const draft = drafter.choose(grammar ? 0 : maxTokens - tokenIds.length - 1);
+      // The last token is never fed, and a guess behind it would be of no use.
+      const draft = drafter.choose(maxTokens - tokenIds.length - 1, grammar);
       const position = promptTokenIds.length + tokenIds.length - 1;
       const input = { isChunk: false, tokenIds: [tokenId, ...draft.tokenIds], position };
       const startMs = performance.now();

@@ -32,7 +32,7 @@ export interface PassRequest {
    * What is done to a row's logits before it is sampled from, by the guesses that lie between the first token and the row;
    * absent: nothing ever. Guesses that cannot follow each other may get any answer: nothing behind them is part of the text.
    */
-  readonly getLogitChanges?: ((guesses: readonly number[]) => LogitChanges | null) | undefined;
+  readonly getLogitChanges?: ((guesses: readonly number[]) => Promise<LogitChanges | null>) | undefined;
   /** Bring the logits to the CPU. */
   readonly readLogits: boolean;
   /**
@@ -132,7 +132,7 @@ export class PassRunner {
     // What is done to the rows behind a guess depends on the guess, so they are sampled when all of them are known.
     const samplesApart = isGuess && request.getLogitChanges !== undefined;
     const layout = new RecordLayout(this.runtime, { rows, logitRows, draftTokens });
-    const isAdjusted = this.#writeInputs(request, isStreamed ? 0 : plan.runAhead);
+    const isAdjusted = await this.#writeInputs(request, isStreamed ? 0 : plan.runAhead);
 
     const submission = new Submission(device);
     if (draftTokens > 0) {
@@ -242,7 +242,7 @@ export class PassRunner {
       }
       const words = [...sampling.slice(0, -1), firstPosition + row];
       device.handle.queue.writeBuffer(samplingBuffer, 0, encodeWords(words, 32));
-      this.#writeLogitChanges(getLogitChanges?.(guesses.slice(0, row)) ?? { deltas: [], mask: null });
+      this.#writeLogitChanges((await getLogitChanges?.(guesses.slice(0, row))) ?? { deltas: [], mask: null });
       forward.encodeSampleAdjusted(submission, row);
       // The pass is over: its tokens have been read.
       submission.copy(state.control, CONTROL.nextToken * 4, state.tokens, row * 4, 4);
@@ -263,7 +263,7 @@ export class PassRunner {
   }
 
   /** @returns whether the first row's logits are changed before it is sampled from. */
-  #writeInputs(request: PassRequest, runAhead: number): boolean {
+  async #writeInputs(request: PassRequest, runAhead: number): Promise<boolean> {
     const { tokenIds, position, draftTokens = 0, logitRows, sampling } = request;
     const { device, plan, state, step, sampling: samplingBuffer } = this.runtime;
     const { queue } = device.handle;
@@ -277,7 +277,7 @@ export class PassRunner {
     queue.writeBuffer(state.tokens, 0, Uint32Array.from(tokenIds));
     queue.writeBuffer(step, 0, encodeWords([rows, position, logitRows], 16));
     if (sampling) queue.writeBuffer(samplingBuffer, 0, encodeWords(sampling, 32));
-    const changes = sampling ? (request.getLogitChanges?.([]) ?? null) : null;
+    const changes = sampling ? ((await request.getLogitChanges?.([])) ?? null) : null;
     if (changes) this.#writeLogitChanges(changes);
     queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0, runAhead, 0));
     return changes !== null;

@@ -26,6 +26,12 @@ export interface GrammarSession {
    * @throws EngineError `UNSUPPORTED` when no token of the vocabulary can go on.
    */
   readMask(): Promise<Uint32Array<ArrayBuffer>>;
+  /** The mask behind tokens that were not chosen yet; null where they cannot follow, or nothing can follow them. */
+  readMaskBehind(tokenIds: readonly number[]): Promise<Uint32Array<ArrayBuffer> | null>;
+  /** Text that has to come next, in the tokens that the tokenizer makes of it; empty where there is a choice at once. */
+  getForced(): number[];
+  /** How many of these tokens, from the first on, may follow one after the other. */
+  countAllowed(tokenIds: readonly number[]): number;
   /** Notes the token that was chosen. */
   accept(tokenId: number): void;
   /** Whether the text is at its end: an end token came, or nothing can follow in a vocabulary without one. */
@@ -88,11 +94,11 @@ async function openXGrammar(data: TokenizerData, tokenizer: Tokenizer, vocabSize
   const endIds = [...tokenizer.endIds];
   const info = await TokenizerInfo.createTokenizerInfo(texts, kind, false, vocabSize, endIds);
   const compiler = await GrammarCompiler.createGrammarCompiler(info);
-  return { info, compiler, GrammarMatcher, endIds, utf8 };
+  return { info, compiler, GrammarMatcher, tokenizer, endIds, utf8 };
 }
 
 async function startSession(
-  { compiler, GrammarMatcher, endIds, utf8 }: Awaited<ReturnType<typeof openXGrammar>>,
+  { compiler, GrammarMatcher, tokenizer, endIds, utf8 }: Awaited<ReturnType<typeof openXGrammar>>,
   source: string,
 ): Promise<GrammarSession> {
   let compiled: Awaited<ReturnType<typeof compiler.compileGrammar>>;
@@ -104,14 +110,40 @@ async function startSession(
   }
   const matcher = await GrammarMatcher.createGrammarMatcher(compiled, endIds, endIds.length === 0);
   let lastId: number | null = null;
+  /** Null when no token may follow. */
+  const readWords = async (afterId: number | null): Promise<Uint32Array<ArrayBuffer> | null> => {
+    const words = Uint32Array.from(await matcher.getNextTokenBitmask(), (word) => word >>> 0);
+    for (const id of utf8.getForbidden(afterId)) words[id >> 5] = (words[id >> 5] as number) & ~(1 << (id & 31));
+    return words.every((word) => word === 0) ? null : words;
+  };
+  const acceptAllowed = (tokenIds: readonly number[]): number => {
+    const refused = tokenIds.findIndex((id) => matcher.isTerminated() || !matcher.acceptToken(id));
+    return refused < 0 ? tokenIds.length : refused;
+  };
   return {
     async readMask() {
-      const words = Uint32Array.from(await matcher.getNextTokenBitmask(), (word) => word >>> 0);
-      for (const id of utf8.getForbidden(lastId)) words[id >> 5] = (words[id >> 5] as number) & ~(1 << (id & 31));
-      if (words.every((word) => word === 0)) {
+      const words = await readWords(lastId);
+      if (!words)
         throw new EngineError('UNSUPPORTED', "no token of the model's vocabulary can go on as the grammar asks");
-      }
       return words;
+    },
+    async readMaskBehind(tokenIds) {
+      const allowed = acceptAllowed(tokenIds);
+      try {
+        const isEnd = allowed < tokenIds.length || matcher.isTerminated();
+        return isEnd ? null : await readWords(tokenIds.at(-1) ?? lastId);
+      } finally {
+        matcher.rollBack(allowed);
+      }
+    },
+    getForced() {
+      const text = matcher.isTerminated() ? '' : matcher.findJumpForwardString();
+      return tokenizer.encode(text, { parseSpecial: false, addBos: false });
+    },
+    countAllowed(tokenIds) {
+      const allowed = acceptAllowed(tokenIds);
+      matcher.rollBack(allowed);
+      return allowed;
     },
     accept(tokenId) {
       lastId = tokenId;

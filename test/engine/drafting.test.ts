@@ -212,7 +212,7 @@ describe('a self-draft', () => {
         proposed: 12,
         accepted: 12,
         passes: 3,
-        sources: { off: 0, self: 3, lookup: 0, table: 0 },
+        sources: { off: 0, self: 3, lookup: 0, table: 0, grammar: 0 },
       });
       expect({ roundTrips, submits, layersExecuted }).toEqual({ roundTrips: 3, submits: 3, layersExecuted: 9 });
     }

@@ -68,6 +68,32 @@ describe('a JSON schema', () => {
     await all.engine.unload();
   });
 
+  it('gives the same tokens whatever guesses, and leaves guesses where it leaves no choice', async () => {
+    const grammar = {
+      kind: 'regex',
+      pattern: 'the colour is (red|green|blue), (the size|its size) is [1-9]{2}\\.',
+    } as const;
+    for (const temperature of [0, 1]) {
+      const sampling = { temperature, seed: 11, frequencyPenalty: temperature };
+      const request: GenerateRequest = { tokenIds: [5, 6], maxTokens: 80, topLogprobs: 1, sampling, grammar };
+      const off = (await generate(tiny.engine, { ...request, draft: { kind: 'off' } })).result;
+      expect(off.finishReason).toBe('stop');
+      for (const kind of ['self', 'ngram', 'auto'] as const) {
+        const { tokenIds, text, logprobs, stats } = (await generate(tiny.engine, { ...request, draft: { kind } }))
+          .result;
+        expect({ tokenIds, text, logprobs }, kind).toEqual({
+          tokenIds: off.tokenIds,
+          text: off.text,
+          logprobs: off.logprobs,
+        });
+        if (kind === 'self') expect(stats.draft.proposed).toBe(stats.draft.sources.self);
+        if (kind !== 'ngram') continue;
+        expect(stats.draft.sources.grammar).toBeGreaterThan(3);
+        expect(stats.draft.passes).toBeLessThan(off.stats.draft.passes / 2);
+      }
+    }
+  });
+
   it('that is not done when the tokens are ends by length', async () => {
     const grammar = { kind: 'json-schema', schema: { type: 'string', minLength: 50 } } as const;
     const { result } = await generate(tiny.engine, { tokenIds: [1], maxTokens: 9, grammar });

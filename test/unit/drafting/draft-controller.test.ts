@@ -17,7 +17,7 @@ function play(device: Device, tokens: number, controller = new DraftController()
   const available = new Map(
     Object.keys(device.sources).map((source) => [source as DraftSource, device.tokens ?? 4] as const),
   );
-  const passes: Record<DraftSource | 'off', number> = { off: 0, self: 0, lookup: 0, table: 0 };
+  const passes: Record<DraftSource | 'off', number> = { off: 0, self: 0, lookup: 0, table: 0, grammar: 0 };
   const lengths: number[] = [];
   let made = 0;
   let elapsedMs = 0;

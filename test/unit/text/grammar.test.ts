@@ -100,6 +100,36 @@ async function expectValid(schema: JsonSchema, walks: number): Promise<number> {
   return ended;
 }
 
+describe('what is not chosen yet', () => {
+  const encode = (text: string) => tokenizer.encode(text, { parseSpecial: false, addBos: false });
+  const getAllowed = (mask: Uint32Array | null) =>
+    mask && [...texts.keys(), texts.length].filter((id) => ((mask[id >> 5]! >>> (id & 31)) & 1) === 1);
+
+  it('is told as far as there is no choice, and leaves the session where it was', async () => {
+    const session = await engine.start({ kind: 'regex', pattern: 'ab(cd|ce)f' });
+    const first = await session.readMask();
+    expect(session.getForced()).toEqual(encode('abc'));
+    expect(session.countAllowed(encode('abcef'))).toBe(5);
+    expect(session.countAllowed(encode('abfce'))).toBe(2);
+    expect(session.countAllowed([])).toBe(0);
+    expect(getAllowed(await session.readMaskBehind(encode('abc')))).toEqual(encode('de'));
+    expect(getAllowed(await session.readMaskBehind(encode('abcdf')))).toEqual([texts.length]);
+    expect(await session.readMaskBehind(encode('abf'))).toBeNull();
+    // Behind the end there is nothing.
+    expect(await session.readMaskBehind([...encode('abcdf'), texts.length])).toBeNull();
+    expect(session.countAllowed([...encode('abcdf'), texts.length, ...encode('a')])).toBe(6);
+    expect(await session.readMask()).toEqual(first);
+    for (const id of encode('abc')) session.accept(id);
+    expect(session.getForced()).toEqual([]);
+    session.accept(encode('e')[0]!);
+    expect(session.getForced()).toEqual(encode('f'));
+    for (const id of [...encode('f'), texts.length]) session.accept(id);
+    expect(session.isComplete).toBe(true);
+    expect(session.getForced()).toEqual([]);
+    session.dispose();
+  });
+});
+
 describe('a schema', () => {
   it.each<[string, JsonSchema]>([
     ['bounds an integer from both sides', { type: 'integer', minimum: -13, exclusiveMaximum: 1205 }],

@@ -120,7 +120,7 @@ const answer = (promptTokens: number, generatedTokens: number, prefillMs: number
       roundTrips: 20,
       layersExecuted: 60,
       uploadBytes: { demand: 1000, useful: 400, wasted: 100 },
-      draft: { proposed: 8, accepted: 5, passes: 5, sources: { off: 1, self: 4, lookup: 0, table: 0 } },
+      draft: { proposed: 8, accepted: 5, passes: 5, sources: { off: 1, self: 4, lookup: 0, table: 0, grammar: 0 } },
       learned: { asked: 0, inTime: 0, late: 0 },
     },
   }) satisfies GenerationSample['answers'][number];

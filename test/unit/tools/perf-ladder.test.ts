@@ -29,7 +29,12 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
         roundTrips: 1,
         layersExecuted: 6,
         uploadBytes: { demand: 0, useful: 0, wasted: 0 },
-        draft: { proposed: 0, accepted: 0, passes: job.tokens - 1, sources: { off: 0, self: 0, lookup: 0, table: 0 } },
+        draft: {
+          proposed: 0,
+          accepted: 0,
+          passes: job.tokens - 1,
+          sources: { off: 0, self: 0, lookup: 0, table: 0, grammar: 0 },
+        },
         learned: { asked: job.paging?.predictor?.endsWith('learned') ? 8 : 0, inTime: 6, late: 1 },
       };
       return { loadMs: 1, answers: job.prompts.map(() => ({ firstTokenMs: 1, stats, tokenIds: [1], logprobs: [] })) };

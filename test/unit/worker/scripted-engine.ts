@@ -62,7 +62,7 @@ export const scriptedResult: GenerateResult = {
     },
     byLayer: [],
     uploadBytes: { demand: 512, useful: 0, wasted: 0 },
-    draft: { proposed: 0, accepted: 0, passes: 0, sources: { off: 0, self: 0, lookup: 0, table: 0 } },
+    draft: { proposed: 0, accepted: 0, passes: 0, sources: { off: 0, self: 0, lookup: 0, table: 0, grammar: 0 } },
     learned: { asked: 0, inTime: 0, late: 0 },
     plannedGpuBytes: 1024,
     peakGpuBytes: 1000,

@@ -17,26 +17,28 @@ const EPSILON = 1e-5;
 const VOCAB = 23;
 const PART_TOKENS = 16;
 
+const CASES: readonly (readonly [type: WeightType, hidden: number, norm: 'rms' | 'layer', scale: number])[] = [
+  ['f32', 32, 'rms', 1],
+  ['f16', 96, 'rms', 1],
+  ['bf16', 160, 'rms', 1],
+  ['q4_0', 96, 'layer', 12],
+  ['q8_0', 288, 'rms', 0.25],
+  ['q4_1', 96, 'rms', 1],
+  ['q5_0', 160, 'rms', 1],
+  ['q5_1', 96, 'rms', 1],
+  ['q2_k', 256, 'rms', 1],
+  ['q3_k', 768, 'rms', 1],
+  ['q4_k', 512, 'rms', 1],
+  ['q5_k', 256, 'rms', 1],
+  ['q6_k', 768, 'rms', 1],
+  ['iq4_nl', 96, 'rms', 1],
+  ['mxfp4', 160, 'rms', 1],
+];
+
 const benches = await openBenches();
 
 describe.each(benches)('embed_norm, $name', (bench) => {
-  describe.each<[WeightType, number, 'rms' | 'layer', number]>([
-    ['f32', 32, 'rms', 1],
-    ['f16', 96, 'rms', 1],
-    ['bf16', 160, 'rms', 1],
-    ['q4_0', 96, 'layer', 12],
-    ['q8_0', 288, 'rms', 0.25],
-    ['q4_1', 96, 'rms', 1],
-    ['q5_0', 160, 'rms', 1],
-    ['q5_1', 96, 'rms', 1],
-    ['q2_k', 256, 'rms', 1],
-    ['q3_k', 768, 'rms', 1],
-    ['q4_k', 512, 'rms', 1],
-    ['q5_k', 256, 'rms', 1],
-    ['q6_k', 768, 'rms', 1],
-    ['iq4_nl', 96, 'rms', 1],
-    ['mxfp4', 160, 'rms', 1],
-  ])('%s, hidden size %i, %s norm, factor %d', (type, hidden, kind, scale) => {
+  describe.each(bench.thin(CASES))('%s, hidden size %i, %s norm, factor %d', (type, hidden, kind, scale) => {
     const random = createRandom(hidden);
     const { packed, values } = randomWeights(random, type, VOCAB, hidden);
     const norm = randomFloats(random, kind === 'layer' ? 2 * hidden : hidden, 2);

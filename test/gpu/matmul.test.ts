@@ -26,7 +26,7 @@ const benches = await openBenches();
 describe.each(benches)('matmul, $name', (bench) => {
   const compile = (type: WeightType) => bench.compileOnce(type, () => compileMatmul(bench.device, bench.variant, type));
 
-  it.each(TYPES)(
+  it.each(bench.thin(TYPES))(
     'multiplies %s matrices of every shape by any number of tokens, with bias and scale, and adds where it shall',
     async (type) => {
       const kernel = await compile(type);

@@ -117,7 +117,7 @@ describe.each(benches)('matvec, $name', (bench) => {
   // Reading weights does not touch how a sum is stored: both ways are shown by the oldest types.
   const getWays = (type: WeightType) => (['f32', 'q4_0', 'q8_0'].includes(type) ? [false, true] : [false]);
 
-  describe.each(TYPES)('%s', (type) => {
+  describe.each(bench.thin(TYPES))('%s', (type) => {
     it.each(getWays(type))(
       'multiplies every shape, accumulate %s, and leaves the other columns alone',
       async (accumulate) => {

@@ -89,7 +89,7 @@ describe.each(benches)('qk_norm_rope, $name', (bench) => {
       }),
     );
 
-  it.each(SHAPES)(
+  it.each(bench.thin(SHAPES))(
     'norms ($qkNorm), clips ($clipQkv) and turns $heads heads of $headDim over $kvHeads, rows $rows from $position',
     async ({ position, rows, ...shape }) => {
       const { heads, kvHeads, headDim } = shape;

@@ -44,7 +44,7 @@ export type {
 } from './engine/engine';
 export type { TierStats, TierUse } from './engine/tiers';
 export { EngineError, type ErrorCode } from './errors';
-export type { StoreKind } from './store/model-store';
+export type { StoreChoice, StoreKind } from './store/model-store';
 export type { Grammar } from './text/grammar';
 export type { JsonSchema } from './text/schema-grammar';
 export type { ToolFamily } from './text/tool-family';

@@ -5,6 +5,7 @@
  */
 import { proxy, type Remote } from 'comlink';
 import { type Chat, createChat } from '../chat/chat';
+import { isCopied } from '../engine/copy-choice';
 import type {
   Engine,
   ExpertBudget,
@@ -20,7 +21,8 @@ import type {
   ScoreResult,
 } from '../engine/engine';
 import { EngineError } from '../errors';
-import type { StoreKind } from '../store/model-store';
+import type { StoreChoice } from '../store/model-store';
+import { askPersistence } from '../store/persistence';
 import type { CallId, EngineService, Reply } from '../worker/protocol';
 import { EventQueue } from './event-queue';
 import { WorkerConnection } from './worker-connection';
@@ -108,6 +110,8 @@ class WorkerEngine implements RemoteEngine {
       }
     };
     const resolved = resolveSource(source);
+    // Here, because workers have no way to ask.
+    if (isCopied(source, options ?? {}) && options?.store !== 'memory') void askPersistence();
     const call = this.#start(signal, (service, callId) =>
       service.load(callId, resolved, options, onProgress ? proxy(report) : null),
     );
@@ -159,11 +163,11 @@ class WorkerEngine implements RemoteEngine {
     return change;
   }
 
-  async listModels(store: StoreKind): Promise<InstalledModel[]> {
+  async listModels(store: StoreChoice): Promise<InstalledModel[]> {
     return this.#connect().call((service) => service.listModels(store));
   }
 
-  async removeModel(store: StoreKind, modelId: string): Promise<void> {
+  async removeModel(store: StoreChoice, modelId: string): Promise<void> {
     await this.#connect().call((service) => service.removeModel(store, modelId));
   }
 

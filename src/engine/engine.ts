@@ -6,7 +6,7 @@ import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { QuantizationReport } from '../checkpoint/manifest';
 import type { EvictionName } from '../experts/eviction-policies';
 import type { PredictorName } from '../routing/predictors';
-import type { StoreKind } from '../store/model-store';
+import type { StoreChoice } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
 import type { ToolFamily } from '../text/tool-family';
 import type { TierStats } from './tiers';
@@ -36,8 +36,11 @@ export interface LoadOptions {
    * experts, the other matrices becoming Q8_0. Default: they stay as they are. Lossy: `LoadedModel.quantization` has the error.
    */
   readonly quantize?: QuantizedType;
-  /** Default `indexeddb` where it exists. */
-  readonly store?: StoreKind;
+  /**
+   * Default `indexeddb` where it exists. `opfs` reads pages about as fast as the disk does, and is there in workers; `auto`
+   * measures the two once, remembers the faster one, and is `memory` where there is neither.
+   */
+  readonly store?: StoreChoice;
   /** Default 100 %. */
   readonly expertBudget?: ExpertBudget;
   /** Upper bound in bytes for everything on the GPU; the expert slots take what the rest leaves. */
@@ -386,8 +389,8 @@ export interface Engine {
    */
   setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange>;
   /** Models in a store, also those whose install has not ended. */
-  listModels(store: StoreKind): Promise<InstalledModel[]>;
-  removeModel(store: StoreKind, modelId: string): Promise<void>;
+  listModels(store: StoreChoice): Promise<InstalledModel[]>;
+  removeModel(store: StoreChoice, modelId: string): Promise<void>;
   /** Frees the GPU and forgets the model; what is installed stays. */
   unload(): Promise<void>;
 }

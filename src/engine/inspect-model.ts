@@ -81,9 +81,8 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
   const warnings: string[] = [];
   const files = await openFiles(
     source,
-    fetch,
+    { fetch, signal },
     (progress) => progress.phase === 'warning' && warnings.push(progress.message),
-    signal,
   );
   const opened = await openModel(files, null, {
     onPlan: (plan) => void createTokenizer(plan.tokenizer),

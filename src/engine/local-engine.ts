@@ -5,15 +5,18 @@
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
 import { requireAdapter } from '../gpu/device';
+import { chooseStore } from '../store/choose-store';
 import { isHubUrl } from '../store/hub-files';
 import { listModels } from '../store/list-models';
 import { createMemoryStore } from '../store/memory-store';
-import type { ModelStore, StoreKind } from '../store/model-store';
-import { type OpenModel, openModel, removeModel } from '../store/open-model';
+import type { ModelStore, StoreChoice, StoreKind } from '../store/model-store';
+import { type OpenModel, type OpenModelOptions, removeModel } from '../store/open-model';
 import { openStore } from '../store/open-store';
+import { askPersistence } from '../store/persistence';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { getToolFamily, listsTools } from '../text/tool-family';
+import { isCopied } from './copy-choice';
 import { buildThroughLosses, type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
 import { Drafter, resolveDraft } from './drafter';
 import type {
@@ -29,7 +32,7 @@ import { fetchForStart } from './fetch-for-start';
 import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
 import { runGeneration } from './generation';
 import { changeExpertBudget } from './live-budget';
-import { openFiles } from './open-files';
+import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
 import { createRuntime, type Runtime, throwIfAborted } from './runtime';
@@ -88,6 +91,9 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     }
     return store;
   };
+
+  const findStore = async (choice: StoreChoice): Promise<ModelStore> =>
+    getStore(choice === 'auto' ? await chooseStore(getStore) : choice);
 
   const occupy = (call: string): (() => void) => {
     if (busyWith !== null) {
@@ -179,10 +185,10 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       readbackDelayMs: environment.readbackDelayMs ?? 0,
     };
     await requireAdapter(deviceOptions);
-    const copies = options.copy ?? (source.kind === 'url' || options.store !== undefined);
-    const store = copies ? await getStore(options.store ?? getDefaultStore()) : null;
+    const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore()) : null;
+    if (store && store.kind !== 'memory') void askPersistence();
     const onWarning = (message: string) => onProgress({ phase: 'warning', message });
-    const opened = await openModel(await openFiles(source, environment.fetch, onProgress, signal), store, {
+    const install: OpenModelOptions = {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
       onWarning,
       // A model whose text cannot be read is refused before it is written.
@@ -190,7 +196,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       quantize: options.quantize,
       signal,
       storeBudgetBytes: options.storeBudgetBytes,
-    });
+    };
+    const opened = await openSource(source, store, environment.fetch, install, onProgress);
     try {
       const goesOn = await fetchForStart(opened, options.startEarly, onWarning, signal);
       throwIfAborted(signal);
@@ -316,14 +323,14 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     },
 
     async listModels(kind) {
-      return listModels(await getStore(kind));
+      return listModels(await findStore(kind));
     },
 
     async removeModel(kind, modelId) {
       if (loaded?.runtime.manifest.modelId === modelId) {
         throw new EngineError('BUSY', `model ${modelId} is loaded: unload it before removing it`);
       }
-      await removeModel(await getStore(kind), modelId);
+      await removeModel(await findStore(kind), modelId);
     },
 
     async unload() {

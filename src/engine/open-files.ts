@@ -4,21 +4,19 @@
 import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { createBlobSource } from '../store/blob-source';
 import { createHttpFiles } from '../store/http-files';
-import type { DownloadProgress } from '../store/http-source';
+import type { DownloadProgress, HttpSourceOptions } from '../store/http-source';
 import { isHubUrl, openHubFiles } from '../store/hub-files';
 import type { LoadProgress, ModelSource } from './engine';
 
 /** @throws EngineError `BAD_ARGUMENT`; of a repository also `NETWORK`, `ABORTED` */
 export async function openFiles(
   source: ModelSource,
-  fetch: typeof globalThis.fetch | undefined,
+  given: Pick<HttpSourceOptions, 'fetch' | 'signal' | 'retryDelaysMs' | 'stallTimeoutMs'>,
   onProgress: (progress: LoadProgress) => void,
-  signal: AbortSignal | undefined,
 ): Promise<CheckpointFiles> {
   if (source.kind === 'file') return createLoneFile(createBlobSource(source.file, source.name));
   const options = {
-    fetch,
-    signal,
+    ...given,
     onWarning: (message: string) => onProgress({ phase: 'warning', message }),
     onProgress: (progress: DownloadProgress) => onProgress({ phase: 'install', ...progress }),
   };

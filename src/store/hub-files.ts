@@ -23,6 +23,8 @@ interface HubReference {
 
 const DEFAULT_HUB_URL = 'https://huggingface.co';
 const RETRY_DELAYS_MS = [250, 1000, 3000];
+/** For one answer. One that does not come is asked for once more. */
+const STALL_TIMEOUT_MS = 12_000;
 /** Of several GGUF files, the first that is here is taken: small, and near the full model. Then the smallest. */
 const PREFERRED_TYPES = ['Q4_0', 'Q4_K_M', 'Q4_K_S', 'Q5_K_M', 'Q5_0', 'Q8_0', 'MXFP4', 'Q6_K', 'BF16', 'F16'];
 
@@ -40,11 +42,18 @@ export async function openHubFiles(url: string, options: HubOptions = {}): Promi
   const hubUrl = (options.hubUrl ?? DEFAULT_HUB_URL).replace(/\/$/, '');
   // Not part of what a page loads that never names a repository.
   const { listFiles, modelInfo } = await import('@huggingface/hub');
-  const common = { hubUrl, ...(accessToken ? { accessToken } : {}), ...(fetch ? { fetch } : {}) };
-  const { sha } = await ask(url, signal, () =>
+  const { retryDelaysMs = RETRY_DELAYS_MS, stallTimeoutMs = STALL_TIMEOUT_MS } = options;
+  /** Ends with the caller's signal, and when the hub says nothing. */
+  const limitedFetch: typeof globalThis.fetch = (input, init) => {
+    const signals = [init?.signal, signal, AbortSignal.timeout(stallTimeoutMs)].filter((one) => one != null);
+    return (fetch ?? globalThis.fetch)(input, { ...init, signal: AbortSignal.any(signals) });
+  };
+  const common = { hubUrl, ...(accessToken ? { accessToken } : {}), fetch: limitedFetch };
+  const ask = <T>(question: () => Promise<T>) => askHub(url, signal, retryDelaysMs, question);
+  const { sha } = await ask(() =>
     modelInfo({ ...common, name: repository, additionalFields: ['sha'], ...(revision ? { revision } : {}) }),
   );
-  const files = await ask(url, signal, async () => {
+  const files = await ask(async () => {
     const found: { path: string; size: number }[] = [];
     for await (const entry of listFiles({ ...common, repo: repository, revision: sha, recursive: true })) {
       if (entry.type === 'file') found.push({ path: entry.path, size: entry.lfs?.size ?? entry.size });
@@ -113,15 +122,23 @@ function chooseFile(
 }
 
 /** The hub's answer to a question, asked again after failures that may pass. */
-async function ask<T>(url: string, signal: AbortSignal | undefined, question: () => Promise<T>): Promise<T> {
+async function askHub<T>(
+  url: string,
+  signal: AbortSignal | undefined,
+  retryDelaysMs: readonly number[],
+  question: () => Promise<T>,
+): Promise<T> {
+  let stalls = 0;
   for (let retries = 0; ; retries++) {
     throwIfAborted(signal, `looking up ${url}`);
     try {
       return await question();
     } catch (cause) {
       const status = cause instanceof Error && 'statusCode' in cause ? Number(cause.statusCode) : null;
-      const delayMs = RETRY_DELAYS_MS[retries];
-      const mayPass = status === null || status >= 500 || status === 429;
+      throwIfAborted(signal, `looking up ${url}`);
+      const delayMs = retryDelaysMs[retries];
+      if (cause instanceof DOMException && cause.name === 'TimeoutError') stalls++;
+      const mayPass = stalls < 2 && (status === null || status >= 500 || status === 429);
       if (!mayPass || delayMs === undefined) {
         const reason = cause instanceof Error ? cause.message : String(cause);
         throw new EngineError('NETWORK', `${url}: the hub said no (${reason}); ${getRemedy(status)}`, { cause });

@@ -20,8 +20,14 @@ export interface IndexedDbStoreOptions extends ConnectionOptions {
   readonly databaseName?: string | undefined;
 }
 
+/** A store with something for those who keep bytes elsewhere. */
+export interface IndexedDbStore extends ModelStore {
+  /** Notes digests of records whose bytes are not in the database. */
+  writeDigests(modelId: string, digests: readonly (readonly [key: string, digest: string])[]): Promise<void>;
+}
+
 /** @throws EngineError `STORAGE` when the browser has no IndexedDB or refuses it (private mode, blocked storage). */
-export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): Promise<ModelStore> {
+export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): Promise<IndexedDbStore> {
   const connection = await openConnection(
     options.databaseName ?? DATABASE_NAME,
     ['records', 'manifests', 'drafts'],
@@ -102,6 +108,17 @@ export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): P
         throw await toStorageError(error, `writing ${neededBytes} bytes of model ${modelId}`);
       }
     },
+    async writeDigests(modelId, digests) {
+      if (digests.length === 0) return;
+      try {
+        await setMany(
+          digests.map(([key, digest]) => [[modelId, DIGESTS, key], digest]),
+          records,
+        );
+      } catch (error) {
+        throw await toStorageError(error, `noting ${digests.length} records of model ${modelId}`);
+      }
+    },
     async readDigests(modelId) {
       try {
         const ofModel = IDBKeyRange.bound([modelId, DIGESTS], [modelId, DIGESTS, []], true);
@@ -158,6 +175,7 @@ export async function openIndexedDbStore(options: IndexedDbStoreOptions = {}): P
         throw await toStorageError(error, `removing model ${modelId}`);
       }
     },
+    async release() {},
     async close() {
       connection.close();
     },

@@ -101,6 +101,7 @@ export function createMemoryStore(): ModelStore {
       digestsByModel.delete(modelId);
       recordsByModel.delete(modelId);
     },
+    async release() {},
     async close() {
       closed = true;
       manifests.clear();

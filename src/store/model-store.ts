@@ -4,7 +4,10 @@
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 
-export type StoreKind = 'indexeddb' | 'memory';
+export type StoreKind = 'indexeddb' | 'opfs' | 'memory';
+
+/** `auto`: the faster one of `opfs` and `indexeddb`, as measured once on this machine; `memory` where there is neither. */
+export type StoreChoice = StoreKind | 'auto';
 
 /** A record to write, and the SHA-256 (hex) that is noted with it. */
 export type RecordEntry = readonly [key: string, bytes: Uint8Array, digest?: string];
@@ -24,6 +27,12 @@ export interface ModelDraft {
   readonly sourceVersion: string;
 }
 
+/** A record that will be written, for stores that prepare its place. */
+export interface RecordSize {
+  readonly key: string;
+  readonly sizeBytes: number;
+}
+
 export interface ModelStore {
   readonly kind: StoreKind;
   /** Manifests of the models that are installed whole. */
@@ -33,8 +42,11 @@ export interface ModelStore {
   /** Models whose install has begun and is not committed. */
   readDrafts(): Promise<ModelDraft[]>;
   readDraft(modelId: string): Promise<ModelDraft | undefined>;
-  /** Begins an install, or replaces what is noted of it. */
-  writeDraft(draft: ModelDraft): Promise<void>;
+  /**
+   * Begins an install, or replaces what is noted of it.
+   * @param records what will be written with a digest; records that are written already are lost when they are announced.
+   */
+  writeDraft(draft: ModelDraft, records?: readonly RecordSize[]): Promise<void>;
   /** Commits an install: after this the model exists, and its draft does not. */
   writeManifest(manifest: ModelManifest): Promise<void>;
   /**
@@ -57,6 +69,8 @@ export interface ModelStore {
   writeState(modelId: string, name: string, value: unknown): Promise<void>;
   /** Removes a model: the manifest first, then its records; also what an unfinished install left. */
   removeModel(modelId: string): Promise<void>;
+  /** Lets go of what is held open to read and write a model; its next use opens it again. */
+  release(modelId: string): Promise<void>;
   close(): Promise<void>;
 }
 

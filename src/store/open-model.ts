@@ -15,6 +15,7 @@ import type { InstallProgress, ModelStore } from './model-store';
 import { pause } from './pause';
 import { requireDigests } from './record-digest';
 import { getVersion, rememberFiles } from './remembered-source';
+import { getRequestId, REQUEST_STATE } from './request-note';
 
 export interface OpenModelOptions extends ReadOptions {
   /** Bytes of the source file; never goes back, and reaches the total when the model is committed. */
@@ -26,11 +27,13 @@ export interface OpenModelOptions extends ReadOptions {
   readonly onPlan?: ((plan: InstallPlan) => void) | undefined;
   /** Most bytes of this model that the store may hold. Default: no limit but the browser's. */
   readonly storeBudgetBytes?: number | undefined;
+  /** What was asked for, in any words that name it again: noted with the model, see installed-copy.ts. */
+  readonly request?: string | undefined;
   /** Source bytes of the records that are fetched and written together. Default: by the rate, up to about 1 MiB. */
   readonly batchBytes?: number | undefined;
 }
 
-/** Name of the state that says where the headers of a model's files are remembered. */
+/** Name of the state that lists what else is kept for a model: headers of its files, what led to it. */
 const SOURCE_STATE = 'source';
 /** A first question that comes at once has the line to itself. */
 const BEHIND_DELAY_MS = 2000;
@@ -47,7 +50,7 @@ export class OpenModel {
     readonly records: ModelRecords,
     /** False when the store had the whole model. */
     readonly isNew: boolean,
-    private readonly storeKind: string,
+    private readonly store: ModelStore | null,
     lock: ModelLock | null,
   ) {
     this.#lock = lock;
@@ -74,6 +77,7 @@ export class OpenModel {
     this.#closing.abort();
     await this.records.close();
     await this.#behind;
+    await this.store?.release(this.plan.modelId);
     this.#lock?.release();
     this.#lock = null;
   }
@@ -99,9 +103,9 @@ export class OpenModel {
 
   /** An installed model is there for every tab. */
   async #shareLock(): Promise<void> {
-    if (!this.#lock || this.#closing.signal.aborted) return;
+    if (!this.#lock || !this.store || this.#closing.signal.aborted) return;
     this.#lock.release();
-    const request = { storeKind: this.storeKind, modelId: this.plan.modelId, mode: 'shared' } as const;
+    const request = { storeKind: this.store.kind, modelId: this.plan.modelId, mode: 'shared' } as const;
     this.#lock = await waitForLock(request, this.#closing.signal);
   }
 }
@@ -128,7 +132,7 @@ export async function openModel(
   if (!store) {
     options.onPlan?.(plan);
     const records = new ModelRecords({ plan, source, store, digests: new Map() }, null);
-    return new OpenModel(plan, records, true, 'none', null);
+    return new OpenModel(plan, records, true, null, null);
   }
   const { lock, manifest } = await lockModel(plan, store, options);
   try {
@@ -136,11 +140,12 @@ export async function openModel(
     const digests = manifest
       ? new Map(Object.entries(manifest.digests))
       : await readBegun(plan, source, remembered.cacheIds, store, options);
+    if (options.request !== undefined) await noteRequest(store, options.request, plan.modelId);
     const records = new ModelRecords(
       { plan, source, store, digests, storeBudgetBytes, batchBytes, onProgress },
       manifest ?? null,
     );
-    return new OpenModel(plan, records, manifest === undefined, store.kind, lock);
+    return new OpenModel(plan, records, manifest === undefined, store, lock);
   } catch (error) {
     lock.release();
     throw error;
@@ -163,6 +168,15 @@ export async function removeModel(store: ModelStore, modelId: string): Promise<v
   } finally {
     lock.release();
   }
+}
+
+/** Notes which model a request led to, and that the note goes with the model. */
+async function noteRequest(store: ModelStore, request: string, modelId: string): Promise<void> {
+  const requestId = await getRequestId(request);
+  if ((await store.readState(requestId, REQUEST_STATE)) === modelId) return;
+  await store.writeState(requestId, REQUEST_STATE, modelId);
+  const cacheIds = (await store.readState(modelId, SOURCE_STATE)) as readonly string[] | undefined;
+  await store.writeState(modelId, SOURCE_STATE, [...(cacheIds ?? []), requestId]);
 }
 
 /** Shares a model that is installed, has one that is not alone. */
@@ -195,16 +209,16 @@ async function readBegun(
   { onWarning }: OpenModelOptions,
 ): Promise<ReadonlyMap<string, string>> {
   const sourceVersion = getVersion(source);
-  const draft = await store.readDraft(plan.modelId);
-  if (draft?.format === 1 && draft.sourceVersion === sourceVersion) return store.readDigests(plan.modelId);
-  if (draft) {
-    const from = `${draft.sourceName} (${draft.sourceVersion})`;
+  const begun = await store.readDraft(plan.modelId);
+  if (begun?.format === 1 && begun.sourceVersion === sourceVersion) return store.readDigests(plan.modelId);
+  if (begun) {
+    const from = `${begun.sourceName} (${begun.sourceVersion})`;
     onWarning?.(
       `the install of "${plan.name}" begins anew: the one before was of another version of its file, ${from}`,
     );
   }
   await store.removeModel(plan.modelId);
-  await store.writeDraft({
+  const draft = {
     format: 1,
     modelId: plan.modelId,
     name: plan.name,
@@ -213,7 +227,11 @@ async function readBegun(
     records: plan.records.length,
     sourceName: source.name,
     sourceVersion,
-  });
+  } as const;
+  await store.writeDraft(
+    draft,
+    plan.records.map(({ key, sizeBytes }) => ({ key, sizeBytes })),
+  );
   await store.writeState(plan.modelId, SOURCE_STATE, cacheIds);
   return new Map();
 }

@@ -5,15 +5,17 @@ import { EngineError } from '../errors';
 import { openIndexedDbStore } from './indexeddb-store';
 import { createMemoryStore } from './memory-store';
 import type { ModelStore, StoreKind } from './model-store';
+import { openOpfsStore } from './opfs-store';
 
 const OPENERS: Readonly<Record<StoreKind, () => Promise<ModelStore>>> = {
   indexeddb: () => openIndexedDbStore(),
+  opfs: () => openOpfsStore(),
   memory: async () => createMemoryStore(),
 };
 
 /**
  * Opens a store. Each memory store is a new, empty one: whoever opens it keeps it.
- * @throws EngineError `BAD_ARGUMENT` for an unknown kind, `STORAGE` when the browser has no IndexedDB or refuses it.
+ * @throws EngineError `BAD_ARGUMENT` for an unknown kind, `STORAGE` when the browser refuses it, `UNSUPPORTED` where it lacks it.
  */
 export async function openStore(kind: StoreKind): Promise<ModelStore> {
   if (!Object.hasOwn(OPENERS, kind)) {

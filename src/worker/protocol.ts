@@ -16,7 +16,7 @@ import type {
   ScoreResult,
 } from '../engine/engine';
 import type { ErrorCode } from '../errors';
-import type { StoreKind } from '../store/model-store';
+import type { StoreChoice } from '../store/model-store';
 
 /** Names a call, so that `abort` can reach it. Unique per connection; chosen by the client. */
 export type CallId = number;
@@ -63,7 +63,7 @@ export interface EngineService {
   generate(callId: CallId, request: GenerateRequest, onEvent: RemoteCallback<GenerateEvent>): Promise<Reply<null>>;
   score(callId: CallId, request: ScoreRequest): Promise<Reply<ScoreResult>>;
   setExpertBudget(budget: ExpertBudget): Promise<Reply<ExpertBudgetChange>>;
-  listModels(store: StoreKind): Promise<Reply<InstalledModel[]>>;
-  removeModel(store: StoreKind, modelId: string): Promise<Reply<null>>;
+  listModels(store: StoreChoice): Promise<Reply<InstalledModel[]>>;
+  removeModel(store: StoreChoice, modelId: string): Promise<Reply<null>>;
   unload(): Promise<Reply<null>>;
 }

@@ -5,12 +5,13 @@ import { createLocalEngine } from '../../src/engine/local-engine';
 import type { ErrorCode } from '../../src/errors';
 import type { StoreKind } from '../../src/store/model-store';
 import { readGoldenModel } from '../golden';
+import { openAnyStore } from '../opfs/remote-store';
 import { removeEntry, setEntry, setTensor, writeGguf, writeTinyOlmoe } from '../unit/checkpoint/gguf-writer';
 import { catchError, generate, openSession, type Session } from './engine-session';
 import { sharedGpu } from './shared-gpu';
 
 const LIMIT_MS = 1000;
-const KINDS: readonly StoreKind[] = ['memory', 'indexeddb'];
+const KINDS: readonly StoreKind[] = ['memory', 'indexeddb', 'opfs'];
 
 describe('a file that', () => {
   const cases: readonly [claim: string, codes: readonly ErrorCode[], write: () => Uint8Array<ArrayBuffer>][] = [
@@ -100,7 +101,7 @@ describe('a file that', () => {
   });
 
   async function expectRefused(bytes: Uint8Array<ArrayBuffer>, codes: readonly ErrorCode[]): Promise<void> {
-    const engine = createLocalEngine({ gpu: sharedGpu });
+    const engine = createLocalEngine({ gpu: sharedGpu, openStore: openAnyStore });
     for (const store of KINDS) {
       const { error, ms } = await catchError(
         engine.load({ kind: 'file', file: new Blob([bytes]), name: 'bad.gguf' }, { store }),

@@ -10,6 +10,7 @@ import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore, StoreKind } from '../../src/store/model-store';
 import { goldenModels } from '../golden';
 import { architectureNames, loadArchitecture } from '../golden/architectures';
+import { openAnyStore } from '../opfs/remote-store';
 import { createRandom, type Random } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
 import { cutBytes, writeScriptedModel } from './scripted-model';
@@ -119,10 +120,10 @@ describe.each(models.map((name, index) => [name, index] as const))('%s', (name, 
     const whole = await open(name, { contextLength: 128 });
     const total = { faults: 0, rejected: 0, accepted: 0 };
     for (let i = 0; i < casesPerModel; i++) {
-      const store: StoreKind = random.pick(['memory', 'indexeddb']);
+      const store: StoreKind = random.pick(['memory', 'indexeddb', 'opfs']);
       const percent = random.pick([(100 * expertsPerToken) / experts, 25, 50, 75, 100]);
       const hostCacheBytes = random.pick([0, 100_000, undefined]);
-      const paged = createLocalEngine({ gpu: sharedGpu });
+      const paged = createLocalEngine({ gpu: sharedGpu, openStore: openAnyStore });
       const loaded = await loadModel(paged, name, {
         store,
         contextLength: 128,

@@ -5,6 +5,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { GenerateRequest, LoadOptions, SamplingOptions } from '../../src/engine/engine';
 import { goldenModels, loadGolden } from '../golden';
+import { openAnyStore } from '../opfs/remote-store';
 import { generate, openSession, type Session, toBits } from './engine-session';
 import { computeLogits, type GoldenRuntime, getRelativeDifference, openGolden } from './golden-runtime';
 import { watchGpu } from './watched-gpu';
@@ -29,7 +30,7 @@ afterEach(async () => {
   if (session) {
     const { engine, loaded } = session;
     await engine.unload();
-    await engine.removeModel('indexeddb', loaded.modelId);
+    for (const kind of ['indexeddb', 'opfs'] as const) await engine.removeModel(kind, loaded.modelId);
     session = undefined;
   }
   runtime?.runtime.destroy();
@@ -55,7 +56,7 @@ async function listRequests(name: string): Promise<GenerateRequest[]> {
 
 /** Ids and bits of the answers, and how many layers faulted in decode. */
 async function answer(name: string, options: LoadOptions) {
-  session = await openSession(name, options);
+  session = await openSession(name, options, { openStore: openAnyStore });
   const answers: { tokenIds: readonly number[]; bits: string[] }[] = [];
   let faultingLayers = 0;
   for (const request of await listRequests(name)) {
@@ -70,7 +71,7 @@ async function answer(name: string, options: LoadOptions) {
   return { answers, faultingLayers, slotsPerLayer: loaded.slotsPerLayer };
 }
 
-describe.each(models)('%s', (name) => {
+describe.each(models.map((name, index) => [name, index] as const))('%s', (name, index) => {
   it('answers the same, bit for bit, at every budget from every store', async () => {
     const golden = await loadGolden(name);
     const { experts, expertsPerToken } = golden.config.moe;
@@ -80,13 +81,16 @@ describe.each(models)('%s', (name) => {
     expect(whole.slotsPerLayer).toBe(experts);
     expect(whole.answers[0]?.tokenIds).toEqual(golden.decode.tokenIds);
 
-    const cases = (['memory', 'indexeddb'] as const).flatMap((store) =>
+    const cases = (['memory', 'indexeddb', 'opfs'] as const).flatMap((store) =>
       [smallest, 50, 100].map((percent) => ({ store, percent })),
     );
-    // The two cases that differ most from the first one are always run.
+    // The two cases that differ most from the first one are always run, the models taking turns with the browser's stores.
+    const kept = index % 2 === 0 ? 'opfs' : 'indexeddb';
     const chosen = isFull
       ? cases.slice(0, 2).concat(cases.slice(3))
-      : cases.filter(({ store, percent }) => (store === 'memory' ? percent === 50 : percent === smallest));
+      : cases.filter(({ store, percent }) =>
+          store === 'memory' ? percent === 50 : store === kept && percent === smallest,
+        );
     for (const { store, percent } of chosen) {
       const paged = await answer(name, { store, expertBudget: { percent } });
       expect(paged.answers, `${percent} % from ${store}`).toEqual(whole.answers);

@@ -10,6 +10,7 @@ import { predictorNames } from '../../src/routing/predictors';
 import type { StoreKind } from '../../src/store/model-store';
 import { openPathModel } from '../../src/worker/path-model';
 import { goldenModels } from '../golden';
+import { openAnyStore } from '../opfs/remote-store';
 import { createRandom, type Random } from '../unit/random';
 import { loadModel, toBits } from './engine-session';
 import { type WatchedGpu, watchGpu } from './watched-gpu';
@@ -17,6 +18,7 @@ import { type WatchedGpu, watchGpu } from './watched-gpu';
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
 
 const PROMPT_LENGTHS = [1, 3, 7, 20, 70];
+const STORES: readonly StoreKind[] = ['opfs', 'indexeddb', 'memory'];
 const BUDGETS = ['floor', 25, 50, 75, 100] as const;
 
 const pageable = goldenModels.filter(({ config: { moe } }) => moe.experts > moe.expertsPerToken);
@@ -68,7 +70,11 @@ const guessAtRandom: OpenPathModel = async (_network, { layers, experts }) => {
 async function open(model: string | Uint8Array<ArrayBuffer>, { budget, store, hostCacheBytes }: Load) {
   const watched = watchGpu();
   const isTiny = typeof model === 'string';
-  const engine = createLocalEngine({ gpu: watched.gpu, openPathModel: isTiny ? guessAtRandom : openPathModel });
+  const engine = createLocalEngine({
+    gpu: watched.gpu,
+    openPathModel: isTiny ? guessAtRandom : openPathModel,
+    openStore: openAnyStore,
+  });
   const learnedUrl = new URL(`/${pointer.forecast.learnedUrl}`, location.href).href;
   const options = {
     store,
@@ -175,11 +181,11 @@ async function expectSame(
 }
 
 /** Every model sees the floor, and every load another store and RAM budget than the one before. */
-function planLoads(random: Random): Load[] {
+function planLoads(random: Random, index: number): Load[] {
   const others = random.sample(BUDGETS.length - 1, Math.min(loadsPerModel, BUDGETS.length) - 1);
   return ['floor' as const, ...others.map((i) => BUDGETS[i + 1] as Load['budget'])].map((budget, i) => ({
     budget,
-    store: i % 2 === random.integer(0, 1) ? 'indexeddb' : 'memory',
+    store: STORES[(index + i) % STORES.length] as StoreKind,
     hostCacheBytes: random.pick([0, 100_000, undefined]),
   }));
 }
@@ -190,7 +196,7 @@ describe.each(models.map((name, index) => [name, index] as const))('%s', (name, 
     const { config } = goldenModels.find((model) => model.name === name) as (typeof goldenModels)[number];
     const resident = await open(name, { budget: 100, store: 'memory', hostCacheBytes: undefined });
     let uploads = 0;
-    for (const load of planLoads(random)) {
+    for (const load of planLoads(random, index)) {
       const paged = await open(name, load);
       for (let i = 0; i < casesPerLoad; i++) {
         const request = pickRequest(random, config.vocabSize, random.integer(6, 14));

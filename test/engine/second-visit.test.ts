@@ -4,8 +4,8 @@ import type { Engine, GenerateRequest } from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore, StoreKind } from '../../src/store/model-store';
-import { openStore } from '../../src/store/open-store';
 import { goldenModels } from '../golden';
+import { openAnyStore } from '../opfs/remote-store';
 import { generate, loadModel } from './engine-session';
 import { sharedGpu } from './shared-gpu';
 
@@ -24,30 +24,32 @@ afterEach(async () => {
 /** A page that is opened anew: a new engine on the same store. */
 async function visit(kind: StoreKind, store?: ModelStore) {
   await engine?.unload();
-  engine = createLocalEngine({ gpu: sharedGpu, ...(store && { openStore: async () => store }) });
+  engine = createLocalEngine({ gpu: sharedGpu, openStore: store ? async () => store : openAnyStore });
   const { modelId, installed } = await loadModel(engine, NAME, { store: kind, expertBudget: { percent: 50 } });
   visited = { kind, modelId };
   const { result } = await generate(engine, request);
   return { modelId, installed, tokenIds: result.tokenIds, stats: result.stats };
 }
 
-it.each(['memory', 'indexeddb'] as const)('a second visit to the %s store needs fewer round trips', async (kind) => {
-  const store = kind === 'memory' ? createMemoryStore() : undefined;
-  const cold = await visit(kind, store);
-  expect(cold.installed).toBe(true);
-  const opened = store ?? (await openStore(kind));
-  expect(await opened.readState(cold.modelId, 'predictor-ensemble')).toMatchObject({
-    predictor: 'ensemble',
-    members: { token: expect.anything(), affinity: expect.anything(), recency: expect.anything() },
-  });
-  if (!store) await opened.close();
+it.each(['memory', 'indexeddb', 'opfs'] as const)(
+  'a second visit to the %s store needs fewer round trips',
+  async (kind) => {
+    const store = kind === 'memory' ? createMemoryStore() : undefined;
+    const cold = await visit(kind, store);
+    expect(cold.installed).toBe(true);
+    const opened = store ?? (await openAnyStore(kind));
+    expect(await opened.readState(cold.modelId, 'predictor-ensemble')).toMatchObject({
+      predictor: 'ensemble',
+      members: { token: expect.anything(), affinity: expect.anything(), recency: expect.anything() },
+    });
 
-  const warm = await visit(kind, store);
-  expect(warm.installed).toBe(false);
-  expect(warm.tokenIds).toEqual(cold.tokenIds);
-  expect(warm.stats.faultingLayers).toBeLessThan(cold.stats.faultingLayers);
-  expect(warm.stats.roundTrips).toBeLessThan(cold.stats.roundTrips);
-});
+    const warm = await visit(kind, store);
+    expect(warm.installed).toBe(false);
+    expect(warm.tokenIds).toEqual(cold.tokenIds);
+    expect(warm.stats.faultingLayers).toBeLessThan(cold.stats.faultingLayers);
+    expect(warm.stats.roundTrips).toBeLessThan(cold.stats.roundTrips);
+  },
+);
 
 it('a state that was changed gives a warning, a cold start and the same tokens', async () => {
   const store = createMemoryStore();

@@ -2,7 +2,7 @@
 import type { QuantizedType } from '../../src/checkpoint/formats/quantize.ts';
 import type { ExpertBudget } from '../../src/engine/engine.ts';
 import { type EvictionName, evictionNames } from '../../src/experts/eviction-policies.ts';
-import type { StoreKind } from '../../src/store/model-store.ts';
+import type { StoreChoice } from '../../src/store/model-store.ts';
 import { parseNumber, parseOneOf, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
 
@@ -13,11 +13,13 @@ export interface EngineFlags {
   readonly quantize?: QuantizedType;
   readonly contextLength?: number;
   readonly expertBudget: ExpertBudget;
-  readonly store?: StoreKind;
+  readonly store?: StoreChoice;
   readonly eviction?: EvictionName;
   readonly profile?: string;
   readonly chromeArgs: readonly string[];
 }
+
+const storeChoices: readonly StoreChoice[] = ['indexeddb', 'opfs', 'memory', 'auto'];
 
 export const engineOptions = {
   model: { type: 'string' },
@@ -35,17 +37,16 @@ type EngineValues = {
   readonly [N in keyof typeof engineOptions]?: (N extends 'chrome-arg' ? string[] : string) | undefined;
 };
 
-/** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a value that a later version will take. */
+/** @throws ToolError `BAD_ARGUMENT` */
 export function getEngineFlags(values: EngineValues): EngineFlags {
   const { quantize } = values;
   const contextLength = parseNumber('context', values.context, { integer: true, min: 1 });
-  const store = parseStore(values.store);
   return {
     ...(values.model === undefined ? {} : { model: parseText('model', values.model) }),
     ...(quantize === undefined ? {} : { quantize: parseOneOf('quantize', quantize, ['q4_0', 'q8_0']) }),
     ...(contextLength === undefined ? {} : { contextLength }),
     expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
-    ...(store === undefined ? {} : { store }),
+    ...(values.store === undefined ? {} : { store: parseOneOf('store', values.store, storeChoices) }),
     ...(values.eviction === undefined ? {} : { eviction: parseOneOf('eviction', values.eviction, evictionNames) }),
     ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
     chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
@@ -60,15 +61,6 @@ function parseExpertBudget(text: string): ExpertBudget {
     'BAD_ARGUMENT',
     `--expert-budget is "${text}"; allowed: above 0% to 100%, or a whole number of bytes`,
   );
-}
-
-function parseStore(text: string | undefined): StoreKind | undefined {
-  if (text === undefined) return undefined;
-  const store = parseOneOf('store', text, ['indexeddb', 'opfs', 'memory', 'auto']);
-  if (store === 'opfs') {
-    throw new ToolError('UNSUPPORTED', '--store opfs is not in this version; use indexeddb, memory or auto');
-  }
-  return store === 'auto' ? undefined : store;
 }
 
 /** `--adapter` picks what Chromium's WebGPU runs on; further names may be given by --chrome-arg. */

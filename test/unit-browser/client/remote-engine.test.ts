@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createEngine, type RemoteEngine } from '../../../src/client/remote-engine';
 import type { GenerateEvent } from '../../../src/engine/engine';
 
@@ -45,6 +45,18 @@ describe('remote engine over a real worker', () => {
     const file = new File(['GGUF'], 'tiny.gguf');
     const model = await connect(scriptedWorker()).load({ kind: 'file', file, name: file.name });
     expect(model.name).toBe('tiny.gguf: GGUF');
+  });
+
+  it('asks the browser to keep what a URL is installed from, and for no file that is read in place', async () => {
+    vi.spyOn(navigator.storage, 'persisted').mockResolvedValue(false);
+    const persist = vi.spyOn(navigator.storage, 'persist').mockResolvedValue(true);
+    const engine = connect(scriptedWorker());
+    await engine.load({ kind: 'file', file: new File(['GGUF'], 'tiny.gguf'), name: 'tiny.gguf' });
+    await engine.load({ kind: 'url', url: 'models/a.gguf' }, { store: 'memory' }).catch(() => {});
+    expect(persist).not.toHaveBeenCalled();
+    await engine.load({ kind: 'url', url: 'models/a.gguf' }).catch(() => {});
+    expect(persist).toHaveBeenCalledOnce();
+    vi.restoreAllMocks();
   });
 
   it('keeps code and cause of an error, and takes a relative URL relative to the page', async () => {

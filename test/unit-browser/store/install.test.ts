@@ -6,12 +6,13 @@ import { createMemoryStore } from '../../../src/store/memory-store';
 import type { ModelStore } from '../../../src/store/model-store';
 import { createVerifiedReader } from '../../../src/store/verified-reader';
 import goldenUrl from '../../golden/e5k1-gqa-q4_0.gguf.gz?url';
+import { openRemoteStore } from '../../opfs/remote-store';
 
 let databaseName = '';
 let stores: ModelStore[] = [];
 
-async function open(): Promise<ModelStore> {
-  const store = await openIndexedDbStore({ databaseName });
+async function open(kind: 'indexeddb' | 'opfs'): Promise<ModelStore> {
+  const store = await (kind === 'opfs' ? openRemoteStore(databaseName) : openIndexedDbStore({ databaseName }));
   stores.push(store);
   return store;
 }
@@ -35,17 +36,17 @@ afterEach(async () => {
   indexedDB.deleteDatabase(databaseName);
 });
 
-describe('installModel into IndexedDB', () => {
+describe.each(['indexeddb', 'opfs'] as const)('installModel into %s', (kind) => {
   it('gives the same records as an install into memory, also in the next session', async () => {
     const source = createBlobSource(await readGolden(), 'tiny.gguf');
     const memory = createMemoryStore();
     const reference = await installModel(source, memory);
-    const first = await open();
+    const first = await open(kind);
     const { manifest, installed } = await installModel(source, first, { batchBytes: 8192 });
     expect(installed).toBe(true);
     expect(manifest).toEqual(reference.manifest);
     await first.close();
-    const second = await open();
+    const second = await open(kind);
     expect(await second.readModels()).toEqual([manifest]);
     const reader = createVerifiedReader(second, manifest);
     for (const key of Object.keys(manifest.digests)) {
@@ -58,7 +59,7 @@ describe('installModel into IndexedDB', () => {
     const source = createBlobSource(await readGolden(), 'tiny.gguf');
     const warnings: string[] = [];
     const install = async () =>
-      installModel(source, await open(), { batchBytes: 8192, onWarning: (message) => warnings.push(message) });
+      installModel(source, await open(kind), { batchBytes: 8192, onWarning: (message) => warnings.push(message) });
     const results = await Promise.all([install(), install()]);
     expect(results.map(({ installed }) => installed).sort()).toEqual([false, true]);
     expect(results[0].manifest).toEqual(results[1].manifest);
@@ -69,13 +70,13 @@ describe('installModel into IndexedDB', () => {
     const source = createBlobSource(await readGolden(), 'tiny.gguf');
     const { manifest } = await installModel(source, createMemoryStore());
     const controller = new AbortController();
-    await navigator.locks.request(`webmoe/model/indexeddb/${manifest.modelId}`, async () => {
-      const waiting = installModel(source, await open(), {
+    await navigator.locks.request(`webmoe/model/${kind}/${manifest.modelId}`, async () => {
+      const waiting = installModel(source, await open(kind), {
         signal: controller.signal,
         onWarning: () => setTimeout(() => controller.abort(), 20),
       });
       await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
     });
-    expect(await (await open()).readModels()).toEqual([]);
+    expect(await (await open(kind)).readModels()).toEqual([]);
   });
 });

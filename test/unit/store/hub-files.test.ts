@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openHubFiles } from '../../../src/store/hub-files';
@@ -23,6 +25,23 @@ async function start(repository: HubRepository, token?: string): Promise<string>
 }
 
 describe('openHubFiles', () => {
+  it('gives up a hub that says nothing after a second try, and ends at once when it is aborted', async () => {
+    const silent = createServer(() => {});
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const hubUrl = `http://127.0.0.1:${(silent.address() as AddressInfo).port}/`;
+    try {
+      const asked = openHubFiles('hf:some/model', { hubUrl, stallTimeoutMs: 200, retryDelaysMs: [1, 1, 1, 1] });
+      await expect(asked).rejects.toMatchObject({ code: 'NETWORK', message: expect.stringMatching(/timeout/) });
+      const controller = new AbortController();
+      setTimeout(() => controller.abort(), 50);
+      const aborted = openHubFiles('hf:some/model', { hubUrl, signal: controller.signal });
+      await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    } finally {
+      silent.close();
+      silent.closeAllConnections();
+    }
+  });
+
   it('reads the one model file of a repository, of the commit that its revision is, byte for byte', async () => {
     const hubUrl = await start({ 'README.md': text('a model'), 'tiny.gguf': createHubFile(file) });
     const files = await openHubFiles('hf:some/model', { hubUrl });

@@ -24,7 +24,7 @@ describe('openStore', () => {
   it('refuses an unknown kind and names the known ones', async () => {
     await expect(openStore('floppy' as 'memory')).rejects.toMatchObject({
       code: 'BAD_ARGUMENT',
-      message: expect.stringMatching(/"floppy" is unknown; use one of: indexeddb, memory/),
+      message: expect.stringMatching(/"floppy" is unknown; use one of: indexeddb, opfs, memory/),
     });
   });
 });

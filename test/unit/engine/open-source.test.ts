@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { ModelSource } from '../../../src/engine/engine';
+import { openSource } from '../../../src/engine/open-source';
+import { createMemoryStore } from '../../../src/store/memory-store';
+import type { ModelStore } from '../../../src/store/model-store';
+import { type OpenModelOptions, removeModel } from '../../../src/store/open-model';
+import { createHubFile, type Hub, startHub } from '../../hub/hub';
+
+const golden = new URL('../../golden/e5k1-gqa-q4_0.gguf.gz', import.meta.url);
+const file = new Uint8Array(gunzipSync(readFileSync(golden)));
+
+let hub: Hub;
+let store: ModelStore;
+let sources: readonly ModelSource[];
+beforeEach(async () => {
+  hub = await startHub({ repositories: { 'some/model': { 'tiny.gguf': createHubFile(file) } } });
+  sources = [
+    { kind: 'url', url: `${hub.url}some/model/resolve/main/tiny.gguf` },
+    { kind: 'url', url: 'hf:some/model', hubUrl: hub.url },
+  ];
+  store = createMemoryStore();
+});
+afterEach(() => hub.close());
+
+const open = (source: ModelSource, options: OpenModelOptions = {}) =>
+  openSource(source, store, undefined, options, () => {});
+
+async function install(source: ModelSource): Promise<string> {
+  const model = await open(source);
+  await model.finish();
+  await model.close();
+  return model.plan.modelId;
+}
+
+it.each([0, 1])('an installed model opens when its source is down, and says so (source %i)', async (which) => {
+  const source = sources[which] as ModelSource;
+  const modelId = await install(source);
+  await hub.close();
+  const warnings: string[] = [];
+  const startMs = performance.now();
+  const model = await open(source, { onWarning: (message) => warnings.push(message) });
+  expect(performance.now() - startMs).toBeLessThan(5000);
+  expect(warnings).toEqual([expect.stringMatching(/is installed and is used without asking/)]);
+  expect(model.isNew).toBe(false);
+  expect(model.records).toMatchObject({ isLocal: true, isCommitted: true });
+  expect(model.records.listMissing()).toEqual([]);
+  const manifest = await store.readManifest(modelId);
+  expect(model.records.manifest).toEqual(manifest);
+  expect(await model.finish()).toEqual(manifest);
+  const keys = Object.keys(manifest?.digests ?? {});
+  expect(model.plan.records.map(({ key }) => key).sort()).toEqual([...keys].sort());
+  for (const key of keys) expect(await model.records.read(key), key).toEqual(await store.readRecord(modelId, key));
+  await model.close();
+});
+
+it('a lost record of such a model is an error that names the loss and the network', async () => {
+  const [source] = sources as [ModelSource];
+  const modelId = await install(source);
+  await store.removeRecords(modelId, ['page/0/1']);
+  await hub.close();
+  const model = await open(source);
+  await expect(model.records.read('page/0/1')).rejects.toMatchObject({
+    code: 'STORAGE',
+    message: expect.stringMatching(/"page\/0\/1".*is not in the store.*fetching it again failed.*network error/),
+  });
+  await model.close();
+});
+
+it('what is not installed, or not whole, or asked for in other words, stays a network error', async () => {
+  const [source, other] = sources as [ModelSource, ModelSource];
+  const begun = await open(source);
+  await begun.close();
+  const { fault } = hub;
+  hub.fault = (_request, response) => {
+    response.destroy();
+    return true;
+  };
+  await expect(open(source)).rejects.toMatchObject({ code: 'NETWORK' });
+  hub.fault = fault;
+  const modelId = await install(source);
+  await hub.close();
+  await (await open(source)).close();
+  await expect(open(other)).rejects.toMatchObject({ code: 'NETWORK' });
+  await removeModel(store, modelId);
+  await expect(open(source)).rejects.toMatchObject({ code: 'NETWORK' });
+});
+
+it('a server that is there and says nothing is given up within seconds where the model is installed', async () => {
+  const [source] = sources as [ModelSource];
+  await install(source);
+  hub.fault = () => true;
+  const startMs = performance.now();
+  const model = await open(source);
+  expect(performance.now() - startMs).toBeLessThan(12_000);
+  expect(model.isNew).toBe(false);
+  await model.close();
+});

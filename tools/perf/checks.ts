@@ -41,6 +41,9 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
           check('50%: round trips of (g)', median(self, 'roundTripsPerToken'), { atMost: 1 }),
           check('50%: uploads of (g) / (d)', ratio('uploadsPerToken', self, '50% (d) run-ahead'), { atMost: 1.15 }),
           check('25%: round trips of (g)', median('25% (g) self-draft', 'roundTripsPerToken'), { atMost: 1.6 }),
+          check('25%: uploads of (g) / (d)', ratio('uploadsPerToken', '25% (g) self-draft', '25% (d) run-ahead'), {
+            atMost: 1.5,
+          }),
           check(
             '50%: speed of (i) / the better of (e) and (g)',
             Math.min(ratio('tokensPerSecond', auto, forecast), ratio('tokensPerSecond', auto, self)),

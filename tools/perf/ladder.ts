@@ -74,6 +74,7 @@ const rungs: readonly Rung[] = [
   getForecastRung(50, '(f) with learned', learned),
   ...getDraftRungs(50),
   ...getPartRungs(25),
+  getPlainRung(25, '(d) run-ahead', runAhead),
   ...getDraftRungs(25),
   ...getPartRungs(75),
 ];

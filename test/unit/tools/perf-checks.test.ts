@@ -35,7 +35,8 @@ const goodLadder = {
     sameAnswers: 1,
   },
   '50% (i) auto': { tokensPerSecond: 97, sameAnswers: 1 },
-  '25% (g) self-draft': { roundTripsPerToken: 1.6, sameAnswers: 1 },
+  '25% (d) run-ahead': { uploadsPerToken: 20, sameAnswers: 1 },
+  '25% (g) self-draft': { roundTripsPerToken: 1.6, uploadsPerToken: 30, sameAnswers: 1 },
   'round trip': { roundTripMs: 1 },
 };
 
@@ -59,7 +60,7 @@ test('each missed ratio of the ladder is named', () => {
     '100% (b) every layer': { msPerToken: 26.1, roundTripsPerToken: 6, sameAnswers: 1 },
     '50% (e) forecast': { ...forecast, tokensPerSecond: 100 },
     '50% (g) self-draft': { tokensPerPass: 2.9, roundTripsPerToken: 1.1, uploadsPerToken: 24, tokensPerSecond: 101 },
-    '25% (g) self-draft': { roundTripsPerToken: 1.7 },
+    '25% (g) self-draft': { roundTripsPerToken: 1.7, uploadsPerToken: 31 },
   });
   expect(getMissed(rows, 'ladder')).toEqual([
     'rungs with the same tokens and log-probabilities, as a share',
@@ -72,6 +73,7 @@ test('each missed ratio of the ladder is named', () => {
     '50%: round trips of (g)',
     '50%: uploads of (g) / (d)',
     '25%: round trips of (g)',
+    '25%: uploads of (g) / (d)',
     '50%: speed of (i) / the better of (e) and (g)',
     '100%: ms per token of (b)',
   ]);

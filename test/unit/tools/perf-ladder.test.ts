@@ -72,6 +72,7 @@ test('the ladder has its rungs at three budgets, each as often as there are runs
       '25% (c) fault-resume',
       '25% (e) forecast cold',
       '25% (e) forecast',
+      '25% (d) run-ahead',
       '25% (g) self-draft',
       '25% (h) n-gram draft',
       '25% (i) auto',

@@ -57,16 +57,6 @@ fn get_highest(scores: mat4x4<f32>) -> vec4<f32> {
   return max(max(scores[0], scores[1]), max(scores[2], scores[3]));
 }
 
-// exp(scores - highest); 0 for what is masked.
-fn get_shares(scores: mat4x4<f32>, highest: vec4<f32>) -> mat4x4<f32> {
-  return mat4x4<f32>(
-    select(vec4<f32>(0.0), exp(scores[0] - highest), scores[0] > vec4<f32>(LOWEST)),
-    select(vec4<f32>(0.0), exp(scores[1] - highest), scores[1] > vec4<f32>(LOWEST)),
-    select(vec4<f32>(0.0), exp(scores[2] - highest), scores[2] > vec4<f32>(LOWEST)),
-    select(vec4<f32>(0.0), exp(scores[3] - highest), scores[3] > vec4<f32>(LOWEST)),
-  );
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let quads = HEAD_DIM / 4u;
@@ -107,26 +97,34 @@ fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
       s2 = multiply_add(s2, w, read_keys(kv2, d, lane));
       s3 = multiply_add(s3, w, read_keys(kv3, d, lane));
     }
-    s0 = mask_four(s0, start, own);
-    s1 = mask_four(s1, start + 4u, own);
-    s2 = mask_four(s2, start + 8u, own);
-    s3 = mask_four(s3, start + 12u, own);
-    let new_highest = max(highest, max(max(get_highest(s0), get_highest(s1)), max(get_highest(s2), get_highest(s3))));
+    // Here and below the four take turns in the first place, so that one copy of what is done to them is compiled.
+    var new_highest = highest;
+    for (var i = 0u; i < 16u; i += 4u) {
+      let masked = mask_four(s0, start + i, own);
+      new_highest = max(new_highest, get_highest(masked));
+      s0 = s1;
+      s1 = s2;
+      s2 = s3;
+      s3 = masked;
+    }
     // Exactly 1 for a row that looks at none of these positions, whatever exp makes of 0.
     let fade = select(exp(highest - new_highest), vec4<f32>(1.0), highest == new_highest);
     highest = new_highest;
-    s0 = get_shares(s0, highest);
-    s1 = get_shares(s1, highest);
-    s2 = get_shares(s2, highest);
-    s3 = get_shares(s3, highest);
-    weight = weight * fade + s0[0] + s0[1] + s0[2] + s0[3] + s1[0] + s1[1] + s1[2] + s1[3];
-    weight += s2[0] + s2[1] + s2[2] + s2[3] + s3[0] + s3[1] + s3[2] + s3[3];
-
-    // Columns become rows of the pass, so that they can take up values.
-    let p0 = transpose(s0);
-    let p1 = transpose(s1);
-    let p2 = transpose(s2);
-    let p3 = transpose(s3);
+    weight *= fade;
+    for (var i = 0u; i < 4u; i++) {
+      for (var j = 0u; j < 4u; j++) {
+        // 0 for what is masked.
+        let share = select(vec4<f32>(0.0), exp(s0[0] - highest), s0[0] > vec4<f32>(LOWEST));
+        weight += share;
+        s0 = mat4x4<f32>(s0[1], s0[2], s0[3], share);
+      }
+      // Columns become rows of the pass, so that they can take up values.
+      let shares = transpose(s0);
+      s0 = s1;
+      s1 = s2;
+      s2 = s3;
+      s3 = shares;
+    }
     let is_last = start + 16u >= end;
     let divisor = select(vec4<f32>(1.0), weight, is_last);
     for (var d = 0u; d < quads; d++) {
@@ -134,10 +132,10 @@ fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
       if (start > begin) {
         sum = mat4x4<f32>(out[o.x + d] * fade.x, out[o.y + d] * fade.y, out[o.z + d] * fade.z, out[o.w + d] * fade.w);
       }
-      sum = multiply_add(sum, read_values(kv0, d, lane), p0);
-      sum = multiply_add(sum, read_values(kv1, d, lane), p1);
-      sum = multiply_add(sum, read_values(kv2, d, lane), p2);
-      sum = multiply_add(sum, read_values(kv3, d, lane), p3);
+      sum = multiply_add(sum, read_values(kv0, d, lane), s0);
+      sum = multiply_add(sum, read_values(kv1, d, lane), s1);
+      sum = multiply_add(sum, read_values(kv2, d, lane), s2);
+      sum = multiply_add(sum, read_values(kv3, d, lane), s3);
       // One by one: software adapters pay for an index that is not a constant.
       if (rows.x < step.rows) {
         out[o.x + d] = sum[0] / divisor.x;

@@ -78,11 +78,14 @@ fn expert_down_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     }
   }
   if (first_row < HIDDEN) {
-    for (var j = 0u; j < 4u; j++) {
-      store(page, first_row, places[j], end, sum0[j]);
-      store(page, first_row, places[j] + 4u, end, sum1[j]);
-      store(page, first_row, places[j] + 8u, end, sum2[j]);
-      store(page, first_row, places[j] + 12u, end, sum3[j]);
+    // One sum after the other in the first place, so that one copy of what stores it is compiled.
+    for (var i = 0u; i < 16u; i += 4u) {
+      for (var j = 0u; j < 4u; j++) {
+        store(page, first_row, places[j] + i, end, sum0[j]);
+      }
+      sum0 = sum1;
+      sum1 = sum2;
+      sum2 = sum3;
     }
   }
 }

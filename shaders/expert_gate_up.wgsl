@@ -57,21 +57,16 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
         x[at], x[at + 1u], x[at + 2u], x[at + 3u],
         x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
       );
-      let b = r + block;
-      let g = page + pool.gate_base;
-      gate += vec4<f32>(
-        block_dot(g, WIDTH * blocks, b.x, &xs),
-        block_dot(g, WIDTH * blocks, b.y, &xs),
-        block_dot(g, WIDTH * blocks, b.z, &xs),
-        block_dot(g, WIDTH * blocks, b.w, &xs),
-      );
-      let u = page + pool.up_base;
-      up += vec4<f32>(
-        block_dot(u, WIDTH * blocks, b.x, &xs),
-        block_dot(u, WIDTH * blocks, b.y, &xs),
-        block_dot(u, WIDTH * blocks, b.z, &xs),
-        block_dot(u, WIDTH * blocks, b.w, &xs),
-      );
+      // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
+      var own = r + block;
+      var bases = page + vec2<u32>(pool.gate_base, pool.up_base);
+      for (var i = 0u; i < 8u; i++) {
+        let sum = vec4<f32>(gate.yzw, gate.x + block_dot(bases.x, WIDTH * blocks, own.x, &xs));
+        gate = up;
+        up = sum;
+        bases = bases.yx;
+        own = select(own, own.yzwx, (i & 1u) == 1u);
+      }
     }
     var g = reduce_sum(gate, lane);
     var u = reduce_sum(up, lane);

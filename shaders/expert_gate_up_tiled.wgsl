@@ -79,9 +79,13 @@ fn expert_gate_up_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
     }
   }
   if (first_row < WIDTH) {
-    for (var j = 0u; j < 4u; j++) {
-      store(page, first_row, places[j], end, gate0[j], up0[j]);
-      store(page, first_row, places[j] + 4u, end, gate1[j], up1[j]);
+    // One sum after the other in the first place, so that one copy of what stores it is compiled.
+    for (var i = 0u; i < 8u; i += 4u) {
+      for (var j = 0u; j < 4u; j++) {
+        store(page, first_row, places[j] + i, end, gate0[j], up0[j]);
+      }
+      gate0 = gate1;
+      up0 = up1;
     }
   }
 }

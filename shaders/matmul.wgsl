@@ -28,29 +28,19 @@ struct Shape {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
-fn write(out: u32, value: f32) {
-  y[out] = select(0.0, y[out], shape.accumulate == 1u) + shape.scale * value;
-}
-
 // Results of one token, of four matrix rows.
 fn store(first_row: u32, token: u32, tokens: u32, sum: vec4<f32>) {
   if (token < tokens) {
     let column = shape.y_offset + first_row;
     let out = token * shape.y_stride + column;
-    let rows = shape.rows - first_row;
-    var value = sum;
-    if (shape.has_bias == 1u) {
-      value += vec4<f32>(bias[column], bias[column + 1u], bias[column + 2u], bias[column + 3u]);
-    }
-    write(out, value.x);
-    if (rows > 1u) {
-      write(out + 1u, value.y);
-    }
-    if (rows > 2u) {
-      write(out + 2u, value.z);
-    }
-    if (rows > 3u) {
-      write(out + 3u, value.w);
+    var values = sum;
+    for (var i = 0u; i < min(4u, shape.rows - first_row); i++) {
+      var value = values.x;
+      if (shape.has_bias == 1u) {
+        value += bias[column + i];
+      }
+      y[out + i] = select(0.0, y[out + i], shape.accumulate == 1u) + shape.scale * value;
+      values = values.yzwx;
     }
   }
 }
@@ -88,11 +78,14 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
   }
   if (first_row < shape.rows) {
-    for (var j = 0u; j < 4u; j++) {
-      store(first_row, four[j], tokens, sum0[j]);
-      store(first_row, four[j] + 4u, tokens, sum1[j]);
-      store(first_row, four[j] + 8u, tokens, sum2[j]);
-      store(first_row, four[j] + 12u, tokens, sum3[j]);
+    // One sum after the other in the first place, so that one copy of what stores it is compiled.
+    for (var i = 0u; i < 16u; i += 4u) {
+      for (var j = 0u; j < 4u; j++) {
+        store(first_row, four[j] + i, tokens, sum0[j]);
+      }
+      sum0 = sum1;
+      sum1 = sum2;
+      sum2 = sum3;
     }
   }
 }

@@ -48,24 +48,23 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     var gate = vec4<f32>(0.0);
     var up = vec4<f32>(0.0);
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
-      var xs: array<vec4<f32>, 8>;
+      let at = x_row + block * 8u;
+      // One by one: software adapters pay for an index that is not a constant.
+      var xs = array<vec4<f32>, 8>(
+        x[at], x[at + 1u], x[at + 2u], x[at + 3u],
+        x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
+      );
+      // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
+      var own = r + block;
+      var other = own + width * blocks;
       for (var i = 0u; i < 8u; i++) {
-        xs[i] = x[x_row + block * 8u + i];
+        let sum = vec4<f32>(gate.yzw, gate.x + block_dot(0u, 2u * width * blocks, own.x, &xs));
+        gate = up;
+        up = sum;
+        let next = other;
+        other = own.yzwx;
+        own = next;
       }
-      let g = r + block;
-      gate += vec4<f32>(
-        block_dot(0u, 2u * width * blocks, g.x, &xs),
-        block_dot(0u, 2u * width * blocks, g.y, &xs),
-        block_dot(0u, 2u * width * blocks, g.z, &xs),
-        block_dot(0u, 2u * width * blocks, g.w, &xs),
-      );
-      let u = g + width * blocks;
-      up += vec4<f32>(
-        block_dot(0u, 2u * width * blocks, u.x, &xs),
-        block_dot(0u, 2u * width * blocks, u.y, &xs),
-        block_dot(0u, 2u * width * blocks, u.z, &xs),
-        block_dot(0u, 2u * width * blocks, u.w, &xs),
-      );
     }
     let g = reduce_sum(gate, lane);
     let u = reduce_sum(up, lane);

@@ -7,10 +7,14 @@
 // Hash: pcg3d (Jarzynski & Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020).
 //
 // Bindings: logits [rows, VOCAB] f32; control: the token of row r goes to word NEXT_TOKEN + r.
-// Grid: (rows). One workgroup per row, which reads its logits twice, and four times more for each of top_k and top_p.
+// Grid: (rows). One workgroup per row, which reads its logits twice, and 32 / DIGIT_BITS times more for each of
+// top_k and top_p.
 // Assumes VOCAB < 2^19: beyond, sums of masses could overflow.
 override WORKGROUP_SIZE: u32;
 override VOCAB: u32;
+// A search takes 32 / DIGIT_BITS readings; a divisor of 32. Software adapters compile every word of workgroup memory for itself,
+// where wide digits cost a second.
+override DIGIT_BITS: u32;
 
 const LOWEST = -3.4028234e38;
 
@@ -52,7 +56,7 @@ fn gumbel(position: u32, id: u32) -> f32 {
 // Counts and masses as integers, so that a sum over the vocabulary depends on no order: limbs of 13 bits, whose sums over
 // 2^19 - 1 ids still fit; a value is x 2^-13 + y 2^-26 + z 2^-39.
 const LIMB = 8192.0;
-const BINS = 256u;
+override BINS: u32 = 1u << DIGIT_BITS;
 
 fn split_mass(mass: f32) -> vec3<u32> {
   let x = floor(mass * LIMB);
@@ -71,11 +75,11 @@ fn read_bin(bin: u32) -> f32 {
 }
 
 // The largest key for which the logits of this key and above, those below `least` left out, weigh enough: one of top_k each,
-// or their share of the probability. Four digits of 8 bits, each by a histogram (radix select).
+// or their share of the probability. Digit by digit, each by a histogram (radix select).
 fn find_key(row: u32, lane: u32, highest: f32, least: u32, by_mass: bool) -> u32 {
   var known = 0u;
   var wanted = f32(sampling.top_k) / LIMB;
-  for (var shift = 32u; shift > 0u; shift -= 8u) {
+  for (var shift = 32u; shift > 0u; shift -= DIGIT_BITS) {
     for (var i = lane; i < 3u * BINS; i += WORKGROUP_SIZE) {
       atomicStore(&bins[i], 0u);
     }
@@ -86,15 +90,14 @@ fn find_key(row: u32, lane: u32, highest: f32, least: u32, by_mass: bool) -> u32
       // Digits above this one are known: a shift by 32 would be undefined.
       let is_candidate = shift == 32u || (key >> (shift & 31u)) == (known >> (shift & 31u));
       if (key >= least && is_candidate) {
-        let bin = (key >> (shift - 8u)) & 0xffu;
+        let bin = (key >> (shift - DIGIT_BITS)) & (BINS - 1u);
         var weight = vec3<u32>(1u, 0u, 0u);
         if (by_mass) {
           weight = split_mass(exp((logit - highest) / sampling.temperature));
         }
-        atomicAdd(&bins[bin * 3u], weight.x);
-        if (by_mass) {
-          atomicAdd(&bins[bin * 3u + 1u], weight.y);
-          atomicAdd(&bins[bin * 3u + 2u], weight.z);
+        for (var limb = 0u; limb < select(1u, 3u, by_mass); limb++) {
+          atomicAdd(&bins[bin * 3u + limb], weight.x);
+          weight = weight.yzx;
         }
       }
     }
@@ -122,7 +125,7 @@ fn find_key(row: u32, lane: u32, highest: f32, least: u32, by_mass: bool) -> u32
           break;
         }
       }
-      search = vec2<u32>(known | (chosen << (shift - 8u)), bitcast<u32>(wanted - above_chosen));
+      search = vec2<u32>(known | (chosen << (shift - DIGIT_BITS)), bitcast<u32>(wanted - above_chosen));
     }
     let found = workgroupUniformLoad(&search);
     known = found.x;
@@ -149,11 +152,11 @@ fn sample_token(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   let highest = reduce_max(own_highest, lane);
 
   var threshold = 0u;
-  if (sampling.temperature > 0.0 && sampling.top_k < VOCAB) {
-    threshold = find_key(row, lane, highest, 0u, false);
-  }
-  if (sampling.temperature > 0.0 && sampling.top_p < 1.0) {
-    threshold = max(threshold, find_key(row, lane, highest, threshold, true));
+  // A loop, so that one copy of the search is compiled: top_k, then top_p.
+  for (var i = 0u; i < 2u; i++) {
+    if (sampling.temperature > 0.0 && select(sampling.top_k < VOCAB, sampling.top_p < 1.0, i == 1u)) {
+      threshold = max(threshold, find_key(row, lane, highest, threshold, i == 1u));
+    }
   }
   // The largest always stays, also for a top_k or top_p of (nearly) zero.
   threshold = min(threshold, order_key(highest));

@@ -234,6 +234,8 @@ export interface GenerateRequest {
   readonly trace?: boolean;
   /** Report which pages are resident after every token, as `residency` events. */
   readonly residency?: boolean;
+  /** What the KV cache still has of the prompt's beginning is not computed again; same bits. Default true; never with `trace`. */
+  readonly reusePrefix?: boolean;
 }
 
 export interface TokenLogprob {
@@ -257,6 +259,8 @@ export interface StreamedLogprob extends TokenChance {
 /** Totals over decode, unless said otherwise. */
 export interface GenerateStats {
   readonly promptTokens: number;
+  /** Of these, how many the KV cache held already. */
+  readonly reusedTokens: number;
   readonly generatedTokens: number;
   readonly prefillMs: number;
   readonly decodeMs: number;

@@ -35,6 +35,8 @@ export interface GenerationRequest {
   readonly trace: boolean;
   /** Report which pages are resident. */
   readonly residency: boolean;
+  /** What the KV cache has of the prompt is not computed again. */
+  readonly reusePrefix: boolean;
 }
 
 export async function* runGeneration(
@@ -66,7 +68,7 @@ export async function* runGeneration(
     logitRules.getChanges(grammar && guesses.length > 0 ? await grammar.readMaskBehind(guesses) : mask, guesses);
 
   const runPass = (
-    input: Pick<PassRequest, 'isChunk' | 'tokenIds' | 'position' | 'draftTokens'>,
+    input: Pick<PassRequest, 'isChunk' | 'chunkRows' | 'tokenIds' | 'position' | 'draftTokens'>,
     logitRows: number,
   ): Promise<PassResult> => {
     const firstSampled = input.position + input.tokenIds.length + (input.draftTokens ?? 0) - logitRows + 1;
@@ -85,13 +87,19 @@ export async function* runGeneration(
 
   const prefillStart = performance.now();
   let result: PassResult | undefined;
-  for (let at = 0; at < promptTokenIds.length; at += chunkRows) {
+  const reusedTokens = request.reusePrefix ? runner.keptPrefix.match(promptTokenIds) : 0;
+  sequence.skip(promptTokenIds.slice(0, reusedTokens));
+  for (let at = reusedTokens; at < promptTokenIds.length; ) {
     throwIfAborted(signal);
-    const chunk = promptTokenIds.slice(at, at + chunkRows);
-    const isLast = at + chunk.length === promptTokenIds.length;
-    result = await runPass({ isChunk: true, tokenIds: chunk, position: at }, isLast ? 1 : 0);
+    // Chunks lie where they would without a kept prefix: of the first, the end may be all there is to do.
+    const start = at - (at % chunkRows);
+    const end = Math.min(start + chunkRows, promptTokenIds.length);
+    const chunk = promptTokenIds.slice(at, end);
+    const isLast = end === promptTokenIds.length;
+    result = await runPass({ isChunk: true, chunkRows: end - start, tokenIds: chunk, position: at }, isLast ? 1 : 0);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace(result, 'prefill', 0, chunk.length) };
-    yield { type: 'prefill', done: at + chunk.length, total: promptTokenIds.length };
+    yield { type: 'prefill', done: end, total: promptTokenIds.length };
+    at = end;
   }
   const decodeStart = performance.now();
   runner.resetCounters();
@@ -166,6 +174,7 @@ export async function* runGeneration(
       finishReason,
       stats: getStats(runtime, runner, sequence, drafter, {
         promptTokens: promptTokenIds.length,
+        reusedTokens,
         generatedTokens: tokenIds.length,
         prefillMs: decodeStart - prefillStart,
         decodeMs: performance.now() - decodeStart,
@@ -206,7 +215,7 @@ function getStats(
   { counters }: PassRunner,
   { answers }: Sequence,
   drafter: Drafter,
-  measured: Pick<GenerateStats, 'promptTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
+  measured: Pick<GenerateStats, 'promptTokens' | 'reusedTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
   const { plan, memory, pager, host, device, variant } = runtime;
   const { needed, present, faultingLayers, demandBytes, aheadBytes, usefulBytes } = pager.counters;

@@ -71,10 +71,14 @@ interface PendingBudget {
   readonly reject: (error: unknown) => void;
 }
 
+/** Without a call for so long, the engine does what spares the next one time. */
+const IDLE_MS = 500;
+
 export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   const stores = new Map<StoreKind, Promise<ModelStore>>();
   let loaded: Loaded | null = null;
   let busyWith: string | null = null;
+  let idleTimer: ReturnType<typeof setTimeout> | undefined;
   const pendingBudgets: PendingBudget[] = [];
   /** A budget change outside of any pass; whoever runs the next pass waits for it. */
   let settling: Promise<void> = Promise.resolve();
@@ -102,10 +106,14 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         `${call} was called while ${busyWith} is running, 1 call at a time is served: wait for it or abort it`,
       );
     }
+    clearTimeout(idleTimer);
     busyWith = call;
     return () => {
       busyWith = null;
       settle();
+      // Prompts that are long enough for tiles will come: their kernels are compiled while no one waits. What fails now fails
+      // again, and is told, when they are needed.
+      idleTimer = setTimeout(() => loaded?.runtime.tiles.load().catch(() => {}), IDLE_MS);
     };
   };
 

@@ -11,6 +11,7 @@ import { getMaskWord } from '../kernels/adjust-logits';
 import type { PassForm } from '../model/forward';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
+import { KeptPrefix, TILED_ROWS } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
 import { RecordLayout } from './pass-record';
 import { type Runtime, throwIfAborted } from './runtime';
@@ -40,6 +41,8 @@ export interface PassRequest {
    * first are guesses, and the result says how many of them hold.
    */
   readonly isChunk: boolean;
+  /** The tokens are the end of a chunk of the prompt of so many, whose form they take, and may be kept; absent: neither. */
+  readonly chunkRows?: number;
 }
 
 /** How a pass is cut and what runs behind a fault. Touches speed only, never a result. */
@@ -86,21 +89,18 @@ export interface PassCounters {
   layersExecuted: number;
 }
 
-/**
- * From this many tokens on, a chunk is computed in tiles, and streams all experts through the slots instead of waiting for its
- * routes. Fewer would leave most of a tile empty, and most experts unused.
- */
-const TILED_ROWS = 16;
-
 export class PassRunner {
   counters: PassCounters = createCounters();
   /** Time of one layer of one token, measured on passes without a fault; null until there was one. */
   layerMs: number | null = null;
+  /** What the KV cache has of prompts. */
+  readonly keptPrefix: KeptPrefix;
 
   readonly #waves: LayerWaves;
 
   constructor(private readonly runtime: Runtime) {
     this.#waves = new LayerWaves(runtime, () => this.counters.submits++);
+    this.keptPrefix = new KeptPrefix(runtime.manifest.config, runtime.plan.state);
   }
 
   resetCounters(): void {
@@ -124,7 +124,9 @@ export class PassRunner {
     const rows = request.tokenIds.length + draftTokens;
     const start = performance.now();
     const tripsBefore = this.counters.roundTrips;
-    const form: PassForm = isChunk && rows >= TILED_ROWS ? 'tiles' : 'rows';
+    const form: PassForm = isChunk && (request.chunkRows ?? rows) >= TILED_ROWS ? 'tiles' : 'rows';
+    this.keptPrefix.begin(request.position, rows);
+    if (form === 'tiles') await this.runtime.tiles.load();
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
     const isStreamed = form === 'tiles' && !pager.isWhole;
     // Guesses that fail use pages too; only what belongs to the text is to tell the eviction what is in use.
@@ -187,7 +189,10 @@ export class PassRunner {
         segment = await this.#serveFault(faulted, needed, getExpected, plan.segmentLayers, signal);
       } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
-        if (rows === 1 && this.counters.roundTrips === tripsBefore + 1) this.#noteLayerTime(performance.now() - start);
+        if (request.chunkRows !== undefined && form === 'tiles')
+          this.keptPrefix.extend(request.position, request.tokenIds);
+        if (rows === 1 && form === 'rows' && this.counters.roundTrips === tripsBefore + 1)
+          this.#noteLayerTime(performance.now() - start);
         const tokenIds = draftTokens > 0 ? draftedIds : request.tokenIds;
         const sampledIds = samplesApart ? await this.#sampleApart(request, tokenIds) : record.sampledIds;
         const acceptedRows = isGuess ? countAcceptedRows(tokenIds, sampledIds, request.endIds ?? new Set()) : rows;

@@ -55,6 +55,8 @@ export function resolveRequest(
     topLogprobs: topLogprobs ?? null,
     trace: request.trace ?? false,
     residency: request.residency ?? false,
+    // A trace has the routes of every token: none may be left out.
+    reusePrefix: (request.reusePrefix ?? true) && !request.trace,
   };
 }
 

@@ -16,6 +16,7 @@ import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
 import { compileKernels } from '../model/kernel-set';
 import { createRunState, type RunState } from '../model/run-state';
+import type { LateTileKernels } from '../model/tile-kernels';
 import { listMatrices, loadWeights } from '../model/weights';
 import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
@@ -50,6 +51,8 @@ export interface Runtime {
   readonly reader: RecordReader;
   readonly forward: Forward;
   readonly draft: Draft;
+  /** Kernels of passes in tiles, which are compiled late. */
+  readonly tiles: LateTileKernels;
   /** Measured at load. */
   readonly calibration: Calibration;
   destroy(): void;
@@ -65,9 +68,15 @@ export async function createRuntime(
   signal?: AbortSignal,
 ): Promise<Runtime> {
   const device = await openDevice(deviceOptions);
+  let isOver = false;
+  // Kernels may still be compiling when something else has failed.
+  const report = (progress: LoadProgress): void => {
+    if (!isOver) onProgress(progress);
+  };
   try {
-    return await fillDevice(device, manifest, reader, request, onProgress, signal);
+    return await fillDevice(device, manifest, reader, request, report, signal);
   } catch (error) {
+    isOver = true;
     const loss = await device.readLoss();
     device.destroy();
     throw loss ?? device.getError() ?? error;
@@ -100,10 +109,12 @@ async function fillDevice(
   }
 
   const variant = chooseVariant(device.traits);
-  const kernels = await compileKernels(device, variant, manifest, plan.weights, plan.state, (done, total) =>
+  // The browser compiles beside the reading and uploading of weights.
+  const compiling = compileKernels(device, variant, manifest, plan.weights, plan.state, (done, total) =>
     onProgress({ phase: 'compile', done, total }),
   );
-  throwIfAborted(signal);
+  // What fails first is thrown; this is waited for below.
+  compiling.catch(() => {});
 
   const host = new HostCache(reader, request.hostCacheBytes ?? DEFAULT_HOST_CACHE_BYTES);
   const pageTable = new PageTable(device, pageTableBuffer, config.moe.experts);
@@ -136,6 +147,8 @@ async function fillDevice(
   }
 
   const ropeFactors = await readRopeFactors(manifest, reader);
+  const kernels = await compiling;
+  throwIfAborted(signal);
   const state = createRunState(device, config, plan.state, stateBuffers, ropeFactors);
   const forward = new Forward({
     device,
@@ -193,6 +206,7 @@ async function fillDevice(
     reader,
     forward,
     draft,
+    tiles: kernels.tiles,
     calibration,
     destroy() {
       memory.freeAll();

@@ -35,6 +35,11 @@ export class Sequence {
     private readonly paging: ResolvedPaging,
   ) {}
 
+  /** The sequence begins with tokens that are not computed again. */
+  skip(tokenIds: readonly number[]): void {
+    if (tokenIds.length > 0) this.forecast.push(0, tokenIds);
+  }
+
   /** Runs a chunk of the prompt, or one token and guesses at what follows it. */
   async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
     const { tokenIds, position, draftTokens = 0 } = request;

@@ -4,5 +4,14 @@ import type { Submission } from '../gpu/pass';
 /** Records one dispatch over `rows` tokens. */
 export type Command = (submission: Submission, rows: number) => void;
 
+/** A command that is bound when it is first recorded, for a kernel that is compiled late. */
+export function bindLate(bind: () => Command): Command {
+  let command: Command | undefined;
+  return (submission, rows) => {
+    command ??= bind();
+    command(submission, rows);
+  };
+}
+
 /** A largest finite f32, for parameters that mean "no limit". */
 export const LARGEST_F32 = 3.4028234663852886e38;

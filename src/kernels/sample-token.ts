@@ -26,7 +26,7 @@ export interface SampleToken {
 const MOST_IDS = 2 ** 19 - 1;
 
 /**
- * One workgroup looks through a row of logits up to ten times, so it is as wide as may be; a software adapter gains nothing by
+ * One workgroup looks through a row of logits ten times and more, so it is as wide as may be; a software adapter gains nothing by
  * that. Maxima and integer sums know no order, so the form changes no token.
  */
 function getSampleVariant(variant: Variant): Variant {
@@ -42,11 +42,12 @@ export async function compileSampleToken(device: GpuDevice, variant: Variant, vo
     );
   }
   const own = getSampleVariant(variant);
+  const digitBits = own === variant ? 4 : 8;
   const program = await compileProgram(device, {
     name: 'sample_token',
     source: getProgramSource(source, own),
     bindings: ['uniform', 'read', 'write'],
-    constants: { WORKGROUP_SIZE: own.workgroupSize, VOCAB: vocabSize },
+    constants: { WORKGROUP_SIZE: own.workgroupSize, VOCAB: vocabSize, DIGIT_BITS: digitBits },
   });
   return {
     bind({ sampling, logits, control }) {

@@ -20,7 +20,7 @@ import type { DeviceBuffer } from '../gpu/memory';
 import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
-import type { Command } from '../kernels/command';
+import { bindLate, type Command } from '../kernels/command';
 import { NO_SHADOW } from '../kernels/matvec';
 import type { KernelSet } from './kernel-set';
 import type { RunState } from './run-state';
@@ -218,11 +218,21 @@ export class Forward {
       return [
         {
           rows: kernels.getExpertGateUp(gateProj.type).bind({ ...byRows, x }),
-          tiles: kernels.tiles.getExpertGateUp(gateProj.type).bind({ ...byTiles, x }),
+          tiles: bindLate(() =>
+            kernels.tiles
+              .get()
+              .getExpertGateUp(gateProj.type)
+              .bind({ ...byTiles, x }),
+          ),
         },
         {
           rows: kernels.getExpertDown(downProj.type).bind({ ...byRows, outputs }),
-          tiles: kernels.tiles.getExpertDown(downProj.type).bind({ ...byTiles, outputs }),
+          tiles: bindLate(() =>
+            kernels.tiles
+              .get()
+              .getExpertDown(downProj.type)
+              .bind({ ...byTiles, outputs }),
+          ),
         },
       ];
     });
@@ -284,7 +294,7 @@ export class Forward {
       same(kernels.getQkNormRope(mixer).bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control })),
       {
         rows: kernels.getAttention(mixer).bind({ ...attention, moeLayer, control }),
-        tiles: kernels.tiles.getAttention(mixer).bind(attention),
+        tiles: bindLate(() => kernels.tiles.get().getAttention(mixer).bind(attention)),
       },
       this.#bindAddition(getAddition(plan.oProj, plan.oBias, config), mixed, residual, moe, uniforms),
     ];
@@ -303,7 +313,8 @@ export class Forward {
   #bindOrder(moeLayer: BindingResource): Step {
     const { kernels, state, step } = this.parts;
     const { routeIds, routeOrder: order, routeTiles: tiles } = state;
-    return { rows: () => {}, tiles: kernels.tiles.routeOrder.bind({ moeLayer, step, routeIds, order, tiles }) };
+    const buffers = { moeLayer, step, routeIds, order, tiles };
+    return { rows: () => {}, tiles: bindLate(() => kernels.tiles.get().routeOrder.bind(buffers)) };
   }
 
   /** residual += down(silu(gate x) * up x), x the experts' input. */
@@ -368,7 +379,12 @@ export class Forward {
     const buffers = { shape, weights: weights.getBuffer(matrix), x, y, bias: this.#getOptional(bias) };
     return {
       rows: kernels.getMatvec(form).bind({ ...buffers, control: state.control }, matrix.rows),
-      tiles: kernels.tiles.getMatmul(type).bind({ ...buffers, step }, matrix.rows),
+      tiles: bindLate(() =>
+        kernels.tiles
+          .get()
+          .getMatmul(type)
+          .bind({ ...buffers, step }, matrix.rows),
+      ),
     };
   }
 

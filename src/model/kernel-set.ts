@@ -21,7 +21,7 @@ import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
 import type { Variant } from '../kernels/variant';
 import { createCompileProgress } from './compile-progress';
 import type { StateShape } from './run-state';
-import { compileTileKernels, getAttentionSpec, type TileKernels } from './tile-kernels';
+import { compileTileKernels, getAttentionSpec, LateTileKernels } from './tile-kernels';
 import { listMatrices, listProducts, type MlpWeightPlan, type ProductForm, type WeightPlan } from './weights';
 
 export interface KernelSet {
@@ -38,7 +38,8 @@ export interface KernelSet {
   readonly combineNorm: CombineNorm;
   readonly adjustLogits: AdjustLogits;
   readonly sampleToken: SampleToken;
-  readonly tiles: TileKernels;
+  /** Not compiled with the others. */
+  readonly tiles: LateTileKernels;
 }
 
 /** @param onProgress pipelines compiled so far, and in all. */
@@ -53,8 +54,7 @@ export async function compileKernels(
   const { config, pageLayouts } = manifest;
   const { hiddenSize, norm, moe, vocabSize, residualScale, mixers } = config;
   const rowsCapacity = state.rows;
-  const progress = createCompileProgress(onProgress);
-  const { track, byForm } = progress;
+  const { track, byForm } = createCompileProgress(onProgress);
   const getLayerForm = (mixer: Mixer): AttentionSpec => getAttentionSpec(config, state, mixer);
   const getMlpForm = ({ gateUp, scale }: MlpWeightPlan) => ({ type: gateUp.type, isScaled: scale !== null });
   const mlps = weights.layers.flatMap(({ mlp }) => mlp ?? []);
@@ -75,7 +75,6 @@ export async function compileKernels(
     combineNorm,
     adjustLogits,
     sampleToken,
-    tiles,
   ] = await Promise.all([
     track(
       compileEmbedNorm(device, variant, {
@@ -113,7 +112,6 @@ export async function compileKernels(
     ),
     track(compileAdjustLogits(device, variant, { vocabSize, capacity: state.changedLogits })),
     track(compileSampleToken(device, variant, vocabSize)),
-    compileTileKernels(device, variant, manifest, weights, state, progress),
   ]);
   return {
     embedNorm,
@@ -128,6 +126,6 @@ export async function compileKernels(
     combineNorm,
     adjustLogits,
     sampleToken,
-    tiles,
+    tiles: new LateTileKernels(() => compileTileKernels(device, variant, manifest, weights, state)),
   };
 }

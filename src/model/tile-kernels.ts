@@ -1,9 +1,10 @@
 /**
  * The kernels of a pass over many tokens, each in place of one of the `KernelSet`; what they do not replace they share.
- * Owns the choice of what to compile; never binds buffers.
+ * Owns the choice of what to compile, and that it is compiled once; never binds buffers.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 import type { Mixer, ModelConfig, WeightType } from '../checkpoint/model-config';
+import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import type { AttentionSpec } from '../kernels/attention';
 import { type AttentionTiled, compileAttentionTiled } from '../kernels/attention-tiled';
@@ -12,7 +13,7 @@ import { compileExpertGateUpTiled, type ExpertGateUpTiled } from '../kernels/exp
 import { compileMatmul, type Matmul } from '../kernels/matmul';
 import { compileRouteOrder, type RouteOrder } from '../kernels/route-order';
 import type { Variant } from '../kernels/variant';
-import type { CompileProgress } from './compile-progress';
+import { createCompileProgress } from './compile-progress';
 import { getCacheLength, type StateShape } from './run-state';
 import { listProducts, type WeightPlan } from './weights';
 
@@ -26,14 +27,39 @@ export interface TileKernels {
   getExpertDown(type: WeightType): ExpertDownTiled;
 }
 
+/** Tile kernels that are compiled when a prompt needs them, or before, when there is time: short prompts never do. */
+export class LateTileKernels {
+  #kernels: TileKernels | null = null;
+  #loading: Promise<void> | null = null;
+
+  constructor(private readonly compile: () => Promise<TileKernels>) {}
+
+  /**
+   * Compiles them, once.
+   * @throws EngineError `GPU_ERROR`
+   */
+  load(): Promise<void> {
+    this.#loading ??= this.compile().then((kernels) => {
+      this.#kernels = kernels;
+    });
+    return this.#loading;
+  }
+
+  /** Once `load` is through. */
+  get(): TileKernels {
+    assert(this.#kernels, 'the tile kernels are compiled');
+    return this.#kernels;
+  }
+}
+
 export async function compileTileKernels(
   device: GpuDevice,
   variant: Variant,
   manifest: ModelManifest,
   weights: WeightPlan,
   state: StateShape,
-  { track, byForm }: CompileProgress,
 ): Promise<TileKernels> {
+  const { track, byForm } = createCompileProgress(() => {});
   const { config, pageLayouts } = manifest;
   const { hiddenSize, moe, mixers } = config;
   const [getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown] = await Promise.all([

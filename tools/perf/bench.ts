@@ -131,6 +131,8 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
             maxTokens: job.tokens,
             ignoreEos: true,
             topLogprobs: 0,
+            // Prompts of a job begin alike, and each is to be measured whole.
+            reusePrefix: false,
             ...('seed' in prompt ? { sampling: { temperature: 0.7, seed: prompt.seed } } : {}),
             ...(job.paging ? { paging: job.paging } : {}),
             ...(job.draft ? { draft: job.draft } : {}),

@@ -168,10 +168,15 @@ test('the gap is measured from the fault-resume rung of the same budget', () => 
   expect(compared.get(residentRow)?.gapCaptured?.value).toBeNaN();
 });
 
-test('a prefill is compared with decode steps, and the first answer after a load is left out', () => {
+test('a prefill is compared with decode steps, and the first two answers after a load are left out', () => {
   const sample = {
     loadMs: 0,
-    answers: [answer(12, 11, 900, 9000), answer(12, 11, 60, 100), answer(128, 11, 320, 100)],
+    answers: [
+      answer(12, 11, 900, 9000),
+      answer(128, 11, 900, 9000),
+      answer(12, 11, 60, 100),
+      answer(128, 11, 320, 100),
+    ],
   };
   const values = (length: number) =>
     Object.values(getPrefillMetrics(sample, length)).map(({ value }) => Number(value.toFixed(6)));

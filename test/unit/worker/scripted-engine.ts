@@ -43,6 +43,7 @@ export const scriptedResult: GenerateResult = {
   finishReason: 'stop',
   stats: {
     promptTokens: 2,
+    reusedTokens: 0,
     generatedTokens: 3,
     prefillMs: 1,
     decodeMs: 3,

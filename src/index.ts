@@ -10,6 +10,7 @@ export type {
   ChatToolCall,
   ChatUsage,
 } from './chat/types';
+export { readDrop } from './client/dropped-model';
 export { createEngine, type RemoteEngine, type RemoteEngineOptions } from './client/remote-engine';
 export type {
   ChatMessage,

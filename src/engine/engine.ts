@@ -9,23 +9,10 @@ import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
 import type { ToolFamily } from '../text/tool-family';
+import type { ModelSource } from './model-source';
 import type { TierStats } from './tiers';
 
-/**
- * Where a model is: a GGUF file, or by a URL that ends in "/" a folder with config.json, safetensors and tokenizer files.
- * A Blob is read in place; nothing is copied but what is installed.
- */
-export type ModelSource =
-  | {
-      readonly kind: 'url';
-      /** Also `hf:owner/name[@revision][/file]`, a repository on the Hugging Face Hub. */
-      readonly url: string;
-      /** For private and gated repositories of the hub. */
-      readonly accessToken?: string | undefined;
-      /** Another hub than https://huggingface.co, with the same routes. */
-      readonly hubUrl?: string | undefined;
-    }
-  | { readonly kind: 'file'; readonly file: Blob; readonly name: string };
+export type { ModelSource };
 
 /** How many experts may be on the GPU: a share of each layer's experts, or bytes for all slots together. */
 export type ExpertBudget = { readonly percent: number } | { readonly bytes: number };

@@ -6,6 +6,7 @@ import { createBlobSource } from '../store/blob-source';
 import { createHttpFiles } from '../store/http-files';
 import type { DownloadProgress, HttpSourceOptions } from '../store/http-source';
 import { isHubUrl, openHubFiles } from '../store/hub-files';
+import { openLocalFiles } from '../store/local-files';
 import type { LoadProgress, ModelSource } from './engine';
 
 /** @throws EngineError `BAD_ARGUMENT`; of a repository also `NETWORK`, `ABORTED` */
@@ -14,10 +15,14 @@ export async function openFiles(
   given: Pick<HttpSourceOptions, 'fetch' | 'signal' | 'retryDelaysMs' | 'stallTimeoutMs'>,
   onProgress: (progress: LoadProgress) => void,
 ): Promise<CheckpointFiles> {
+  const onWarning = (message: string) => onProgress({ phase: 'warning', message });
   if (source.kind === 'file') return createLoneFile(createBlobSource(source.file, source.name));
+  if (source.kind === 'folder') {
+    return openLocalFiles(source.folder, source.name, { onWarning, signal: given.signal });
+  }
   const options = {
     ...given,
-    onWarning: (message: string) => onProgress({ phase: 'warning', message }),
+    onWarning,
     onProgress: (progress: DownloadProgress) => onProgress({ phase: 'install', ...progress }),
   };
   if (!isHubUrl(source.url)) return createHttpFiles(source.url, options);

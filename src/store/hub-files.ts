@@ -4,6 +4,7 @@
  */
 import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
 import { EngineError } from '../errors';
+import { chooseModelFile } from './choose-file';
 import { findHttpSource, type HttpSourceOptions } from './http-source';
 import { pause } from './pause';
 import { throwIfAborted } from './source-checks';
@@ -25,9 +26,6 @@ const DEFAULT_HUB_URL = 'https://huggingface.co';
 const RETRY_DELAYS_MS = [250, 1000, 3000];
 /** For one answer. One that does not come is asked for once more. */
 const STALL_TIMEOUT_MS = 12_000;
-/** Of several GGUF files, the first that is here is taken: small, and near the full model. Then the smallest. */
-const PREFERRED_TYPES = ['Q4_0', 'Q4_K_M', 'Q4_K_S', 'Q5_K_M', 'Q5_0', 'Q8_0', 'MXFP4', 'Q6_K', 'BF16', 'F16'];
-
 export function isHubUrl(url: string): boolean {
   return url.startsWith('hf:');
 }
@@ -60,7 +58,7 @@ export async function openHubFiles(url: string, options: HubOptions = {}): Promi
     }
     return found;
   });
-  const ggufPath = chooseFile(url, file, files, onWarning);
+  const ggufPath = chooseModelFile(url, file, files, onWarning);
   const paths = new Set(files.map(({ path }) => path));
   const headers = accessToken ? { Authorization: `Bearer ${accessToken}` } : {};
   return {
@@ -87,38 +85,6 @@ function parseHubUrl(url: string): HubReference {
     );
   }
   return { repository: match[1], revision: match[2], file: match[3] };
-}
-
-/** Path of the GGUF file to read, or null for a folder with safetensors files. */
-function chooseFile(
-  url: string,
-  asked: string | undefined,
-  files: readonly { readonly path: string; readonly size: number }[],
-  onWarning: ((message: string) => void) | undefined,
-): string | null {
-  const models = files.filter(
-    // Of a split file its first part; never a projector for images, which is no model of its own.
-    ({ path }) => /\.gguf$/i.test(path) && !/mmproj/i.test(path) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(path),
-  );
-  const list = models.map(({ path }) => path).join(', ');
-  if (asked !== undefined) {
-    if (models.some(({ path }) => path === asked)) return asked;
-    throw new EngineError('BAD_ARGUMENT', `${url}: no such model file; the repository has ${list || 'no GGUF file'}`);
-  }
-  if (models.length === 0) {
-    if (files.some(({ path }) => path === 'config.json') && files.some(({ path }) => /\.safetensors$/.test(path)))
-      return null;
-    throw new EngineError(
-      'BAD_ARGUMENT',
-      `${url}: the repository has neither a GGUF file nor safetensors with config.json`,
-    );
-  }
-  const ofType = (type: string) =>
-    models.find(({ path }) => new RegExp(`(^|[^A-Za-z0-9])${type}(?![A-Za-z0-9_])`, 'i').test(path));
-  const smallest = models.reduce((least, model) => (model.size < least.size ? model : least));
-  const chosen = PREFERRED_TYPES.map(ofType).find((model) => model !== undefined) ?? smallest;
-  if (models.length > 1) onWarning?.(`${url} has ${models.length} model files; ${chosen.path} is used. All: ${list}`);
-  return chosen.path;
 }
 
 /** The hub's answer to a question, asked again after failures that may pass. */

@@ -32,6 +32,7 @@ function throwUncaught(): never {
 const engine = new ScriptedEngine({
   generate: (request, signal) => generate(request.prompt ?? '', signal),
   load: async (source) => {
+    if (source.kind === 'folder') throw new EngineError('UNSUPPORTED', 'a folder is not in the script');
     if (source.kind === 'url')
       throw new EngineError('NETWORK', source.url, { cause: new TypeError('Failed to fetch') });
     return { ...scriptedModel, name: `${source.name}: ${await source.file.text()}` };

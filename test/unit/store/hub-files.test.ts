@@ -77,7 +77,7 @@ describe('openHubFiles', () => {
     expect((await openHubFiles('hf:some/model/b-Q8_0.gguf', { hubUrl })).ggufPath).toBe('b-Q8_0.gguf');
     await expect(openHubFiles('hf:some/model/c.gguf', { hubUrl })).rejects.toMatchObject({
       code: 'BAD_ARGUMENT',
-      message: expect.stringMatching(/no such model file; the repository has a-Q4_0\.gguf, b-Q8_0\.gguf/),
+      message: expect.stringMatching(/no such model file; there is a-Q4_0\.gguf, b-Q8_0\.gguf/),
     });
     await hub?.close();
     hubUrl = await start({ 'config.json': text('{}'), 'model.safetensors': text('some weights') });

@@ -2,15 +2,19 @@
 // A sink is a logit that joins the softmax and is dropped behind it (gpt-oss).
 //
 // Online softmax over chunks of positions, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135).
-// Bindings: qkv [rows, Q + 2 KV] f32 (its q part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
-// out [rows, heads, HEAD_DIM] f32; sinks [heads] f32 (unread without).
+// Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
+// out [rows, heads, VALUE_DIM] f32; sinks [heads] f32 (unread without).
 // Grid: (heads, rows). One workgroup per head and row: the sums' order depends on the position alone.
-// Assumes HEAD_DIM % 4 == 0.
+// Assumes HEAD_DIM % 4 == 0, VALUE_DIM % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override CHUNK: u32;
 override HEADS: u32;
 override KV_HEADS: u32;
 override HEAD_DIM: u32;
+// Values of v that are read: HEAD_DIM, or the first ones of keys that are values too (latent attention).
+override VALUE_DIM: u32;
+// Values between rows of q.
+override Q_STRIDE: u32;
 override CACHE_LENGTH: u32;
 override SCALE: f32;
 // The largest u32 where the layer sees everything.
@@ -31,7 +35,7 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(7) var<storage, read> sinks: array<f32>;
 
 var<workgroup> scores: array<f32, CHUNK>;
-var<workgroup> mixed: array<vec4<f32>, HEAD_DIM / 4u>;
+var<workgroup> mixed: array<vec4<f32>, VALUE_DIM / 4u>;
 
 fn get_slot(position: u32) -> u32 {
   if (RING == 1u) {
@@ -46,12 +50,13 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     return;
   }
   let quads = HEAD_DIM / 4u;
+  let value_quads = VALUE_DIM / 4u;
   let head = group.x;
   let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * quads;
-  let q = group.y * (HEADS + 2u * KV_HEADS) * quads + head * quads;
+  let q = group.y * (Q_STRIDE / 4u) + head * quads;
   let positions = step.position + group.y + 1u;
 
-  for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
+  for (var d = lane; d < value_quads; d += WORKGROUP_SIZE) {
     mixed[d] = vec4<f32>(0.0);
   }
   var highest = LOWEST;
@@ -82,7 +87,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     weight = weight * fade + reduce_sum(vec4<f32>(own_weight, 0.0, 0.0, 0.0), lane).x;
     highest = new_highest;
     workgroupBarrier(); // every lane's scores are there
-    for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
+    for (var d = lane; d < value_quads; d += WORKGROUP_SIZE) {
       var sum = mixed[d] * fade;
       for (var i = 0u; i < count; i++) {
         sum += scores[i] * v_cache[cache + get_slot(start + i) * quads + d];
@@ -91,8 +96,8 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     }
     workgroupBarrier(); // scores may be written again
   }
-  let at = (group.y * HEADS + head) * quads;
-  for (var d = lane; d < quads; d += WORKGROUP_SIZE) {
+  let at = (group.y * HEADS + head) * value_quads;
+  for (var d = lane; d < value_quads; d += WORKGROUP_SIZE) {
     out[at + d] = mixed[d] / weight;
   }
 }

@@ -4,13 +4,17 @@
 // Online softmax over 16 positions at a time, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135). A lane has four
 // rows of a head; keys and values are read once for the rows of four lanes. A row's sums run over rising positions, so they
 // depend on its position alone. Never runs behind a fault.
-// Bindings: qkv [rows, Q + 2 KV] f32 (its q part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
-// out [rows, heads, HEAD_DIM] f32, which also holds the sums on the way; sinks [heads] f32 (unread without).
+// Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
+// out [rows, heads, VALUE_DIM] f32, which also holds the sums on the way; sinks [heads] f32 (unread without).
 // Grid: (heads, ceil(rows / (4 * WORKGROUP_SIZE))). Assumes HEAD_DIM % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override HEADS: u32;
 override KV_HEADS: u32;
 override HEAD_DIM: u32;
+// Values of v that are read: HEAD_DIM, or the first ones of keys that are values too (latent attention).
+override VALUE_DIM: u32;
+// Values between rows of q.
+override Q_STRIDE: u32;
 override CACHE_LENGTH: u32;
 override SCALE: f32;
 // The largest u32 where the layer sees everything.
@@ -60,14 +64,15 @@ fn get_highest(scores: mat4x4<f32>) -> vec4<f32> {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let quads = HEAD_DIM / 4u;
+  let value_quads = VALUE_DIM / 4u;
   let head = group.x;
   let first_row = (group.y * WORKGROUP_SIZE + lane) * 4u;
   let rows = first_row + vec4<u32>(0u, 1u, 2u, 3u);
   // Rows that hang over repeat the last one and are not stored.
   let r = min(rows, vec4<u32>(step.rows - 1u));
   let own = step.position + r;
-  let q = (r * (HEADS + 2u * KV_HEADS) + head) * quads;
-  let o = (r * HEADS + head) * quads;
+  let q = r * (Q_STRIDE / 4u) + head * quads;
+  let o = (r * HEADS + head) * value_quads;
   let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * quads;
   // Positions that any row of the workgroup looks at.
   let end = step.position + min((group.y + 1u) * WORKGROUP_SIZE * 4u, step.rows);
@@ -127,7 +132,7 @@ fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
     }
     let is_last = start + 16u >= end;
     let divisor = select(vec4<f32>(1.0), weight, is_last);
-    for (var d = 0u; d < quads; d++) {
+    for (var d = 0u; d < value_quads; d++) {
       var sum = mat4x4<f32>();
       if (start > begin) {
         sum = mat4x4<f32>(out[o.x + d] * fade.x, out[o.y + d] * fade.y, out[o.z + d] * fade.z, out[o.w + d] * fade.w);

@@ -13,6 +13,7 @@ export function createAttention(own: Heads & Partial<AttentionConfig>): Attentio
     qkvBias: false,
     outputBias: false,
     hasSinks: false,
+    latent: null,
     ...own,
   };
 }

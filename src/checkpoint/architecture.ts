@@ -29,21 +29,25 @@ export interface ArchitectureReading {
 /** Looks tensors up by name and shape, and remembers which were asked for. */
 export class TensorReader {
   private readonly taken = new Set<string>();
+  private readonly tensors: Map<string, TensorEntry>;
 
-  constructor(private readonly checkpoint: Pick<Checkpoint, 'sourceName' | 'tensors'>) {}
+  constructor(private readonly checkpoint: Pick<Checkpoint, 'sourceName' | 'tensors'>) {
+    this.tensors = new Map(checkpoint.tensors);
+  }
 
   has(name: string): boolean {
-    return this.checkpoint.tensors.has(name);
+    return this.tensors.has(name);
   }
 
   /**
-   * The tensor of a name, with the given number of dimensions.
+   * The tensor of a name, with the given number of dimensions; without a number with any.
    * @throws EngineError `BAD_FILE`
    */
-  get(name: string, dimensions: number): TensorEntry {
-    const tensor = this.checkpoint.tensors.get(name);
+  get(name: string, dimensions?: number): TensorEntry {
+    const tensor = this.tensors.get(name);
     if (!tensor) throw new EngineError('BAD_FILE', `${this.checkpoint.sourceName}: tensor "${name}" is missing`);
-    if (tensor.shape.length !== dimensions) this.failShape(tensor, `${dimensions} dimensions`);
+    if (dimensions !== undefined && tensor.shape.length !== dimensions)
+      this.failShape(tensor, `${dimensions} dimensions`);
     this.taken.add(name);
     return tensor;
   }
@@ -55,9 +59,15 @@ export class TensorReader {
     return tensor;
   }
 
+  /** Puts entries under other names in the place of a tensor that is kept in another way. */
+  replace(name: string, entries: Readonly<Record<string, TensorEntry>>): void {
+    this.tensors.delete(name);
+    for (const [own, entry] of Object.entries(entries)) this.tensors.set(own, entry);
+  }
+
   /** Tensors that are known, and not used. */
   skip(isSkipped: (name: string) => boolean): void {
-    for (const name of this.checkpoint.tensors.keys()) if (isSkipped(name)) this.taken.add(name);
+    for (const name of this.tensors.keys()) if (isSkipped(name)) this.taken.add(name);
   }
 
   /**
@@ -65,7 +75,7 @@ export class TensorReader {
    * @throws EngineError `UNSUPPORTED`
    */
   checkAllTaken(architecture: string): void {
-    for (const name of this.checkpoint.tensors.keys()) {
+    for (const name of this.tensors.keys()) {
       if (!this.taken.has(name)) {
         throw new EngineError(
           'UNSUPPORTED',

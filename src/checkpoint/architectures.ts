@@ -43,6 +43,21 @@ export const architectures: readonly ArchitectureTraits[] = [
     router: { scoring: 'sigmoid', normalize: true, sumEpsilon: 1e-20 },
     names: { ffnNorm: 'blk.{i}.post_attention_norm.weight' },
   },
+  // DeepSeek-V2 (arXiv 2405.04434) and V3 (arXiv 2412.19437): latent attention; the router's kind is in the file.
+  {
+    name: 'deepseek2',
+    pairing: 'interleaved',
+    hasYarnMagnitude: true,
+    router: { sumEpsilon: 1e-20 },
+  },
+  // LFM2-MoE: short convolutions, and attention in some layers.
+  {
+    name: 'lfm2moe',
+    pairing: 'half',
+    qkNorm: 'head',
+    router: { scoring: 'sigmoid', normalize: true, sumEpsilon: 1e-6 },
+    names: { outputNorm: 'token_embd_norm.weight' },
+  },
   // Hunyuan-A13B. `rope.freq_base` has its stretch already.
   { name: 'hunyuan-moe', pairing: 'half', qkNorm: 'head-after-rope', router: { normalize: true } },
   // ERNIE 4.5: chosen by a corrected score, weighed by the plain one.

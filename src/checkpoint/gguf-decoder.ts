@@ -6,10 +6,12 @@
 import { EngineError } from '../errors';
 import { type ArchitectureReading, collectTensors, TensorReader } from './architecture';
 import type { Checkpoint } from './checkpoint';
+import { readLatent } from './gguf-latent';
 import { ggufNames } from './gguf-names';
 import { readGgufRope } from './gguf-rope';
 import {
   type AttentionConfig,
+  type ConvolutionConfig,
   type Mixer,
   type ModelConfig,
   type MoeConfig,
@@ -24,6 +26,7 @@ const MAX_HEADS = 1024;
 const MAX_HIDDEN_SIZE = 65_536;
 const MAX_VOCAB_SIZE = 1_000_000;
 const MAX_EXPERTS = 512;
+const MAX_TAPS = 64;
 const MAX_CONTEXT_LENGTH = 2 ** 24;
 /** `expert_gating_func` of llama.cpp; 3 is a softmax over the chosen, which is one over all, normalised. */
 const GATING = { 1: 'softmax', 2: 'sigmoid', 3: 'softmax' } as const;
@@ -64,7 +67,7 @@ class DecoderFile {
     this.#checkDeclared('vocab_size', vocabSize);
     this.#checkDeclared('embedding_length', hiddenSize);
     const layers = Array.from({ length: this.#layers }, (_, layer) => layer);
-    const attention = this.#readAttention();
+    const attention = this.#readAttention(this.#getAttentionLayer(layers));
     const moeLayers = layers.filter((layer) => !this.#has('mlpDown', layer));
     const { names } = this;
     return {
@@ -80,8 +83,9 @@ class DecoderFile {
       logitScale: 1 / this.#scale('logit_scale'),
       tiedHead: !this.tensors.has(names.head),
       headBias: this.tensors.has(names.headBias),
-      mixers: layers.map((layer): Mixer => (attention.window && this.#slides(layer) ? 'sliding' : 'full')),
+      mixers: layers.map((layer) => this.#getMixer(layer, attention)),
       attention,
+      convolution: this.#readConvolution(layers, hiddenSize),
       moe: this.#readMoe(moeLayers),
       moeLayers,
       denseWidth: this.#readDenseWidth(layers.find((layer) => !moeLayers.includes(layer))),
@@ -96,16 +100,64 @@ class DecoderFile {
     return { kind, epsilon: this.#number(this.#hasKey(present) ? present : key, { min: 1e-12, max: 0.1 }) };
   }
 
-  #readAttention(): AttentionConfig {
+  #getMixer(layer: number, { window }: AttentionConfig): Mixer {
+    if (this.#has('convIn', layer)) return 'convolution';
+    return window && this.traits.slides?.(layer) ? 'sliding' : 'full';
+  }
+
+  /** First layer that has attention: what its tensors say holds for all that have it. */
+  #getAttentionLayer(layers: readonly number[]): number {
+    const layer = layers.find((candidate) => !this.#has('convIn', candidate));
+    return layer ?? this.#fail(`every layer has a convolution ("${this.names.convIn}"); attention is needed`);
+  }
+
+  #readConvolution(layers: readonly number[], hiddenSize: number): ConvolutionConfig | null {
+    const own = layers.filter((layer) => this.#has('convIn', layer));
+    const [first] = own;
+    if (first === undefined) return null;
+    const taps = this.tensors.get(this.#name('convTaps', first)).shape.at(-1) as number;
+    this.#checkRange(`taps (${this.#name('convTaps', first)})`, taps, 1, MAX_TAPS);
+    const declared = this.#integer('shortconv.l_cache', { default: taps });
+    if (declared !== taps) this.#unsupported('shortconv.l_cache', declared, `the columns of its kernel, ${taps}`);
+    for (const layer of own) {
+      const name = this.#name('convTaps', layer);
+      // [hidden, taps], or with a dimension of 1 between
+      const entry = this.tensors.get(name);
+      const isFit = entry.shape.length <= 3 && entry.shape[0] === hiddenSize && entry.shape.at(-1) === taps;
+      if (!isFit)
+        this.#fail(`tensor "${name}" has shape [${entry.shape.join(', ')}]; [${hiddenSize}, ${taps}] is needed`);
+      this.tensors.replace(name, { [name]: { ...entry, shape: [hiddenSize * taps] } });
+    }
+    return { taps, hasBias: this.#has('convBias', first) };
+  }
+
+  /** Key/value heads of the layers that have attention; files with other layers have a list, with 0 for those. */
+  #readKvHeads(heads: number): number {
+    const key = `${this.traits.name}.attention.head_count_kv`;
+    if (!Array.isArray(this.gguf.metadata.values.get(key))) {
+      return this.#integer('attention.head_count_kv', { min: 1, max: heads, default: heads });
+    }
+    const counts = new Set(this.gguf.metadata.getNumbers(key, { min: 0, max: heads }).filter((count) => count > 0));
+    const [count] = counts;
+    if (count === undefined || counts.size > 1) {
+      this.#unsupported('attention.head_count_kv', [...counts].join(', '), 'one number for all layers with attention');
+    }
+    return count;
+  }
+
+  #readAttention(layer: number): AttentionConfig {
     const heads = this.#integer('attention.head_count', { min: 1, max: MAX_HEADS });
-    const kvHeads = this.#integer('attention.head_count_kv', { min: 1, max: heads, default: heads });
+    if (this.#has('kvDown', layer)) return this.#readLatentAttention(heads);
+    const kvHeads = this.#readKvHeads(heads);
     if (heads % kvHeads !== 0) {
       this.#fail(`${heads} attention heads over ${kvHeads} key/value heads; a multiple is needed`);
     }
-    const qWidth = this.tensors.get(this.#name('qProj', 0), 2).shape[0] as number;
+    const qWidth = this.tensors.get(this.#name('qProj', layer), 2).shape[0] as number;
     const headDim = qWidth / heads;
     if (!Number.isInteger(headDim) || headDim % 4 !== 0) {
-      this.#fail(`${this.#name('qProj', 0)} has ${qWidth} rows for ${heads} heads; a multiple of 4 per head is needed`);
+      this.#fail(
+        `${this.#name('qProj', layer)} has ${qWidth} rows for ${heads} heads; a multiple of 4 per head is needed`,
+      );
     }
     for (const key of ['attention.key_length', 'attention.value_length']) {
       const value = this.#integer(key, { default: headDim });
@@ -119,16 +171,39 @@ class DecoderFile {
       kvHeads,
       headDim,
       scale: scale > 0 ? scale : 1 / Math.sqrt(headDim),
-      qkNorm: this.#has('qNorm', 0) ? (this.traits.qkNorm ?? 'none') : 'none',
+      qkNorm: this.#has('qNorm', layer) ? (this.traits.qkNorm ?? 'none') : 'none',
       rope: readGgufRope(this.gguf, this.traits.name, this.traits.pairing, headDim, {
         ...this.traits,
         hasFactors: this.tensors.has(this.names.ropeFactors),
       }),
       clipQkv: clip > 0 ? clip : null,
       window: window > 0 && this.traits.slides ? window : null,
-      qkvBias: this.#has('qBias', 0),
+      qkvBias: this.#has('qBias', layer),
+      outputBias: this.#has('oBias', layer),
+      hasSinks: this.#has('sinks', layer),
+      latent: null,
+    };
+  }
+
+  #readLatentAttention(heads: number): AttentionConfig {
+    const { latent, ropeDims } = readLatent(this.gguf.sourceName, this.tensors, this.names, heads, this.#layers);
+    const rope = readGgufRope(this.gguf, this.traits.name, this.traits.pairing, ropeDims, this.traits);
+    // 0.1 * mscale_all_dim of the configuration: how much longer contexts sharpen the softmax.
+    const sharpening = this.#number('rope.scaling.yarn_log_multiplier', { min: 0, max: 10, default: 0 });
+    const factor = rope.scaling?.kind === 'yarn' ? 1 + sharpening * Math.log(rope.scaling.factor) : 1;
+    return {
+      heads,
+      kvHeads: 1,
+      headDim: latent.rank + ropeDims,
+      scale: factor ** 2 / Math.sqrt(latent.plainDim + ropeDims),
+      qkNorm: 'none',
+      rope,
+      clipQkv: null,
+      window: null,
+      qkvBias: false,
       outputBias: this.#has('oBias', 0),
-      hasSinks: this.#has('sinks', 0),
+      hasSinks: false,
+      latent,
     };
   }
 
@@ -177,7 +252,10 @@ class DecoderFile {
       scoring,
       logitBias: this.#has('routerBias', layer),
       choiceBias: this.#has('choiceBias', layer),
-      groups: count > 1 && used > 0 && used < count ? { count, used, rank: base.groups?.rank ?? 'two-best' } : null,
+      groups:
+        count > 1 && used > 0 && used < count
+          ? { count, used, rank: scoring === 'softmax' ? 'best' : 'two-best' }
+          : null,
       normalize: gating === 3 || this.gguf.metadata.getBool(`${this.traits.name}.expert_weights_norm`, base.normalize),
       // Converters write 0 for "not used".
       scale: weightsScale === 0 ? base.scale : weightsScale,
@@ -209,10 +287,6 @@ class DecoderFile {
       const value = this.#number(key, { default: only });
       if (value !== only) this.#unsupported(key, value, `${only} (${meaning})`);
     }
-  }
-
-  #slides(layer: number): boolean {
-    return this.traits.slides?.(layer) ?? false;
   }
 
   #name(role: keyof TensorNames, layer: number): string {
@@ -248,7 +322,7 @@ class DecoderFile {
     throw new EngineError('BAD_FILE', `${this.gguf.sourceName}: ${message}`);
   }
 
-  #unsupported(key: string, value: number, accepted: string): never {
+  #unsupported(key: string, value: number | string, accepted: string): never {
     throw new EngineError(
       'UNSUPPORTED',
       `${this.gguf.sourceName}: "${this.traits.name}.${key}" is ${value}; accepted: ${accepted}`,

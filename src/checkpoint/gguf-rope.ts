@@ -11,7 +11,11 @@ export function readGgufRope(
   architecture: string,
   pairing: RopeConfig['pairing'],
   headDim: number,
-  { truncatesYarn = true, hasFactors = false }: { readonly truncatesYarn?: boolean; readonly hasFactors?: boolean },
+  {
+    truncatesYarn = true,
+    hasFactors = false,
+    hasYarnMagnitude = false,
+  }: { readonly truncatesYarn?: boolean; readonly hasFactors?: boolean; readonly hasYarnMagnitude?: boolean },
 ): RopeConfig {
   const { metadata } = gguf;
   const dimsKey = `${architecture}.rope.dimension_count`;
@@ -23,7 +27,9 @@ export function readGgufRope(
     theta: metadata.getNumber(`${architecture}.rope.freq_base`, { min: 1, max: 1e12, default: 10_000 }),
     dims,
     pairing,
-    scaling: hasFactors ? readLongrope(gguf, architecture) : readScaling(gguf, architecture, truncatesYarn),
+    scaling: hasFactors
+      ? readLongrope(gguf, architecture)
+      : readScaling(gguf, architecture, truncatesYarn, hasYarnMagnitude),
   };
 }
 
@@ -39,6 +45,7 @@ function readScaling(
   { metadata, sourceName }: Checkpoint,
   architecture: string,
   truncate: boolean,
+  hasMagnitude: boolean,
 ): RopeScaling | null {
   const prefix = `${architecture}.rope.scaling`;
   const kind = metadata.getString(`${prefix}.type`, 'none');
@@ -58,7 +65,7 @@ function readScaling(
         betaFast: metadata.getNumber(`${prefix}.yarn_beta_fast`, { min: 0, max: 1e6, default: 32 }),
         betaSlow: metadata.getNumber(`${prefix}.yarn_beta_slow`, { min: 0, max: 1e6, default: 1 }),
         truncate,
-        magnitude: magnitude * (0.1 * Math.log(factor) + 1),
+        magnitude: hasMagnitude ? magnitude : magnitude * (0.1 * Math.log(factor) + 1),
       };
     }
     default:

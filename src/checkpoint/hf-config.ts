@@ -22,7 +22,6 @@ export function getDecoderKeys(
   const activation = config.getString('hidden_act', 'silu');
   if (activation !== 'silu') refuse(config, 'hidden_act', activation, 'silu');
   const heads = config.getInteger('num_attention_heads', { min: 1 });
-  const headDim = getHeadDim(config);
   const rotary = getRopeNumber(config, 'partial_rotary_factor') ?? getNumber(config, 'partial_rotary_factor') ?? 1;
   return {
     block_count: config.getInteger('num_hidden_layers', { min: 1 }),
@@ -31,10 +30,9 @@ export function getDecoderKeys(
     vocab_size: config.getInteger('vocab_size', { min: 1 }),
     'attention.head_count': heads,
     'attention.head_count_kv': config.getInteger('num_key_value_heads', { default: heads }),
-    'attention.key_length': headDim,
     'attention.layer_norm_rms_epsilon': config.getNumber(epsilon),
     'rope.freq_base': getRopeNumber(config, 'rope_theta') ?? getNumber(config, 'rope_theta') ?? theta,
-    'rope.dimension_count': rotary === 1 ? undefined : Math.floor(headDim * rotary),
+    'rope.dimension_count': rotary === 1 ? undefined : Math.floor(getHeadDim(config) * rotary),
   };
 }
 
@@ -108,6 +106,27 @@ function getYarn(config: GgufMetadata): HfKeys {
     // A file's is a factor on what YaRN's paper asks for.
     'rope.scaling.attn_factor': magnitude === undefined ? undefined : magnitude / (0.1 * Math.log(factor) + 1),
   };
+}
+
+/** DeepSeek's YaRN: two factors of mscale, on cosines and sines and on what the softmax sees. */
+export function getLatentYarn(config: GgufMetadata): HfKeys {
+  const keys = getYarnOrNone(config);
+  if (keys === null) return {};
+  const logFactor = Math.log(requireRopeNumber(config, 'factor'));
+  const own = getRopeNumber(config, 'mscale') ?? 0;
+  const all = getRopeNumber(config, 'mscale_all_dim') ?? 0;
+  const magnitude = own && all ? (0.1 * own * logFactor + 1) / (0.1 * all * logFactor + 1) : 0.1 * logFactor + 1;
+  return {
+    ...keys,
+    'rope.scaling.attn_factor': getRopeNumber(config, 'attention_factor') ?? magnitude,
+    'rope.scaling.yarn_log_multiplier': 0.1 * all,
+  };
+}
+
+function getYarnOrNone(config: GgufMetadata): HfKeys | null {
+  const { key, kind } = getRopeKind(config);
+  if (kind === 'default') return null;
+  return kind === 'yarn' ? getYarn(config) : refuse(config, key, kind, 'default, yarn');
 }
 
 /** Whether YaRN's ramp is rounded; transformers rounds it unless told otherwise. */

@@ -7,6 +7,8 @@ import type { GgufMetadata } from './gguf-metadata';
 import {
   getDecoderKeys,
   getHeadDim,
+  getLatentYarn,
+  getLayerTypes,
   getNumber,
   getRopeKind,
   getRopeNumber,
@@ -21,7 +23,7 @@ import {
   requireRopeNumbers,
 } from './hf-config';
 import { createEntry, joinMxfp4, splitColumns, splitHalves, splitValues, transposeExperts } from './hf-entries';
-import { blockSparseNames, commonNames, getSharedNames, stackedNames } from './hf-names';
+import { blockSparseNames, commonNames, getSharedNames, latentNames, lfm2Names, stackedNames } from './hf-names';
 import type { HfLayout, HfTensors } from './hf-tensors';
 import type { ArchitectureTraits } from './traits';
 
@@ -221,6 +223,60 @@ const hfModels: readonly HfModel[] = [
       expert_weights_norm: config.getBool('norm_topk_prob', true),
     }),
     isSkipped: isBehindLast,
+  },
+  {
+    modelType: 'deepseek_v2',
+    architecture: 'deepseek2',
+    names: { ...commonNames, ...stackedNames, ...getSharedNames('shared_experts'), ...latentNames },
+    getKeys: (config) => {
+      const method = config.getString('topk_method', 'greedy');
+      const isGrouped = method === 'group_limited_greedy';
+      if (!isGrouped && method !== 'greedy') refuse(config, 'topk_method', method, 'greedy, group_limited_greedy');
+      const keys = {
+        ...getDecoderKeys(config),
+        ...getGroupKeys(config),
+        ...getLatentYarn(config),
+        expert_gating_func: 1,
+      };
+      // Weights are not renormalised, whatever `norm_topk_prob` says.
+      return isGrouped ? keys : { ...keys, expert_group_count: 1, expert_group_used_count: 1 };
+    },
+  },
+  {
+    modelType: 'deepseek_v3',
+    architecture: 'deepseek2',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      ...getSharedNames('shared_experts'),
+      ...latentNames,
+      choiceBias: `${MLP}.gate.e_score_correction_bias`,
+    },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config),
+      ...getGroupKeys(config),
+      ...getLatentYarn(config),
+      expert_gating_func: 2,
+      expert_weights_norm: config.getBool('norm_topk_prob', true),
+    }),
+    getTraits: (config) => ({ pairing: config.getBool('rope_interleave', true) ? 'interleaved' : 'half' }),
+    isSkipped: isBehindLast,
+  },
+  {
+    modelType: 'lfm2_moe',
+    architecture: 'lfm2moe',
+    names: { ...commonNames, ...lfm2Names },
+    getKeys: (config) => {
+      getLayerTypes(config, ['full_attention', 'conv']);
+      return {
+        ...getDecoderKeys(config, { theta: 1e6, epsilon: 'norm_eps' }),
+        ...getRopeScaling(config),
+        ...getExpertKeys(config, ['num_experts'], 'num_experts_per_tok'),
+        'shortconv.l_cache': config.getInteger('conv_L_cache', { default: 3 }),
+        expert_weights_scale: config.getNumber('routed_scaling_factor', { default: 1 }),
+        expert_weights_norm: config.getBool('norm_topk_prob', true),
+      };
+    },
   },
   {
     modelType: 'hunyuan_v1_moe',

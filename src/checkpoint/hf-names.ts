@@ -50,6 +50,44 @@ export const blockSparseNames: Names = {
   gateUpProj: `${MLP}.experts.gate_up_proj`,
 };
 
+/** DeepSeek's latent attention. */
+export const latentNames: Names = {
+  queryDown: `${ATTENTION}.q_a_proj.weight`,
+  queryNorm: `${ATTENTION}.q_a_layernorm.weight`,
+  qProj: [`${ATTENTION}.q_proj.weight`, `${ATTENTION}.q_b_proj.weight`],
+  kvDown: `${ATTENTION}.kv_a_proj_with_mqa.weight`,
+  kvNorm: `${ATTENTION}.kv_a_layernorm.weight`,
+  kvUp: `${ATTENTION}.kv_b_proj.weight`,
+};
+
+const FEED_FORWARD = 'model.layers.{i}.feed_forward';
+const CONVOLUTION = 'model.layers.{i}.conv';
+
+/** LFM2-MoE's. */
+export const lfm2Names: Names = {
+  outputNorm: 'model.embedding_norm.weight',
+  attnNorm: 'model.layers.{i}.operator_norm.weight',
+  oProj: `${ATTENTION}.out_proj.weight`,
+  qNorm: `${ATTENTION}.q_layernorm.weight`,
+  kNorm: `${ATTENTION}.k_layernorm.weight`,
+  convIn: `${CONVOLUTION}.in_proj.weight`,
+  convInBias: `${CONVOLUTION}.in_proj.bias`,
+  convTaps: `${CONVOLUTION}.conv.weight`,
+  convBias: `${CONVOLUTION}.conv.bias`,
+  convOut: `${CONVOLUTION}.out_proj.weight`,
+  convOutBias: `${CONVOLUTION}.out_proj.bias`,
+  ffnNorm: 'model.layers.{i}.ffn_norm.weight',
+  router: `${FEED_FORWARD}.gate.weight`,
+  choiceBias: `${FEED_FORWARD}.expert_bias`,
+  gateProj: `${FEED_FORWARD}.experts.{e}.w1.weight`,
+  upProj: `${FEED_FORWARD}.experts.{e}.w3.weight`,
+  downProj: [`${FEED_FORWARD}.experts.{e}.w2.weight`, `${FEED_FORWARD}.experts.down_proj`],
+  gateUpProj: `${FEED_FORWARD}.experts.gate_up_proj`,
+  mlpGate: `${FEED_FORWARD}.w1.weight`,
+  mlpUp: `${FEED_FORWARD}.w3.weight`,
+  mlpDown: `${FEED_FORWARD}.w2.weight`,
+};
+
 /** The expert that all tokens share, as part of the MLP under a name of its own. */
 export function getSharedNames(name: string): Names {
   return {

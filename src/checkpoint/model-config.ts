@@ -66,6 +66,30 @@ export interface RopeConfig {
   readonly scaling: RopeScaling | null;
 }
 
+/**
+ * Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434), absorbed: what is cached of a position is one vector, a latent
+ * behind its norm and a key that turns, and all heads read it as key and, but for its end, as value.
+ */
+export interface LatentConfig {
+  /** Values of the latent. `headDim` is these and the dimensions that turn. */
+  readonly rank: number;
+  /** Dimensions of a head's query that do not turn, before they are multiplied with its matrix of keys. */
+  readonly plainDim: number;
+  /** Values of a head behind its matrix of values. */
+  readonly valueDim: number;
+  /** Values of the latent that queries are made of; null: they are made of the input. */
+  readonly queryRank: number | null;
+  /** Of the latents' norms. */
+  readonly epsilon: number;
+}
+
+/** LFM2's short convolution: over a position and the ones before it, `taps` in all, channel by channel, between two gates. */
+export interface ConvolutionConfig {
+  readonly taps: number;
+  /** Whether the convolution and both products add a bias. */
+  readonly hasBias: boolean;
+}
+
 export interface AttentionConfig {
   readonly heads: number;
   /** Key/value heads; a divisor of `heads`. */
@@ -88,10 +112,12 @@ export interface AttentionConfig {
   readonly outputBias: boolean;
   /** A learned logit per head that joins the softmax and is dropped behind it (gpt-oss). */
   readonly hasSinks: boolean;
+  /** Null: keys and values are cached as they are. */
+  readonly latent: LatentConfig | null;
 }
 
 /** What mixes the positions of a layer: attention over all of them, over the last `window`, or a short convolution. */
-export type Mixer = 'full' | 'sliding';
+export type Mixer = 'full' | 'sliding' | 'convolution';
 
 /** From a token's scores to its experts and their weights; shaders/router_topk.wgsl has the order of things. */
 export interface RouterConfig {
@@ -158,6 +184,8 @@ export interface ModelConfig {
   /** One per layer. */
   readonly mixers: readonly Mixer[];
   readonly attention: AttentionConfig;
+  /** Of the layers that mix by one; null where none does. */
+  readonly convolution: ConvolutionConfig | null;
   readonly moe: MoeConfig;
   /** Indices of the layers that have experts, ascending. */
   readonly moeLayers: readonly number[];

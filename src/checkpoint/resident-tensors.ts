@@ -3,7 +3,7 @@
  * Owns the shapes; names are the sources' business.
  */
 import type { PagePart, ResidentRole } from './manifest';
-import type { ModelConfig } from './model-config';
+import type { ConvolutionConfig, LatentConfig, ModelConfig } from './model-config';
 
 export interface ResidentShape {
   readonly role: ResidentRole;
@@ -20,6 +20,12 @@ const matrixRoles: ReadonlySet<ResidentRole> = new Set<ResidentRole>([
   'kProj',
   'vProj',
   'oProj',
+  'queryDown',
+  'kvDown',
+  'keyUp',
+  'valueUp',
+  'convIn',
+  'convOut',
   'mlpGate',
   'mlpUp',
   'mlpDown',
@@ -77,10 +83,41 @@ function getLayerShapes(config: ModelConfig, layer: number): Shapes {
   return {
     attnNorm: [hidden],
     ...(norm.kind === 'layer' && { attnNormBias: [hidden] }),
-    ...getAttentionShapes(config),
+    ...getMixerShapes(config, layer),
     ffnNorm: [hidden],
     ...(norm.kind === 'layer' && { ffnNormBias: [hidden] }),
     ...(config.moeLayers.includes(layer) ? getMoeShapes(config) : getMlpShapes(hidden, config.denseWidth ?? 0)),
+  };
+}
+
+function getMixerShapes(config: ModelConfig, layer: number): Shapes {
+  const { convolution, attention } = config;
+  if (convolution && config.mixers[layer] === 'convolution')
+    return getConvolutionShapes(config.hiddenSize, convolution);
+  return attention.latent ? getLatentShapes(config, attention.latent) : getAttentionShapes(config);
+}
+
+function getConvolutionShapes(hidden: number, { taps, hasBias }: ConvolutionConfig): Shapes {
+  return {
+    convIn: [3 * hidden, hidden],
+    convTaps: [hidden * taps],
+    convOut: [hidden, hidden],
+    ...(hasBias && { convInBias: [3 * hidden], convBias: [hidden], convOutBias: [hidden] }),
+  };
+}
+
+function getLatentShapes({ hiddenSize: hidden, attention }: ModelConfig, latent: LatentConfig): Shapes {
+  const { heads, rope } = attention;
+  const { rank, plainDim, valueDim, queryRank } = latent;
+  return {
+    ...(queryRank !== null && { queryDown: [queryRank, hidden], queryNorm: [queryRank] }),
+    qProj: [heads * (plainDim + rope.dims), queryRank ?? hidden],
+    kvDown: [rank + rope.dims, hidden],
+    kvNorm: [rank],
+    keyUp: [heads * rank, plainDim],
+    valueUp: [heads * valueDim, rank],
+    oProj: [hidden, heads * valueDim],
+    ...(attention.outputBias && { oBias: [hidden] }),
   };
 }
 

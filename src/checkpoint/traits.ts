@@ -4,8 +4,11 @@
 import type { PagePart, ResidentRole } from './manifest';
 import type { Activation, AttentionConfig, NormConfig, RopeConfig, RouterConfig } from './model-config';
 
-/** Gate and up projection as one tensor, gate first: used where the two are not there. */
-export type TensorRole = ResidentRole | PagePart | 'gateUpProj';
+/**
+ * Gate and up projection as one tensor, gate first, and keys and values of latent attention, head by head: used where the two
+ * are not there.
+ */
+export type TensorRole = ResidentRole | PagePart | 'gateUpProj' | 'kvUp';
 
 /** Where a source keeps a tensor: its name, with `{i}` for the layer. */
 export type TensorNames = Readonly<Record<TensorRole, string>>;
@@ -24,6 +27,8 @@ export interface ArchitectureTraits {
   readonly slides?: (layer: number) => boolean;
   /** Whether the ends of YaRN's ramp are rounded to whole dimensions; default yes. */
   readonly truncatesYarn?: boolean;
+  /** Whether a file's factor on cosines and sines is the whole of it, not one on YaRN's own. */
+  readonly hasYarnMagnitude?: boolean;
   /** Tensors that are known, and not used. */
   readonly unused?: readonly string[];
   /** Names that differ. */

@@ -18,17 +18,17 @@ export class KeptPrefix {
   #tokenIds: number[] = [];
   /** First position that nothing has been written to since position 0 was. */
   #end = 0;
-  /** Positions behind a kept one that may be written without taking from its window: a sliding layer's cache is a ring. */
+  /** Positions behind a kept one that may be written without taking from what it sees: a sliding layer's cache is a ring, and a convolution's. */
   readonly #slack: number;
 
   constructor(
     config: ModelConfig,
     private readonly state: StateShape,
   ) {
-    const { window } = config.attention;
-    const slacks = config.mixers.map((_, layer) => {
+    const slacks = config.mixers.map((mixer, layer) => {
       const length = getCacheLength(config, state, layer);
-      return length === state.contextLength || window === null ? Number.POSITIVE_INFINITY : length - window;
+      const seen = mixer === 'convolution' ? config.convolution?.taps : config.attention.window;
+      return length >= state.contextLength || !seen ? Number.POSITIVE_INFINITY : length - seen;
     });
     this.#slack = Math.min(...slacks);
   }

@@ -8,7 +8,8 @@
  */
 import type { Waves } from '../experts/pager';
 import { Submission } from '../gpu/pass';
-import type { EntryPoint, PassForm } from '../model/forward';
+import type { EntryPoint } from '../model/forward';
+import type { PassForm } from '../model/steps';
 import { type Runtime, throwIfAborted } from './runtime';
 
 /** A recorded submission that still lacks its read-back, and how far it goes. */

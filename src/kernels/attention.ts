@@ -19,10 +19,10 @@ export interface AttentionSpec {
 export interface AttentionBuffers {
   readonly moeLayer: BindingResource; // u32: the MoE layer at or behind it
   readonly step: BindingResource; // {rows, position}
-  readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32
+  readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32; of latent attention queries alone, [rows, heads * headDim]
   readonly kCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
-  readonly vCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
-  readonly out: BindingResource; // [rows, heads * headDim] f32
+  readonly vCache: BindingResource; // likewise; of latent attention the same buffer
+  readonly out: BindingResource; // [rows, heads * value width] f32
   readonly control: BindingResource;
   readonly sinks: BindingResource; // [heads] f32; unread without
 }
@@ -35,11 +35,13 @@ export interface Attention {
 
 /** Constants of every form of attention. */
 export function getAttentionConstants({ attention, slides, cacheLength }: AttentionSpec): Record<string, number> {
-  const { heads, kvHeads, headDim, scale, window, hasSinks } = attention;
+  const { heads, kvHeads, headDim, scale, window, hasSinks, latent } = attention;
   return {
     HEADS: heads,
     KV_HEADS: kvHeads,
     HEAD_DIM: headDim,
+    VALUE_DIM: latent?.rank ?? headDim,
+    Q_STRIDE: (latent ? heads : heads + 2 * kvHeads) * headDim,
     CACHE_LENGTH: cacheLength,
     SCALE: scale,
     WINDOW: slides && window !== null ? window : UNLIMITED,

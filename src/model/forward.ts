@@ -12,28 +12,21 @@
  *     x = norm(residual)
  *   logits = W x
  */
-import type { ModelManifest } from '../checkpoint/manifest';
 import { assert } from '../errors';
-import type { SlotPool } from '../experts/slot-pool';
-import type { GpuDevice } from '../gpu/device';
-import type { DeviceBuffer } from '../gpu/memory';
 import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import { NO_SHADOW } from '../kernels/matvec';
-import type { KernelSet } from './kernel-set';
-import type { RunState } from './run-state';
+import { bindMixer } from './mixer-steps';
+import { type ForwardParts, type PassForm, type Step, StepBinder, same } from './steps';
 import {
-  getAddition,
   getProduct,
   type LayerWeightPlan,
   listMatrices,
   type MatrixPlan,
   type MlpWeightPlan,
-  type Product,
   type WeightPlan,
-  type Weights,
 } from './weights';
 
 /** Where a pass (re)starts: at a layer's attention, at its experts, or at its combine step. */
@@ -42,15 +35,6 @@ export interface EntryPoint {
   readonly stage: 'attention' | 'experts' | 'combine';
 }
 
-/**
- * Which kernels a pass runs: row by row, reading every weight for each, or tiles of many rows (prefill). They differ in the
- * order of sums, so a pass's form is a function of what it is for and of its rows, never of what is resident.
- */
-export type PassForm = 'rows' | 'tiles';
-
-/** A step in both forms. */
-type Step = Readonly<Record<PassForm, Command>>;
-
 interface LayerCommands {
   readonly attention: readonly Step[];
   /** Bound by `bindExperts` where the layer has experts; else its MLP. */
@@ -58,26 +42,6 @@ interface LayerCommands {
   /** First of the uniform places for the pool's buffers. */
   readonly poolUniforms: number;
   readonly combine: Command;
-}
-
-export interface ForwardParts {
-  readonly device: GpuDevice;
-  readonly manifest: ModelManifest;
-  readonly kernels: KernelSet;
-  readonly weights: Weights;
-  readonly state: RunState;
-  /** Rows of one half of the state's doubled buffers. */
-  readonly rowsCapacity: number;
-  readonly pool: SlotPool;
-  /** Most buffers that a layer's slots can take. */
-  readonly poolPartsPerLayer: number;
-  readonly pageTable: DeviceBuffer;
-  /** Buffer of `getForwardUniformBytes` for what never changes. */
-  readonly constants: DeviceBuffer;
-  /** {rows, position} of the pass. */
-  readonly step: DeviceBuffer;
-  /** Sampling parameters; see shaders/sample_token.wgsl. */
-  readonly sampling: DeviceBuffer;
 }
 
 /** Most uniform structs that a layer takes beside those of its matrices and slots: its place, and those of two norms. */
@@ -97,12 +61,12 @@ export class Forward {
   readonly #adjust: Command;
   readonly #sampleAdjusted: Command;
   readonly #hiddenBytes: number;
-  readonly #uniforms: UniformBlock;
+  readonly #binder: StepBinder;
 
   constructor(private readonly parts: ForwardParts) {
     const { device, manifest, kernels, weights, state, constants, sampling } = parts;
     const uniforms = new UniformBlock(device, constants);
-    this.#uniforms = uniforms;
+    this.#binder = new StepBinder(parts, uniforms);
     this.#hiddenBytes = manifest.config.hiddenSize * 4;
     const firstNorm = weights.plan.layers[0]?.attnNorm as MatrixPlan;
     this.#embed = weights.plan.embedding.map((part) =>
@@ -115,14 +79,13 @@ export class Forward {
         x: state.x,
       }),
     );
-    this.#layers = weights.plan.layers.map((plan, layer) => this.#bindLayer(plan, layer, uniforms));
+    this.#layers = weights.plan.layers.map((plan, layer) => this.#bindLayer(plan, layer));
     for (const layer of manifest.config.moeLayers) this.bindExperts(layer);
     // The head runs when no layer at all has faulted: it lies behind the last one.
     const behindAll = manifest.config.moeLayers.length;
     const { vocabSize, logitScale } = manifest.config;
     this.#head = weights.plan.head.map((part) =>
-      this.#bindProduct(
-        uniforms,
+      this.#binder.bindProduct(
         getProduct(part, weights.plan.headBias, logitScale),
         [state.headInput, state.logits],
         [vocabSize, behindAll, NO_SHADOW],
@@ -201,7 +164,7 @@ export class Forward {
     const bases = [gateProj, upProj, downProj, gateBias, upBias, downBias].map((part) => (part?.offsetBytes ?? 0) / 16);
     commands.experts = pool.getParts(moe).flatMap((part, i): Step[] => {
       const shared = {
-        pool: this.#uniforms.set(
+        pool: this.#binder.uniforms.set(
           commands.poolUniforms + i,
           moe,
           part.firstSlot,
@@ -238,15 +201,16 @@ export class Forward {
     });
   }
 
-  #bindLayer(plan: LayerWeightPlan, layer: number, uniforms: UniformBlock): LayerCommands {
+  #bindLayer(plan: LayerWeightPlan, layer: number): LayerCommands {
     const { manifest, weights, state } = this.parts;
     const { moeLayers } = manifest.config;
     // Position among the MoE layers of this one, or of the next behind it.
     const moe = moeLayers.filter((moeLayer) => moeLayer < layer).length;
+    const { uniforms } = this.#binder;
     const place = uniforms.add(moe);
     const nextNorm = weights.plan.layers[layer + 1]?.attnNorm ?? weights.plan.outputNorm;
-    const attention = this.#bindAttention(plan, layer, moe, place, uniforms);
-    const mlp = plan.mlp ? this.#bindMlp(plan.mlp, moe, uniforms) : [];
+    const attention = bindMixer(this.#binder, { plan, layer, moe, moeLayer: place });
+    const mlp = plan.mlp ? this.#bindMlp(plan.mlp, moe) : [];
     if (moeLayers.includes(layer)) {
       return {
         // The shared expert needs no page: it is done before the pass may stop.
@@ -258,46 +222,10 @@ export class Forward {
     }
     return {
       attention,
-      experts: [same(this.#bindNorm(plan.gate, moe, state.expertInput, this.#shadowOffset, uniforms)), ...mlp],
+      experts: [same(this.#binder.bindNorm(plan.gate, moe, state.expertInput, this.#binder.shadowOffset)), ...mlp],
       poolUniforms: 0,
-      combine: this.#bindNorm(nextNorm, moe, state.x, 0, uniforms),
+      combine: this.#binder.bindNorm(nextNorm, moe, state.x, 0),
     };
-  }
-
-  /** qkv to residual += W attention(q, cache). */
-  #bindAttention(
-    plan: LayerWeightPlan,
-    layer: number,
-    moe: number,
-    moeLayer: BindingResource,
-    uniforms: UniformBlock,
-  ): Step[] {
-    const { manifest, kernels, state, step } = this.parts;
-    const { config } = manifest;
-    const { heads, kvHeads, headDim } = config.attention;
-    const { control, x, qkv, mixed, residual, rope } = state;
-    const mixer = config.mixers[layer];
-    const [kCache, vCache] = [state.kCache[layer], state.vCache[layer]];
-    assert(mixer && kCache && vCache, `layer ${layer} has a mixer and a cache`);
-    const norms = this.#getOptional(plan.qkNorms);
-    const sinks = this.#getOptional(plan.sinks);
-    const attention = { step, qkv, kCache, vCache, out: mixed, sinks };
-    return [
-      ...plan.qkv.map((part) =>
-        this.#bindProduct(
-          uniforms,
-          getProduct(part, plan.qkvBias),
-          [x, qkv],
-          [(heads + 2 * kvHeads) * headDim, moe, 0],
-        ),
-      ),
-      same(kernels.getQkNormRope(mixer).bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control })),
-      {
-        rows: kernels.getAttention(mixer).bind({ ...attention, moeLayer, control }),
-        tiles: bindLate(() => kernels.tiles.get().getAttention(mixer).bind(attention)),
-      },
-      this.#bindAddition(getAddition(plan.oProj, plan.oBias, config), mixed, residual, moe, uniforms),
-    ];
   }
 
   #bindRouter(plan: LayerWeightPlan, moeLayer: BindingResource): Step {
@@ -318,23 +246,20 @@ export class Forward {
   }
 
   /** residual += down(silu(gate x) * up x), x the experts' input. */
-  #bindMlp(mlp: MlpWeightPlan, moe: number, uniforms: UniformBlock): Step[] {
-    const { manifest, kernels, weights, state } = this.parts;
-    const { control, residual, expertInput: x, mlpAct: act } = state;
+  #bindMlp(mlp: MlpWeightPlan, moe: number): Step[] {
+    const { kernels, weights, state } = this.parts;
+    const { control, expertInput: x, mlpAct: act } = state;
     const width = mlp.down.cols;
-    const shape = uniforms.add(width, mlp.gateUp.cols / 32, moe);
+    const shape = this.#binder.uniforms.add(width, mlp.gateUp.cols / 32, moe);
     const buffers = {
       shape,
       weights: weights.getBuffer(mlp.gateUp),
       x,
-      scale: this.#getOptional(mlp.scale),
+      scale: this.#binder.getOptional(mlp.scale),
       act,
       control,
     };
-    return [
-      same(kernels.getMlpGateUp(mlp).bind(buffers, width)),
-      this.#bindAddition(getAddition(mlp.down, null, manifest.config), act, residual, moe, uniforms),
-    ];
+    return [same(kernels.getMlpGateUp(mlp).bind(buffers, width)), this.#binder.bindAddition(mlp.down, null, act, moe)];
   }
 
   #bindCombine(norm: MatrixPlan, moeLayer: BindingResource): Command {
@@ -343,57 +268,4 @@ export class Forward {
     const buffers = { moeLayer, step, outputs, routeWeights, residual, norm: weights.getBuffer(norm), x, control };
     return kernels.combineNorm.bind(buffers);
   }
-
-  #bindNorm(norm: MatrixPlan, moe: number, x: DeviceBuffer, shadowOffset: number, uniforms: UniformBlock): Command {
-    const { kernels, weights, state } = this.parts;
-    const { residual, control } = state;
-    const place = uniforms.add(moe, shadowOffset);
-    return kernels.norm.bind({ place, residual, norm: weights.getBuffer(norm), x, control });
-  }
-
-  /** Values between the exact and the shadow half of the residual stream. */
-  get #shadowOffset(): number {
-    return this.parts.rowsCapacity * this.parts.manifest.config.hiddenSize;
-  }
-
-  /** Adds a product to the residual stream, in shadow to its second half. */
-  #bindAddition(product: Product, x: DeviceBuffer, y: DeviceBuffer, moe: number, uniforms: UniformBlock): Step {
-    return this.#bindProduct(uniforms, product, [x, y], [product.matrix.rows, moe, this.#shadowOffset]);
-  }
-
-  /**
-   * @param place y's stride, the MoE layer at or behind it, and y's offset in shadow.
-   * @param ofHead the rows are those that get logits, not those of the pass.
-   */
-  #bindProduct(
-    uniforms: UniformBlock,
-    { matrix, bias, form }: Product,
-    [x, y]: readonly [DeviceBuffer, DeviceBuffer],
-    place: readonly [yStride: number, moeLayer: number, shadowOffset: number],
-    ofHead = false,
-  ): Step {
-    const { kernels, weights, state, step } = this.parts;
-    const { type, accumulate, hasBias, scale } = form;
-    const flags = [ofHead, accumulate, hasBias].map(Number);
-    const shape = uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...place, ...flags, { f32: scale });
-    const buffers = { shape, weights: weights.getBuffer(matrix), x, y, bias: this.#getOptional(bias) };
-    return {
-      rows: kernels.getMatvec(form).bind({ ...buffers, control: state.control }, matrix.rows),
-      tiles: bindLate(() =>
-        kernels.tiles
-          .get()
-          .getMatmul(type)
-          .bind({ ...buffers, step }, matrix.rows),
-      ),
-    };
-  }
-
-  #getOptional(matrix: MatrixPlan | null): DeviceBuffer {
-    return matrix ? this.parts.weights.getBuffer(matrix) : this.parts.state.nothing;
-  }
-}
-
-/** A step that has one form. */
-function same(command: Command): Step {
-  return { rows: command, tiles: command };
 }

@@ -3,7 +3,7 @@
  * Owns the choice of what to compile; never binds buffers.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
-import type { Mixer, WeightType } from '../checkpoint/model-config';
+import type { ConvolutionConfig, LatentConfig, Mixer, WeightType } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import { type AdjustLogits, compileAdjustLogits } from '../kernels/adjust-logits';
@@ -12,16 +12,19 @@ import { type CombineNorm, compileCombineNorm } from '../kernels/combine-norm';
 import { compileEmbedNorm, type EmbedNorm } from '../kernels/embed-norm';
 import { compileExpertDown, type ExpertDown } from '../kernels/expert-down';
 import { compileExpertGateUp, type ExpertGateUp } from '../kernels/expert-gate-up';
+import { compileHeadMatvec, type HeadMatvec } from '../kernels/head-matvec';
+import { compileLatentRope, type LatentRope } from '../kernels/latent-rope';
 import { compileMatvec, type Matvec } from '../kernels/matvec';
 import { compileMlpGateUp, type MlpGateUp } from '../kernels/mlp-gate-up';
 import { compileNorm, type Norm } from '../kernels/norm';
 import { compileQkNormRope, type QkNormRope } from '../kernels/qk-norm-rope';
 import { compileRouterTopk, type RouterTopk } from '../kernels/router-topk';
 import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
+import { compileShortConv, type ShortConv } from '../kernels/short-conv';
 import type { Variant } from '../kernels/variant';
 import { createCompileProgress } from './compile-progress';
-import type { StateShape } from './run-state';
-import { compileTileKernels, getAttentionSpec, LateTileKernels } from './tile-kernels';
+import { getCacheLength, type StateShape } from './run-state';
+import { compileTileKernels, getAttentionSpec, LateTileKernels, listAttentionMixers } from './tile-kernels';
 import { listMatrices, listProducts, type MlpWeightPlan, type ProductForm, type WeightPlan } from './weights';
 
 export interface KernelSet {
@@ -30,6 +33,12 @@ export interface KernelSet {
   getMatvec(form: ProductForm): Matvec;
   getQkNormRope(mixer: Mixer): QkNormRope;
   getAttention(mixer: Mixer): Attention;
+  /** Of latent attention. */
+  getHeadMatvec(type: WeightType): HeadMatvec;
+  getLatentRope(rank: number): LatentRope;
+  /** Of the latent that queries are made of. */
+  getQueryNorm(rank: number): Norm;
+  getShortConv(taps: number): ShortConv;
   readonly norm: Norm;
   getMlpGateUp(mlp: MlpWeightPlan): MlpGateUp;
   readonly routerTopk: RouterTopk;
@@ -52,7 +61,8 @@ export async function compileKernels(
   onProgress: (done: number, total: number) => void,
 ): Promise<KernelSet> {
   const { config, pageLayouts } = manifest;
-  const { hiddenSize, norm, moe, vocabSize, residualScale, mixers } = config;
+  const { hiddenSize, norm, moe, vocabSize, residualScale, attention, convolution } = config;
+  const { latent } = attention;
   const rowsCapacity = state.rows;
   const { track, byForm } = createCompileProgress(onProgress);
   const getLayerForm = (mixer: Mixer): AttentionSpec => getAttentionSpec(config, state, mixer);
@@ -67,6 +77,10 @@ export async function compileKernels(
     getMatvec,
     getQkNormRope,
     getAttention,
+    getHeadMatvec,
+    getLatentRope,
+    getQueryNorm,
+    getShortConv,
     normKernel,
     getMlpGateUp,
     routerTopk,
@@ -88,8 +102,36 @@ export async function compileKernels(
       listProducts(weights, config).map(({ form }) => form),
       (form) => compileMatvec(device, variant, form),
     ),
-    byForm(mixers, (mixer) => compileQkNormRope(device, variant, { ...getLayerForm(mixer), epsilon: norm.epsilon })),
-    byForm(mixers, (mixer) => compileAttention(device, variant, getLayerForm(mixer))),
+    byForm(latent ? [] : listAttentionMixers(config), (mixer) =>
+      compileQkNormRope(device, variant, { ...getLayerForm(mixer), epsilon: norm.epsilon }),
+    ),
+    byForm(listAttentionMixers(config), (mixer) => compileAttention(device, variant, getLayerForm(mixer))),
+    byForm(
+      weights.layers.flatMap((layer) => (layer.latent ? [layer.latent.keyUp.type, layer.latent.valueUp.type] : [])),
+      (type) => compileHeadMatvec(device, variant, type),
+    ),
+    byForm(latent ? [latent.rank] : [], () =>
+      compileLatentRope(device, variant, {
+        attention,
+        latent: latent as LatentConfig,
+        cacheLength: getCacheLength(config, state, 0),
+      }),
+    ),
+    // It has no shadow half: nothing reads these rows before they are written again.
+    byForm(latent?.queryRank ? [latent.queryRank] : [], (rank) =>
+      compileNorm(device, variant, {
+        hiddenSize: rank,
+        norm: { kind: 'rms', epsilon: (latent as LatentConfig).epsilon },
+        rowsCapacity: 0,
+      }),
+    ),
+    byForm(convolution ? [convolution.taps] : [], () =>
+      compileShortConv(device, variant, {
+        hiddenSize,
+        convolution: convolution as ConvolutionConfig,
+        cacheLength: getCacheLength(config, state, config.mixers.indexOf('convolution')),
+      }),
+    ),
     track(compileNorm(device, variant, { hiddenSize, norm, rowsCapacity })),
     byForm(mlps.map(getMlpForm), compileMlp),
     track(compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity })),
@@ -118,6 +160,10 @@ export async function compileKernels(
     getMatvec,
     getQkNormRope,
     getAttention,
+    getHeadMatvec,
+    getLatentRope,
+    getQueryNorm,
+    getShortConv,
     norm: normKernel,
     getMlpGateUp: (mlp) => getMlpGateUp(getMlpForm(mlp)),
     routerTopk,

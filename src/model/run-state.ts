@@ -62,6 +62,8 @@ export function getStateShape(config: ModelConfig, contextLength: number): State
  */
 export function getCacheLength(config: ModelConfig, { contextLength, rows }: StateShape, layer: number): number {
   const { window } = config.attention;
+  // The rows of a pass and the positions before them that its first row reads.
+  if (config.mixers[layer] === 'convolution' && config.convolution) return rows + config.convolution.taps - 1;
   if (config.mixers[layer] !== 'sliding' || window === null) return contextLength;
   return Math.min(contextLength, window + rows);
 }
@@ -71,8 +73,12 @@ export interface RunState {
   readonly tokens: DeviceBuffer; // [rows] u32
   readonly residual: DeviceBuffer; // [2, rows, hidden] f32: exact, shadow
   readonly x: DeviceBuffer; // [rows, hidden] f32: normed residual for qkv and the head
-  readonly qkv: DeviceBuffer; // [rows, (heads + 2 kvHeads) * headDim] f32
-  readonly mixed: DeviceBuffer; // [rows, heads * headDim] f32: attention's output
+  readonly qkv: DeviceBuffer; // [rows, `getProjectionWidth`] f32: what the mixer makes of x
+  readonly mixed: DeviceBuffer; // [rows, heads * headDim, heads * rank or hidden] f32: the mixer's output
+  readonly latentQueries: DeviceBuffer; // [rows, heads, rank + rope dims] f32
+  readonly headValues: DeviceBuffer; // [rows, heads * valueDim] f32
+  readonly queryDown: DeviceBuffer; // [rows, queryRank] f32
+  readonly queryLatent: DeviceBuffer; // [rows, queryRank] f32: behind its norm
   readonly expertInput: DeviceBuffer; // [2, rows, hidden] f32: normed residual for router and experts; exact, shadow
   readonly routeIds: DeviceBuffer; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: DeviceBuffer; // [moeLayers, rows, expertsPerToken] f32
@@ -92,8 +98,8 @@ export interface RunState {
   readonly rope: DeviceBuffer; // [context, rope dims / 2] of (cos, sin) f32
   readonly nothing: DeviceBuffer; // bound where a model has no such weights
   readonly readback: DeviceBuffer;
-  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, cache length, headDim] f32
-  readonly vCache: readonly DeviceBuffer[];
+  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, cache length, headDim] f32; of a convolution [cache length, hidden]
+  readonly vCache: readonly DeviceBuffer[]; // likewise; empty where keys are values too, and of a convolution
 }
 
 /** Words of a step in a draft's script: rows, position, logits rows (the step uniform), position of the sampled token. */
@@ -104,11 +110,20 @@ function getScriptWords(draftTokens: number): number {
   return (draftTokens + 1) * SCRIPT_STEP_WORDS + 2 * CONTROL.nextToken;
 }
 
+/** Values that a layer's mixer makes of a row: queries, keys and values, or what stands for them. */
+export function getProjectionWidth({ attention, hiddenSize, mixers }: ModelConfig, layer: number): number {
+  if (mixers[layer] === 'convolution') return 3 * hiddenSize;
+  const { heads, kvHeads, headDim, latent, rope } = attention;
+  return latent ? heads * (latent.plainDim + rope.dims) + headDim : (heads + 2 * kvHeads) * headDim;
+}
+
 type Named = Exclude<keyof RunState, 'kCache' | 'vCache'>;
 
 function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number> {
   const { rows, contextLength, logitRows, draftTokens, changedLogits } = shape;
-  const { heads, kvHeads, headDim } = config.attention;
+  const { heads, headDim, latent } = config.attention;
+  const layers = Array.from(config.mixers.keys());
+  const hasConvolution = config.mixers.includes('convolution');
   const { expertsPerToken, expertWidth, shared } = config.moe;
   const hidden = rows * config.hiddenSize;
   const rowRoutes = config.moeLayers.length * expertsPerToken;
@@ -119,8 +134,12 @@ function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number>
     tokens: rows,
     residual: 2 * hidden,
     x: hidden,
-    qkv: rows * (heads + 2 * kvHeads) * headDim,
-    mixed: rows * heads * headDim,
+    qkv: rows * Math.max(...layers.map((layer) => getProjectionWidth(config, layer))),
+    mixed: rows * Math.max(heads * (latent?.rank ?? headDim), hasConvolution ? config.hiddenSize : 0),
+    latentQueries: latent ? rows * heads * headDim : 1,
+    headValues: latent ? rows * heads * latent.valueDim : 1,
+    queryDown: latent?.queryRank ? rows * latent.queryRank : 1,
+    queryLatent: latent?.queryRank ? rows * latent.queryRank : 1,
     expertInput: 2 * hidden,
     routeIds: routes,
     routeWeights: routes,
@@ -146,8 +165,13 @@ function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number>
 
 /** Buffers to allocate for a state; `createRunState` takes them in this order. */
 export function getStateRequests(config: ModelConfig, shape: StateShape): BufferRequest[] {
-  const { kvHeads, headDim } = config.attention;
-  const getCacheBytes = (layer: number): number => kvHeads * getCacheLength(config, shape, layer) * headDim * 4;
+  const { kvHeads, headDim, latent } = config.attention;
+  const getCacheBytes = (layer: number, isValue: boolean): number => {
+    const length = getCacheLength(config, shape, layer);
+    const isConvolution = config.mixers[layer] === 'convolution';
+    if (isValue && (latent !== null || isConvolution)) return 4;
+    return length * (isConvolution ? config.hiddenSize : kvHeads * headDim) * 4;
+  };
   return [
     ...Object.entries(getSizes(config, shape)).map(
       ([label, sizeBytes]): BufferRequest => ({
@@ -160,7 +184,7 @@ export function getStateRequests(config: ModelConfig, shape: StateShape): Buffer
       { length: config.layers * 2 },
       (_, i): BufferRequest => ({
         label: `${i % 2 === 0 ? 'k' : 'v'} cache ${i >> 1}`,
-        sizeBytes: getCacheBytes(i >> 1),
+        sizeBytes: getCacheBytes(i >> 1, i % 2 === 1),
         kind: 'storage',
       }),
     ),

@@ -61,13 +61,15 @@ export async function compileTileKernels(
 ): Promise<TileKernels> {
   const { track, byForm } = createCompileProgress(() => {});
   const { config, pageLayouts } = manifest;
-  const { hiddenSize, moe, mixers } = config;
+  const { hiddenSize, moe } = config;
   const [getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown] = await Promise.all([
     byForm(
       listProducts(weights, config).map(({ form }) => form.type),
       (type) => compileMatmul(device, variant, type),
     ),
-    byForm(mixers, (mixer) => compileAttentionTiled(device, variant, getAttentionSpec(config, state, mixer))),
+    byForm(listAttentionMixers(config), (mixer) =>
+      compileAttentionTiled(device, variant, getAttentionSpec(config, state, mixer)),
+    ),
     track(compileRouteOrder(device, variant, moe)),
     byForm(
       pageLayouts.map((page) => page.gateProj.type),
@@ -79,6 +81,11 @@ export async function compileTileKernels(
     ),
   ]);
   return { getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown };
+}
+
+/** Of the layers that have attention; a repetition per layer. */
+export function listAttentionMixers({ mixers }: ModelConfig): Mixer[] {
+  return mixers.filter((mixer) => mixer !== 'convolution');
 }
 
 /** What attention of a kind of layer is, in whichever form. */

@@ -37,15 +37,36 @@ export interface MlpWeightPlan {
   readonly scale: MatrixPlan | null; // [1, hidden] f32
 }
 
+/** Of latent attention: what stands between the projections, the cache and the output. */
+export interface LatentWeightPlan {
+  readonly queryDown: MatrixPlan | null; // [queryRank, hidden]
+  readonly queryNorm: MatrixPlan | null; // [queryRank] f32
+  readonly queryUp: MatrixPlan | null; // [heads * (plainDim + rope dims), queryRank]
+  readonly kvNorm: MatrixPlan; // [rank] f32
+  readonly keyUp: MatrixPlan; // [heads, rank, plainDim]
+  readonly valueUp: MatrixPlan; // [heads, valueDim, rank]
+}
+
+/** Of a convolution; its products are `qkv` and `oProj`. */
+export interface ConvolutionWeightPlan {
+  readonly taps: MatrixPlan; // [hidden, taps] f32
+  readonly bias: MatrixPlan | null; // [hidden] f32
+}
+
 export interface LayerWeightPlan {
   /** Of a LayerNorm the weights, then the biases; so with every norm. */
   readonly attnNorm: MatrixPlan; // [1 or 2, hidden] f32
-  /** q, k and v joined where their types agree and each ends on whole words, else one by one. */
+  /**
+   * What the mixer makes of x: q, k and v joined where their types agree and each ends on whole words, else one by one; q (where
+   * it is made of x) and the latent; or a convolution's.
+   */
   readonly qkv: readonly MatrixPlan[]; // [(heads + 2 kvHeads) * headDim, hidden]
   readonly qkvBias: MatrixPlan | null; // [(heads + 2 kvHeads) * headDim] f32
   /** q's and k's norm weights, joined; null without a norm. */
   readonly qkNorms: MatrixPlan | null;
   readonly sinks: MatrixPlan | null; // [heads] f32
+  readonly latent: LatentWeightPlan | null;
+  readonly convolution: ConvolutionWeightPlan | null;
   readonly oProj: MatrixPlan; // [hidden, heads * headDim]
   readonly oBias: MatrixPlan | null; // [hidden] f32
   /** ffn norm; in a layer with experts then the router, its bias, and the bias of the choice. */
@@ -103,6 +124,38 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     };
   };
 
+  /** Joined where types agree and each ends on whole words, else one by one. */
+  const joinRows = (label: string, list: readonly ResidentTensor[], firstRow = 0): MatrixPlan[] => {
+    const isAlike = list.every(({ matrix }) => matrix.type === list[0]?.matrix.type);
+    if (isAlike && endOnWords(list.slice(0, -1))) return [join(label, list, firstRow)];
+    let row = firstRow;
+    return list.map((tensor) => {
+      const part = join(`${label}, ${tensor.role}`, [tensor], row);
+      row += tensor.matrix.rows;
+      return part;
+    });
+  };
+  const planProjections = (layer: number): MatrixPlan[] => {
+    if (find('convIn', layer)) return [join(`convolution input ${layer}`, [get('convIn', layer)])];
+    const q = get('qProj', layer);
+    if (!find('kvDown', layer)) return joinRows(`qkv ${layer}`, [q, get('kProj', layer), get('vProj', layer)]);
+    const latent = get('kvDown', layer);
+    return find('queryDown', layer)
+      ? [join(`latent ${layer}`, [latent], q.matrix.rows)]
+      : joinRows(`q and latent ${layer}`, [q, latent]);
+  };
+  const planLatent = (layer: number): LatentWeightPlan => {
+    const down = find('queryDown', layer);
+    return {
+      queryDown: down ? join(`query latent ${layer}`, [down]) : null,
+      queryNorm: joinFound(`query latent norm ${layer}`, layer, ['queryNorm']),
+      queryUp: down ? join(`queries ${layer}`, [get('qProj', layer)]) : null,
+      kvNorm: joinAll(`latent norm ${layer}`, layer, ['kvNorm']),
+      keyUp: join(`keys of heads ${layer}`, [get('keyUp', layer)]),
+      valueUp: join(`values of heads ${layer}`, [get('valueUp', layer)]),
+    };
+  };
+
   const embedding = splitByRows('embedding', get('embedding', null), bindingBytes);
   const ownHead = find('head', null);
   return {
@@ -111,22 +164,22 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     headBias: joinFound('head bias', null, ['headBias']),
     outputNorm: joinAll('output norm', null, ['outputNorm', 'outputNormBias']),
     layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
-      const [q, k, v] = [get('qProj', layer), get('kProj', layer), get('vProj', layer)];
-      const canJoin = q.matrix.type === k.matrix.type && q.matrix.type === v.matrix.type && endOnWords([q, k]);
+      const isConvolution = find('convIn', layer) !== undefined;
       return {
         attnNorm: joinAll(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
-        qkv: canJoin
-          ? [join(`qkv ${layer}`, [q, k, v])]
-          : [
-              join(`q ${layer}`, [q]),
-              join(`k ${layer}`, [k], q.matrix.rows),
-              join(`v ${layer}`, [v], q.matrix.rows + k.matrix.rows),
-            ],
-        qkvBias: joinFound(`qkv bias ${layer}`, layer, ['qBias', 'kBias', 'vBias']),
+        qkv: planProjections(layer),
+        qkvBias: joinFound(`qkv bias ${layer}`, layer, isConvolution ? ['convInBias'] : ['qBias', 'kBias', 'vBias']),
         qkNorms: joinFound(`qk norms ${layer}`, layer, ['qNorm', 'kNorm']),
         sinks: joinFound(`sinks ${layer}`, layer, ['sinks']),
-        oProj: join(`attention output ${layer}`, [get('oProj', layer)]),
-        oBias: joinFound(`attention output bias ${layer}`, layer, ['oBias']),
+        latent: find('kvDown', layer) ? planLatent(layer) : null,
+        convolution: isConvolution
+          ? {
+              taps: joinAll(`convolution ${layer}`, layer, ['convTaps']),
+              bias: joinFound(`convolution bias ${layer}`, layer, ['convBias']),
+            }
+          : null,
+        oProj: join(`mixer output ${layer}`, [get(isConvolution ? 'convOut' : 'oProj', layer)]),
+        oBias: joinFound(`mixer output bias ${layer}`, layer, [isConvolution ? 'convOutBias' : 'oBias']),
         gate: joinAll(`gate ${layer}`, layer, ['ffnNorm', 'ffnNormBias', 'router', 'routerBias', 'choiceBias']),
         mlp: planMlp(layer),
       };
@@ -167,8 +220,9 @@ export function getAddition(
 /** Every product of a pass, those of the head last. */
 export function listProducts(plan: WeightPlan, config: ModelConfig): Product[] {
   return [
-    ...plan.layers.flatMap(({ qkv, qkvBias, oProj, oBias, mlp }) => [
+    ...plan.layers.flatMap(({ qkv, qkvBias, latent, oProj, oBias, mlp }) => [
       ...qkv.map((matrix) => getProduct(matrix, qkvBias)),
+      ...[latent?.queryDown, latent?.queryUp].flatMap((matrix) => (matrix ? [getProduct(matrix, null)] : [])),
       getAddition(oProj, oBias, config),
       ...(mlp ? [getAddition(mlp.down, null, config)] : []),
     ]),
@@ -183,9 +237,11 @@ export function listMatrices(plan: WeightPlan): MatrixPlan[] {
     ...plan.head,
     plan.headBias,
     plan.outputNorm,
-    ...plan.layers.flatMap(({ qkv, mlp, ...layer }) => [
+    ...plan.layers.flatMap(({ qkv, mlp, latent, convolution, ...layer }) => [
       ...qkv,
       ...Object.values(layer),
+      ...Object.values(latent ?? {}),
+      ...Object.values(convolution ?? {}),
       ...(mlp ? [mlp.gateUp, mlp.down, mlp.scale] : []),
     ]),
   ];

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import transformers as hf
 
+from architecture_mixers import deepseek2, lfm2moe
 from architecture_oracle import Spec, Tensor, make, write_golden
 from architecture_shape import SHAPES, VOCAB, Shape
 
@@ -326,7 +327,7 @@ def phimoe(shape: Shape) -> Spec:
 
 ARCHITECTURES = {
     maker.__name__: maker
-    for maker in (mixtral, qwen2moe, qwen3moe, granitemoe, phimoe, gpt_oss, glm4moe, hunyuan_moe, ernie4_5_moe)
+    for maker in (mixtral, qwen2moe, qwen3moe, granitemoe, phimoe, gpt_oss, glm4moe, hunyuan_moe, ernie4_5_moe, deepseek2, lfm2moe)
 }
 
 

@@ -198,7 +198,9 @@ def model_config(oracle: Oracle) -> dict:
             "qkvBias": False,
             "outputBias": False,
             "hasSinks": False,
+            "latent": None,
         },
+        "convolution": None,
         "moe": {
             "experts": config.num_experts,
             "expertsPerToken": config.num_experts_per_tok,

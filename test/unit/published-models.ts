@@ -62,6 +62,7 @@ function create(
     tiedHead: false,
     headBias: false,
     mixers: all.map(() => 'full'),
+    convolution: null,
     attention: createAttention({ heads, kvHeads, headDim, ...extras.attention }),
     moe: createMoe({ experts, expertsPerToken, expertWidth, ...extras.moe }),
     moeLayers: all.slice(extras.dense?.[0] ?? 0),
@@ -155,6 +156,44 @@ export const publishedModels: readonly PublishedModel[] = [
     {
       attention: { ...biased, outputBias: true },
       model: { norm: { kind: 'layer', epsilon: 1e-5 }, headBias: true },
+    },
+  ),
+  create(
+    'deepseek2',
+    'DeepSeek-V2-Lite',
+    [
+      [27, 2048, 102_400, 163_840],
+      [16, 1, 576],
+      [64, 6, 1408],
+    ],
+    {
+      attention: {
+        rope: { theta: 1e4, dims: 64, pairing: 'interleaved', scaling: null },
+        latent: { rank: 512, plainDim: 128, valueDim: 128, queryRank: null, epsilon: 1e-6 },
+      },
+      moe: { shared: { width: 2816, isGated: false } },
+      dense: [1, 10_944],
+    },
+  ),
+  create(
+    'lfm2moe',
+    'LFM2-8B-A1B',
+    [
+      [24, 2048, 65_536, 128_000],
+      [32, 8, 64],
+      [32, 4, 1792],
+    ],
+    {
+      attention: { qkNorm: 'head' },
+      moe: { router: corrected },
+      model: {
+        tiedHead: true,
+        convolution: { taps: 3, hasBias: false },
+        mixers: Array.from({ length: 24 }, (_, layer) =>
+          [2, 6, 10, 14, 18, 21].includes(layer) ? 'full' : 'convolution',
+        ),
+      },
+      dense: [2, 7168],
     },
   ),
   create(

@@ -20,6 +20,8 @@ const SUPPORT: Readonly<Record<string, Support>> = {
   phimoe: { models: 'Phi-3.5-MoE', golden: 'phimoe' },
   'gpt-oss': { models: 'gpt-oss', golden: 'gpt_oss' },
   glm4moe: { models: 'GLM-4.5, GLM-4.5-Air', golden: 'glm4moe' },
+  deepseek2: { models: 'DeepSeek-V2, V2-Lite, V3', golden: 'deepseek2' },
+  lfm2moe: { models: 'LFM2-8B-A1B', golden: 'lfm2moe' },
   'hunyuan-moe': { models: 'Hunyuan-A13B', golden: 'hunyuan_moe' },
   'ernie4_5-moe': { models: 'ERNIE-4.5-MoE', golden: 'ernie4_5_moe' },
 };
@@ -56,7 +58,7 @@ Made by test/unit/checkpoint/architectures.test.ts from the registry (src/checkp
 |---|---|---|---|---|
 ${rows.join('\n')}
 
-Phi-3.5-MoE keeps the short rotary factors at every length, as transformers does. gpt-oss's expert matrices may be MXFP4, in both sources; the models here are F32. A file whose keys, or a config.json whose fields, ask for something else is refused with the key and what is accepted.
+DeepSeek's latent attention is computed absorbed: a position's cache is its latent and one turned key, 576 values in V2-Lite; files that keep keys and values of the heads in one tensor have the keys' part transposed while they are installed, as F32 where it was quantised. LFM2's convolutions keep their state by position, in a ring as long as a pass and the taps before it, so that a resumed or refused pass finds it as it was. Phi-3.5-MoE keeps the short rotary factors at every length, as transformers does. gpt-oss's expert matrices may be MXFP4, in both sources; the models here are F32. A file whose keys, or a config.json whose fields, ask for something else is refused with the key and what is accepted.
 `;
   await expect(text).toMatchFileSnapshot('../../../docs/architectures.md');
 });

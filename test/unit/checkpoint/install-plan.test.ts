@@ -62,6 +62,7 @@ describe('an install plan', () => {
       tiedHead: true,
       headBias: false,
       mixers: ['full', 'full'],
+      convolution: null,
       attention: createAttention({ heads: 4, kvHeads: 2, headDim: 8, qkNorm: 'full' }),
       moe: createMoe({ experts: 3, expertsPerToken: 2, expertWidth: 32 }),
       moeLayers: [0, 1],

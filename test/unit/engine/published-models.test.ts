@@ -18,6 +18,8 @@ const EXPERT_MB: Readonly<Record<string, number>> = {
   'gpt-oss-20b': 13.2,
   'Granite-3.1-3b-a800m': 1.3,
   'Phi-3.5-MoE': 44,
+  'DeepSeek-V2-Lite': 4.9,
+  'LFM2-8B-A1B': 6.2,
   'ERNIE-4.5-21B-A3B': 6.6,
   'GLM-4.5-Air': 9.7,
   'Hunyuan-A13B': 21,

@@ -174,6 +174,41 @@ test(`an install that is killed ${KILLS} times goes on where it was`, async () =
   }
 });
 
+test('two tabs install one model once, generate from it at the same time, and do without the hub', async () => {
+  test.setTimeout(600_000);
+  const request: GenerateRequest = { tokenIds: [1, 6, 300, 412, 523], maxTokens: 12, ignoreEos: true, topLogprobs: 2 };
+  const options: LoadOptions = { store: 'opfs', startEarly: false, expertBudget: { percent: 25 } };
+  const context = await openBrowser('tabs');
+  const { fault } = hub;
+  try {
+    const tabs = await Promise.all([openPage(context), openPage(context)]);
+    hub.requests.length = 0;
+    hub.bytesPerSecond = Number.POSITIVE_INFINITY;
+    const loaded = await Promise.all(tabs.map((tab) => load(tab, options)));
+    expect(loaded.map(({ installed }) => installed).sort()).toEqual([false, true]);
+    // Both read the header, one the weights.
+    expect(hub.requests.reduce((sum, { sentBytes }) => sum + sentBytes, 0)).toBeLessThan(model.byteLength * 1.15);
+    const answers = await Promise.all(tabs.map((tab) => generate(tab, request)));
+    expect(answers[1]?.tokenIds).toEqual(answers[0]?.tokenIds);
+    expect(answers[1]?.logprobs).toEqual(answers[0]?.logprobs);
+    for (const { stats } of answers) {
+      expect(stats.faultingLayers).toBeGreaterThan(0);
+      expect(stats.tiers.store.pages).toBeGreaterThan(0);
+      expect(stats.tiers.repairs).toBe(0);
+    }
+    hub.fault = (_request, response) => {
+      response.destroy();
+      return true;
+    };
+    const offline = await openPage(context);
+    expect(await load(offline, options)).toMatchObject({ installed: false, isLocal: true });
+    expect((await generate(offline, request)).logprobs).toEqual(answers[0]?.logprobs);
+  } finally {
+    hub.fault = fault;
+    await context.close();
+  }
+});
+
 test('the first token comes before the download ends, of little more than it needs, and the tokens are the same', async () => {
   test.setTimeout(600_000);
   const tokenIds = [1, 6, 300, 412, 523, 88, 1200, 77, 640, 911, 3000, 2048];

@@ -17,6 +17,7 @@ import { limitStore } from './limited-store';
 import { runningText } from './prompts';
 import type { Bench, BenchModel, BenchPrompt, EngineJob, GenerationSample } from './protocol';
 import { watchShadow } from './shadow-watch';
+import { StreamBench } from './stream-bench';
 
 export interface BenchEnvironment {
   /** Default: the browser's. */
@@ -38,6 +39,8 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     bases.set(kind, base);
     return base;
   };
+
+  const streams = new StreamBench(getBase, device);
 
   const getManifest = async (kind: StoreKind): Promise<ModelManifest> => {
     const manifest = modelId === undefined ? undefined : await (await getBase(kind)).readManifest(modelId);
@@ -151,32 +154,16 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     calibrate: () =>
       withRuntime(bases.has('indexeddb') ? 'indexeddb' : 'memory', {}, async ({ calibration }) => calibration),
 
-    serveFaults: ({ store, from, trials }) =>
-      withRuntime(
-        store,
-        { expertBudget: { percent: 50 }, ...(from === 'store' ? { hostCacheBytes: 0 } : {}) },
-        async ({ device: gpuDevice, manifest, host, pager, state }) => {
-          const { experts } = manifest.config.moe;
-          const layers = manifest.pageLayouts.length;
-          // Every page is read once: into RAM where there is room, and its digest is checked once and for all.
-          for (const key of listPageKeys(manifest)) await host.read(key);
-          const timesMs: number[] = [];
-          for (let trial = 0; trial < trials; trial++) {
-            const moeLayer = trial % layers;
-            const absent = Array.from({ length: experts }, (_, expert) => expert).filter(
-              (expert) => !pager.isResident(moeLayer, expert),
-            );
-            const expert = absent[(trial * 7) % absent.length] as number;
-            const startMs = performance.now();
-            await pager.ensure(moeLayer, [expert]);
-            // The queue keeps its order: what is read back behind an upload proves that it has arrived.
-            const submission = new Submission(gpuDevice);
-            await submission.submitAndRead([{ source: state.control, offsetBytes: 0, sizeBytes: 4 }], state.readback);
-            timesMs.push(performance.now() - startMs);
-          }
-          return timesMs;
-        },
-      ),
+    serveFaults: ({ store, from, trials }) => {
+      const request = { expertBudget: { percent: 50 }, ...(from === 'ram' ? {} : { hostCacheBytes: 0 }) };
+      return withRuntime(store, request, async (runtime) => {
+        // Every page is read once: into RAM where there is room, and its digest is checked once and for all.
+        for (const key of listPageKeys(runtime.manifest)) await runtime.host.read(key);
+        return timeFaults(runtime, trials);
+      });
+    },
+
+    streamRecords: (job) => streams.stream(job),
 
     async readPages({ store, parallel }) {
       const base = await getBase(store);
@@ -201,6 +188,27 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
       return withRuntime(kind, { expertBudget }, (runtime) => watchShadow(runtime, requests, tokens));
     },
   };
+}
+
+/** Per trial: from the known fault until the GPU has the page and has answered. */
+async function timeFaults({ device, manifest, pager, state }: Runtime, trials: number): Promise<number[]> {
+  const { experts } = manifest.config.moe;
+  const layers = manifest.pageLayouts.length;
+  const timesMs: number[] = [];
+  for (let trial = 0; trial < trials; trial++) {
+    const moeLayer = trial % layers;
+    const absent = Array.from({ length: experts }, (_, expert) => expert).filter(
+      (expert) => !pager.isResident(moeLayer, expert),
+    );
+    const expert = absent[(trial * 7) % absent.length] as number;
+    const startMs = performance.now();
+    await pager.ensure(moeLayer, [expert]);
+    // The queue keeps its order: what is read back behind an upload proves that it has arrived.
+    const submission = new Submission(device);
+    await submission.submitAndRead([{ source: state.control, offsetBytes: 0, sizeBytes: 4 }], state.readback);
+    timesMs.push(performance.now() - startMs);
+  }
+  return timesMs;
 }
 
 /** Expert by expert through all layers: no run of neighbours in one layer, which a token would not ask for. */

@@ -52,6 +52,7 @@ function connect(page: Page): Bench {
     calibrate: getMethod('calibrate'),
     serveFaults: getMethod('serveFaults'),
     readPages: getMethod('readPages'),
+    streamRecords: getMethod('streamRecords'),
     watchShadow: getMethod('watchShadow'),
   };
   return methods as Bench;

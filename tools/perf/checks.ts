@@ -1,6 +1,8 @@
 /**
  * The ratios that a change must not lose, as the project's issues state them, read off the medians. Pure.
  */
+import { getStreamRow } from './page-tables.ts';
+import type { StreamJob } from './protocol.ts';
 import { findMedian, type ResultRow, type TableName } from './results.ts';
 
 export interface Check {
@@ -69,6 +71,15 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
           check('50%: misses behind a first fault that the shadow names', median('50%', 'recall'), { atLeast: 0.8 }),
           check('50%: false pages per true one', median('50%', 'falsePerTrue'), { atMost: 0.2 }),
         ];
+      case 'storage': {
+        const getRate = (from: StreamJob['from'], parallel: number): number =>
+          median(getStreamRow({ from, parallel }), 'megabytesPerSecond');
+        const getBest = (from: StreamJob['from']): number => Math.max(getRate(from, 1), getRate(from, 8));
+        return [
+          check('4 MiB: OPFS to GPU / raw warm reads', getBest('opfs') / getRate('raw', 1), { atLeast: 0.2 }),
+          check('4 MiB: OPFS to GPU / the best of IndexedDB', getBest('opfs') / getBest('indexeddb'), { atLeast: 1.2 }),
+        ];
+      }
       case 'prefill':
         return [
           check('100%: 512 prompt tokens / 512 decode steps', median('100% 512 tokens', 'shareOfDecodeSteps'), {

@@ -1,15 +1,15 @@
-/** Tables of single pages: a fault served from RAM and from the store, and the stores themselves beside each other. */
+/** Tables of single pages: a fault served from RAM and from the stores, and the stores beside each other and beside a file. */
 import type { StoreKind } from '../../src/store/model-store.ts';
 import { type Measurement, measureRounds } from './measurement.ts';
 import { ladderPrompts } from './prompts.ts';
-import type { FaultJob, ShadowCount } from './protocol.ts';
+import type { FaultJob, ReadSample, ShadowCount, StreamJob } from './protocol.ts';
 import { getPercentile, type Metrics, type ResultRow } from './results.ts';
 
-const stores: readonly StoreKind[] = ['indexeddb', 'memory'];
+const stores: readonly StoreKind[] = ['indexeddb', 'opfs', 'memory'];
 const faultTrials = 60;
 
 export async function measureFaults(measurement: Measurement): Promise<ResultRow[]> {
-  await measurement.bench.install('memory');
+  for (const store of stores) await measurement.bench.install(store);
   const rows: readonly (Omit<FaultJob, 'trials'> & { readonly row: string })[] = [
     { row: 'ram', store: 'indexeddb', from: 'ram' },
     ...stores.map((store) => ({ row: store, store, from: 'store' as const })),
@@ -24,17 +24,31 @@ export async function measureFaults(measurement: Measurement): Promise<ResultRow
 }
 
 export async function measureStorage(measurement: Measurement): Promise<ResultRow[]> {
-  await measurement.bench.install('memory');
-  const rows = stores.flatMap((store) =>
-    [1, 8].map((parallel) => ({ row: `${store} ${parallel} at a time`, store, parallel })),
-  );
-  return measureRounds('storage', measurement, rows, async ({ store, parallel }) => {
-    const { pages, bytes, elapsedMs } = await measurement.bench.readPages({ store, parallel });
+  for (const store of stores) await measurement.bench.install(store);
+  const { bench } = measurement;
+  const ways = stores.flatMap((store) => [1, 8].map((parallel) => ({ store, parallel })));
+  const streams: readonly StreamJob[] = [
+    { from: 'raw', parallel: 1, toGpu: false },
+    ...ways.map(({ store, parallel }) => ({ from: store, parallel, toGpu: true })),
+  ];
+  const rows: readonly { readonly row: string; read(): Promise<ReadSample> }[] = [
+    ...ways.map((way) => ({
+      row: `${way.store} ${way.parallel} at a time`,
+      read: () => bench.readPages(way),
+    })),
+    ...streams.map((job) => ({ row: getStreamRow(job), read: () => bench.streamRecords(job) })),
+  ];
+  return measureRounds('storage', measurement, rows, async ({ read }) => {
+    const { pages, bytes, elapsedMs } = await read();
     return {
       readsPerSecond: { value: (pages / elapsedMs) * 1000, unit: 'reads/s' },
       megabytesPerSecond: { value: bytes / 1e6 / (elapsedMs / 1000), unit: 'MB/s' },
     };
   });
+}
+
+export function getStreamRow({ from, parallel }: Pick<StreamJob, 'from' | 'parallel'>): string {
+  return from === 'raw' ? 'raw opfs, 4 MiB' : `${from} to GPU, 4 MiB, ${parallel} at a time`;
 }
 
 /** The shadow's recall does not depend on time: it is counted once, however many runs are asked for. */

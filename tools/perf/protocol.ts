@@ -94,6 +94,16 @@ export interface ReadJob {
   readonly parallel: number;
 }
 
+/** A pass over 64 MiB in records of 4 MiB. */
+export interface StreamJob {
+  /** `raw`: a file read by a sync access handle, without a store. */
+  readonly from: StoreKind | 'raw';
+  /** Reads under way at a time. */
+  readonly parallel: number;
+  /** Whether each record is handed to the GPU, and the pass ends when that has them all. */
+  readonly toGpu: boolean;
+}
+
 export interface ReadSample {
   readonly pages: number;
   readonly bytes: number;
@@ -110,6 +120,7 @@ export interface Bench {
   /** Per trial: milliseconds from the known fault until the GPU has the page and has answered. */
   serveFaults(job: FaultJob): Promise<number[]>;
   readPages(job: ReadJob): Promise<ReadSample>;
+  streamRecords(job: StreamJob): Promise<ReadSample>;
   /** How often the shadow behind a first fault names what the token then misses, by distance from the fault. */
   watchShadow(job: ShadowJob): Promise<ShadowCount[]>;
 }

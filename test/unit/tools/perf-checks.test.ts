@@ -107,6 +107,21 @@ test('the delayed ladder compares speeds', () => {
   expect(getMissed(rows(16.1), 'ladder-delayed')).toEqual(['50%: speed of (i) / (e)']);
 });
 
+test('OPFS has to come near raw reads, and to beat IndexedDB at its best', () => {
+  const rows = (opfs: number) =>
+    getRows('storage', {
+      'raw opfs, 4 MiB': { megabytesPerSecond: 1000 },
+      'opfs to GPU, 4 MiB, 1 at a time': { megabytesPerSecond: opfs },
+      'opfs to GPU, 4 MiB, 8 at a time': { megabytesPerSecond: 100 },
+      'indexeddb to GPU, 4 MiB, 1 at a time': { megabytesPerSecond: 80 },
+      'indexeddb to GPU, 4 MiB, 8 at a time': { megabytesPerSecond: 170 },
+    });
+  expect(getMissed(rows(204), 'storage')).toEqual([]);
+  expect(getMissed(rows(203), 'storage')).toEqual(['4 MiB: OPFS to GPU / the best of IndexedDB']);
+  expect(getMissed(rows(199), 'storage')).toHaveLength(2);
+  expect(getMissed([], 'storage')).toHaveLength(2);
+});
+
 const answer = (promptTokens: number, generatedTokens: number, prefillMs: number, decodeMs: number) =>
   ({
     firstTokenMs: prefillMs,

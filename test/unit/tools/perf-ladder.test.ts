@@ -42,6 +42,7 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
     calibrate: async () => ({ roundTripMs: 1, deadLayerMs: 0.1, uploadBytesPerMs: 1e6 }),
     serveFaults: async () => [],
     readPages: async () => ({ pages: 0, bytes: 0, elapsedMs: 1 }),
+    streamRecords: async () => ({ pages: 0, bytes: 0, elapsedMs: 1 }),
     watchShadow: async () => [],
   };
   return { bench, jobs };

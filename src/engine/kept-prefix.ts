@@ -27,8 +27,8 @@ export class KeptPrefix {
   ) {
     const slacks = config.mixers.map((mixer, layer) => {
       const length = getCacheLength(config, state, layer);
-      const seen = mixer === 'convolution' ? config.convolution?.taps : config.attention.window;
-      return length >= state.contextLength || !seen ? Number.POSITIVE_INFINITY : length - seen;
+      const seen = mixer === 'convolution' ? (config.convolution?.taps ?? 1) - 1 : config.attention.window;
+      return length >= state.contextLength || seen === null ? Number.POSITIVE_INFINITY : length - seen;
     });
     this.#slack = Math.min(...slacks);
   }

@@ -1,10 +1,16 @@
 /** Every architecture's config.json and tensors against its GGUF file, and what of them is refused. No GPU. */
 import { describe, expect, it } from 'vitest';
+import { TensorReader } from '../../../src/checkpoint/architecture';
 import { architectures } from '../../../src/checkpoint/architectures';
+import type { TensorEntry } from '../../../src/checkpoint/checkpoint';
 import { createLoneFile } from '../../../src/checkpoint/checkpoint-files';
 import { getWeightFormat } from '../../../src/checkpoint/formats';
+import { quantize } from '../../../src/checkpoint/formats/quantize';
+import { readLatent } from '../../../src/checkpoint/gguf-latent';
+import { ggufNames } from '../../../src/checkpoint/gguf-names';
 import { hfModelTypes } from '../../../src/checkpoint/hf-models';
 import { buildInstallPlan, type InstallPlan } from '../../../src/checkpoint/install-plan';
+import type { WeightType } from '../../../src/checkpoint/model-config';
 import { readCheckpoint } from '../../../src/checkpoint/read-checkpoint';
 import { architectureNames, loadArchitecture } from '../../golden/architectures';
 import { loadSafetensors, safetensorsNames } from '../../golden/safetensors';
@@ -127,6 +133,56 @@ describe('fields of older versions', () => {
         rope_scaling: { type: rope_type, ...scaling },
       });
       expect((await plan(folder)).config, name).toEqual((await plan(golden!.folder)).config);
+    }
+  });
+});
+
+describe('keys and values of latent attention in one tensor', () => {
+  it('are parted head by head: keys transposed, as f32 where they are quantised, values as they are', async () => {
+    // Two heads of 32 + 16 rows of 32.
+    const [heads, plainDim, valueDim, rank] = [2, 32, 16, 32];
+    const floats = Float32Array.from(
+      { length: heads * (plainDim + valueDim) * rank },
+      (_, i) => ((i * 37) % 101) / 50 - 1,
+    );
+    for (const type of ['f32', 'q8_0'] as const) {
+      const file = type === 'f32' ? new Uint8Array(floats.buffer) : quantize(type, floats);
+      const values = getWeightFormat(type).dequantizeFile(file, floats.length);
+      const entry = (name: string, shape: number[], own: WeightType = 'f32'): [string, TensorEntry] => [
+        name,
+        { name, type: own, shape, getSlab: () => ({ ranges: [], assemble: () => file }) },
+      ];
+      const tensors = new TensorReader({
+        sourceName: 'test',
+        tensors: new Map([
+          entry('blk.0.attn_q.weight', [heads * (plainDim + 8), 64]),
+          entry('blk.0.attn_kv_a_mqa.weight', [rank + 8, 64]),
+          entry('blk.0.attn_kv_a_norm.weight', [rank]),
+          entry('blk.0.attn_output.weight', [64, heads * valueDim]),
+          entry('blk.0.attn_kv_b.weight', [heads * (plainDim + valueDim), rank], type),
+        ]),
+      });
+      const { latent, ropeDims } = readLatent('test', tensors, ggufNames, heads, 1);
+      expect({ ...latent, ropeDims }).toMatchObject({ rank, plainDim, valueDim, queryRank: null, ropeDims: 8 });
+      const read = (name: string, count: number): { type: WeightType; values: Float32Array } => {
+        const { type: own, getSlab } = tensors.get(name);
+        return { type: own, values: getWeightFormat(own).dequantizeFile(getSlab(0, 1).assemble!([]), count) };
+      };
+      const keys = read('blk.0.attn_k_b.weight', heads * rank * plainDim);
+      const kept = read('blk.0.attn_v_b.weight', heads * valueDim * rank);
+      expect([keys.type, kept.type]).toEqual(['f32', type]);
+      const at = (head: number, row: number, i: number): number =>
+        values[(head * (plainDim + valueDim) + row) * rank + i]!;
+      for (let head = 0; head < heads; head++) {
+        for (let i = 0; i < rank; i++) {
+          for (let dim = 0; dim < plainDim; dim++) {
+            expect(keys.values[(head * rank + i) * plainDim + dim]).toBe(at(head, dim, i));
+          }
+          for (let dim = 0; dim < valueDim; dim++) {
+            expect(kept.values[(head * valueDim + dim) * rank + i]).toBe(at(head, plainDim + dim, i));
+          }
+        }
+      }
     }
   });
 });

@@ -65,6 +65,13 @@ describe('a kept prefix', () => {
     expect(writeAnswer(createPrefix(sliding), ROWS)).toBe(96);
     expect(writeAnswer(createPrefix(sliding), ROWS + 1)).toBe(0);
     expect(writeAnswer(createPrefix(), 800)).toBe(96);
+    // A convolution's state is in a ring too.
+    const convolving: Partial<ModelConfig> = {
+      convolution: { taps: 3, hasBias: false },
+      mixers: config.mixers.map((mixer, layer) => (layer === 0 ? 'convolution' : mixer)),
+    };
+    expect(writeAnswer(createPrefix(convolving), ROWS)).toBe(96);
+    expect(writeAnswer(createPrefix(convolving), ROWS + 1)).toBe(0);
     const prefix = createPrefix(sliding);
     writeAnswer(prefix, ROWS + 1);
     // Begun anew, the ring holds what is written now.

@@ -20,7 +20,9 @@ import { repositoryRoot } from './command';
 
 test.describe.configure({ mode: 'serial' });
 
-const KILLS = process.env.WEBMOE_FULL ? 20 : 6;
+/** Of each of the browser's stores; 6 in all in `npm test`. */
+const KILLS = process.env.WEBMOE_FULL ? 20 : 3;
+const STORES = ['indexeddb', 'opfs'] as const;
 const MOST_REPEATED_BYTES = 4 * 2 ** 20;
 
 let folder: string;
@@ -78,26 +80,34 @@ async function generate(page: Page, request: GenerateRequest): Promise<GenerateR
 }
 
 /** SHA-256 of every stored record, by key, and those that the manifest names. */
-async function readDigests(page: Page) {
-  return page.evaluate(async () => {
+async function readDigests(page: Page, store: (typeof STORES)[number] = 'indexeddb') {
+  return page.evaluate(async (kind) => {
     const wait = <T>(request: IDBRequest<T>) =>
       new Promise<T>((resolve, reject) => {
         request.onsuccess = () => resolve(request.result);
         request.onerror = () => reject(request.error);
       });
-    const database = await wait(indexedDB.open('webmoe'));
+    const database = await wait(indexedDB.open(kind === 'opfs' ? 'webmoe-opfs' : 'webmoe'));
     const [manifest] = await wait(database.transaction('manifests').objectStore('manifests').getAll());
     const stored: Record<string, string> = {};
+    const getRecord = async (key: string) =>
+      wait(database.transaction('records').objectStore('records').get([manifest.modelId, key]));
+    const places = (await (manifest && getRecord('state/places'))) as
+      | Map<string, { offsetBytes: number; lengthBytes: number }>
+      | undefined;
+    const folder =
+      kind === 'opfs' ? await (await navigator.storage.getDirectory()).getDirectoryHandle('webmoe-opfs') : null;
+    const file = manifest && folder ? await (await folder.getFileHandle(manifest.modelId)).getFile() : null;
     for (const key of Object.keys(manifest?.digests ?? {})) {
-      const records = database.transaction('records').objectStore('records');
-      const blob = (await wait(records.get([manifest.modelId, key]))) as Blob;
+      const { offsetBytes = 0, lengthBytes = 0 } = places?.get(key) ?? {};
+      const blob: Blob = file ? file.slice(offsetBytes, offsetBytes + lengthBytes) : await getRecord(key);
       const digest = await crypto.subtle.digest('SHA-256', await blob.arrayBuffer());
       stored[key] = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
     }
     const drafts = await wait(database.transaction('drafts').objectStore('drafts').count());
     database.close();
     return { noted: (manifest?.digests ?? null) as Record<string, string> | null, stored, drafts };
-  });
+  }, store);
 }
 
 /** Marks the bytes of answers and returns how many were marked before. The probe of two bytes is no part of the file's data. */
@@ -113,20 +123,24 @@ function markAsked(asked: Uint8Array, requests: readonly HubRequest[]): number {
   return repeated;
 }
 
-test(`an install that is killed ${KILLS} times goes on where it was`, async () => {
+for (const store of STORES) {
+  test(`an install into ${store} that is killed ${KILLS} times goes on where it was`, () => killInstall(store));
+}
+
+async function killInstall(store: (typeof STORES)[number]): Promise<void> {
   test.setTimeout(1_200_000);
   hub.bytesPerSecond = 4e6;
   const random = createRandom(8);
   const asked = new Uint8Array(model.byteLength);
   const reference = await installModel(createMemorySource(model, 'model.gguf'), createMemoryStore());
-  const profile = 'killed';
+  const profile = `killed ${store}`;
   let context = await openBrowser(profile);
   try {
     let kills = 0;
     for (; kills < KILLS; kills++) {
       hub.requests.length = 0;
       const page = await openPage(context);
-      const loading = load(page, { startEarly: false }).then(
+      const loading = load(page, { store, startEarly: false }).then(
         () => 'loaded',
         () => 'died',
       );
@@ -158,21 +172,21 @@ test(`an install that is killed ${KILLS} times goes on where it was`, async () =
     const missing = asked.filter((mark) => mark === 0).byteLength;
     expect(missing, 'the kills came on the way').toBeLessThan(model.byteLength * 0.8);
     const page = await openPage(context);
-    expect((await load(page, { startEarly: false, expertBudget: { percent: 25 } })).installed).toBe(true);
+    expect((await load(page, { store, startEarly: false, expertBudget: { percent: 25 } })).installed).toBe(true);
     expect(markAsked(asked, hub.requests), 'repeated at the end').toBeLessThanOrEqual(MOST_REPEATED_BYTES);
-    const { noted, stored, drafts } = await readDigests(page);
+    const { noted, stored, drafts } = await readDigests(page, store);
     expect(noted).toEqual(reference.manifest.digests);
     expect(stored).toEqual(reference.manifest.digests);
     expect(drafts).toBe(0);
     // Installed: a reload asks for nothing but whether the file is the same.
     hub.requests.length = 0;
     const again = await openPage(context);
-    expect((await load(again, { expertBudget: { percent: 25 } })).installed).toBe(false);
+    expect((await load(again, { store, expertBudget: { percent: 25 } })).installed).toBe(false);
     expect(hub.requests.reduce((sum, { sentBytes }) => sum + sentBytes, 0)).toBeLessThanOrEqual(2);
   } finally {
     await context.close();
   }
-});
+}
 
 test('two tabs install one model once, generate from it at the same time, and do without the hub', async () => {
   test.setTimeout(600_000);

@@ -22,7 +22,11 @@ export default defineConfig({
   use: {
     ...devices['Desktop Chrome'],
     ...(demoPort ? { baseURL: `http://127.0.0.1:${demoPort}/` } : {}),
-    launchOptions: { args: [...chromiumArgs], ...(executablePath ? { executablePath } : {}) },
+    // Chromium gives a GPU process up that dies too often; a test has it die.
+    launchOptions: {
+      args: [...chromiumArgs, '--disable-gpu-process-crash-limit'],
+      ...(executablePath ? { executablePath } : {}),
+    },
   },
   projects: [
     { name: 'e2e', testMatch: 'e2e/**/*.test.ts' },

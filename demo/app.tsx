@@ -4,6 +4,7 @@ import type { Engine } from '../src/index';
 import { Composer } from './components/composer';
 import { DropZone } from './components/drop-zone';
 import { Header } from './components/header';
+import { KeptChats } from './components/kept-chats';
 import { LoadFailure } from './components/load-failure';
 import { LoadProgress } from './components/load-progress';
 import { MessageList } from './components/message-list';
@@ -11,20 +12,30 @@ import { ResidencyPanel } from './components/residency-panel';
 import { SettingsDialog } from './components/settings-dialog';
 import { Welcome } from './components/welcome';
 import { type Conversation, getLatestResidency } from './conversation';
+import type { ConversationArchive } from './conversation-archive';
 import type { ModelChoice, ModelSession } from './model-session';
 import { useObservable } from './observable';
-import { readExpertPercent, writeExpertPercent } from './preferences';
+import {
+  type AnswerSettings,
+  readAnswerSettings,
+  readExpertPercent,
+  writeAnswerSettings,
+  writeExpertPercent,
+} from './preferences';
 
 interface AppProps {
   readonly engine: Engine;
   readonly session: ModelSession;
   readonly conversation: Conversation;
+  readonly archive: ConversationArchive;
 }
 
-export function App({ engine, session, conversation }: AppProps) {
+export function App({ engine, session, conversation, archive }: AppProps) {
   const model = useObservable(session);
   const { turns, answering } = useObservable(conversation);
   const [expertPercent, setExpertPercent] = useState(readExpertPercent);
+  const [settings, setSettings] = useState(readAnswerSettings);
+  const [, setRemovals] = useState(0);
   const [settingsOpen, setSettingsOpen] = useState(false);
   const [draft, setDraft] = useState('');
   const input = useRef<HTMLTextAreaElement>(null);
@@ -42,10 +53,14 @@ export function App({ engine, session, conversation }: AppProps) {
     void load({ kind: 'embedded' }, expertPercent);
   }, [load]);
 
-  const loadFile = async (file: File) => {
+  const loadOther = async (choice: ModelChoice) => {
     setSettingsOpen(false);
     await conversation.clear();
-    await load({ kind: 'file', file }, expertPercent);
+    await load(choice, expertPercent);
+  };
+  const changeSettings = (changed: AnswerSettings) => {
+    setSettings(changed);
+    writeAnswerSettings(changed);
   };
   const changeBudget = async (percent: number) => {
     setExpertPercent(percent);
@@ -77,7 +92,7 @@ export function App({ engine, session, conversation }: AppProps) {
   };
 
   return (
-    <DropZone onFile={loadFile}>
+    <DropZone onFile={(file) => void loadOther({ kind: 'file', file })}>
       <Header
         model={model}
         canClear={turns.length > 0}
@@ -111,7 +126,18 @@ export function App({ engine, session, conversation }: AppProps) {
             onEmbedded={() => void load({ kind: 'embedded' }, expertPercent)}
           />
         )}
-        {ready && turns.length === 0 && <Welcome model={model} onAsk={ask} onSettings={() => setSettingsOpen(true)} />}
+        {ready && turns.length === 0 && (
+          <Welcome model={model} onAsk={ask} onSettings={() => setSettingsOpen(true)}>
+            <KeptChats
+              chats={archive.list()}
+              onOpen={(chat) => void conversation.reopen(chat)}
+              onRemove={({ id }) => {
+                archive.remove(id);
+                setRemovals((count) => count + 1);
+              }}
+            />
+          </Welcome>
+        )}
       </main>
       <Composer
         input={input}
@@ -129,11 +155,9 @@ export function App({ engine, session, conversation }: AppProps) {
         expertPercent={expertPercent}
         onClose={() => setSettingsOpen(false)}
         onBudget={(percent) => void changeBudget(percent)}
-        onFile={loadFile}
-        onEmbedded={() => {
-          setSettingsOpen(false);
-          void conversation.clear().then(() => load({ kind: 'embedded' }, expertPercent));
-        }}
+        onLoad={(choice) => void loadOther(choice)}
+        settings={settings}
+        onSettings={changeSettings}
       />
     </DropZone>
   );

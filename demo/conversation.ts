@@ -4,7 +4,9 @@
  * an answer streams.
  */
 import type { ChatMessage, Engine, EngineError, GenerateEvent, GenerateRequest, GenerateResult } from '../src/index';
+import type { ConversationArchive, KeptChat } from './conversation-archive';
 import { Observable } from './observable';
+import { type AnswerSettings, DEFAULT_ANSWER_SETTINGS } from './preferences';
 import { asEngineError } from './thrown';
 
 export interface Question {
@@ -40,20 +42,32 @@ export interface Answer {
   readonly error: EngineError | null;
 }
 
+const EMPTY_ANSWER: Omit<Answer, 'id'> = {
+  role: 'assistant',
+  text: '',
+  phase: 'reading',
+  prefill: null,
+  live: null,
+  residency: null,
+  warnings: [],
+  result: null,
+  error: null,
+};
+
 export interface ConversationState {
   /** Question and answer in turn. */
   readonly turns: ReadonlyArray<Question | Answer>;
   readonly answering: boolean;
 }
 
-const MAX_ANSWER_TOKENS = 256;
-const TEMPERATURE = 0.6;
-const TOP_P = 0.9;
-
 export interface ConversationOptions {
   readonly engine: Engine;
   /** Whether the model's file has a chat template; without one it only continues the last question's text. */
   readonly hasChatTemplate: () => boolean;
+  /** How the next answer is made. */
+  readonly getSettings?: () => AnswerSettings;
+  /** Where chats are kept; without one they end with the page. */
+  readonly archive?: ConversationArchive | null;
   /** Calls back before the next repaint. */
   readonly onNextFrame?: (callback: () => void) => void;
 }
@@ -61,11 +75,17 @@ export interface ConversationOptions {
 export class Conversation extends Observable<ConversationState> {
   readonly #options: Required<ConversationOptions>;
   #nextId = 1;
+  #chatId: string = crypto.randomUUID();
   #current: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
 
   constructor(options: ConversationOptions) {
     super({ turns: [], answering: false });
-    this.#options = { onNextFrame: (callback) => requestAnimationFrame(callback), ...options };
+    this.#options = {
+      onNextFrame: (callback) => requestAnimationFrame(callback),
+      getSettings: () => DEFAULT_ANSWER_SETTINGS,
+      archive: null,
+      ...options,
+    };
   }
 
   /** Asks; does nothing while an answer is being written. Resolves when the answer has ended, however it did. */
@@ -86,10 +106,30 @@ export class Conversation extends Observable<ConversationState> {
     await this.#current?.ended;
   }
 
-  /** Stops, and forgets every turn. */
+  /** Stops, and begins another chat; the one before stays in the archive. */
   async clear(): Promise<void> {
     await this.stop();
+    this.#chatId = crypto.randomUUID();
     this.set({ turns: [], answering: false });
+  }
+
+  /** Stops, and goes on with a chat of the archive. */
+  async reopen({ id, turns }: KeptChat): Promise<void> {
+    await this.stop();
+    this.#chatId = id;
+    const restored = turns.map(({ role, text }): Question | Answer =>
+      role === 'user'
+        ? { role, id: this.#nextId++, text }
+        : { ...EMPTY_ANSWER, id: this.#nextId++, text, phase: 'done' },
+    );
+    // The page was left while it was being answered.
+    if (restored.at(-1)?.role === 'user') restored.push({ ...EMPTY_ANSWER, id: this.#nextId++, phase: 'stopped' });
+    this.set({ turns: restored, answering: false });
+  }
+
+  #keep(): void {
+    const turns = this.value.turns.filter(({ text }) => text !== '').map(({ role, text }) => ({ role, text }));
+    this.#options.archive?.keep({ id: this.#chatId, turns });
   }
 
   #answer(asked: ReadonlyArray<Question | Answer>): Promise<void> {
@@ -103,18 +143,7 @@ export class Conversation extends Observable<ConversationState> {
   }
 
   async #stream(asked: ReadonlyArray<Question | Answer>, signal: AbortSignal): Promise<void> {
-    let answer: Answer = {
-      role: 'assistant',
-      id: this.#nextId++,
-      text: '',
-      phase: 'reading',
-      prefill: null,
-      live: null,
-      residency: null,
-      warnings: [],
-      result: null,
-      error: null,
-    };
+    let answer: Answer = { ...EMPTY_ANSWER, id: this.#nextId++ };
     let ended = false;
     let frameAsked = false;
     const show = () => {
@@ -129,6 +158,7 @@ export class Conversation extends Observable<ConversationState> {
       });
     };
     show();
+    this.#keep();
     const clock = new TokenClock();
     try {
       for await (const event of this.#options.engine.generate(this.#getRequest(asked), signal)) {
@@ -142,13 +172,15 @@ export class Conversation extends Observable<ConversationState> {
     }
     ended = true;
     show();
+    this.#keep();
   }
 
   #getRequest(asked: ReadonlyArray<Question | Answer>): GenerateRequest {
     const seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-    const sampling = { temperature: TEMPERATURE, topP: TOP_P, seed };
-    const settings = { maxTokens: MAX_ANSWER_TOKENS, sampling, residency: true };
-    if (this.#options.hasChatTemplate()) return { messages: getMessages(asked), ...settings };
+    const { systemPrompt, temperature, topP, maxTokens } = this.#options.getSettings();
+    const settings = { maxTokens, sampling: { temperature, topP, seed }, residency: true };
+    const system: ChatMessage[] = systemPrompt.trim() === '' ? [] : [{ role: 'system', content: systemPrompt }];
+    if (this.#options.hasChatTemplate()) return { messages: [...system, ...getMessages(asked)], ...settings };
     return { prompt: asked.at(-1)?.text ?? '', ...settings };
   }
 }

@@ -13,8 +13,14 @@ import {
 import { Observable } from './observable';
 import { asEngineError } from './thrown';
 
-/** The model that is served with the page, or a GGUF file of the user's. */
-export type ModelChoice = { readonly kind: 'embedded' } | { readonly kind: 'file'; readonly file: File };
+/** The model that is served with the page, one of the hub (`hf:owner/name`) or of a URL, or a GGUF file of the user's. */
+export type ModelChoice =
+  | { readonly kind: 'embedded' }
+  | { readonly kind: 'url'; readonly url: string }
+  | { readonly kind: 'file'; readonly file: File };
+
+/** Choices that are not the page's own. */
+export const OUTSIDE_CHOICES: ReadonlySet<ModelChoice['kind']> = new Set(['url', 'file']);
 
 type Steps = Extract<LoadProgress, { readonly phase: 'install' | 'weights' | 'compile' }>;
 
@@ -142,6 +148,7 @@ async function readSource(
   if (choice.kind === 'file') {
     return { source: { kind: 'file', file: choice.file, name: choice.file.name }, forecast: {} };
   }
+  if (choice.kind === 'url') return { source: { kind: 'url', url: choice.url }, forecast: {} };
   const pointer = new URL('models/default.json', document.baseURI);
   let url: unknown;
   let forecast: ForecastFiles;

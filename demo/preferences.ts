@@ -1,9 +1,10 @@
-/** What the reader has chosen, kept between visits: the expert budget, and whether the experts' map is unfolded. */
+/** What the reader has chosen, kept between visits: the expert budget, how answers are made, whether the map is unfolded. */
 
 export const EXPERT_PERCENTS = [25, 50, 75, 100] as const;
 const DEFAULT_EXPERT_PERCENT = 50;
 const EXPERT_PERCENT_KEY = 'webmoe.expertPercent';
 const MAP_OPEN_KEY = 'webmoe.mapOpen';
+const ANSWERS_KEY = 'webmoe.answers';
 
 export function readExpertPercent(): number {
   const stored = Number(getStorage()?.getItem(EXPERT_PERCENT_KEY));
@@ -22,8 +23,55 @@ export function writeMapOpen(open: boolean): void {
   getStorage()?.setItem(MAP_OPEN_KEY, String(open));
 }
 
+/** How answers are made. */
+export interface AnswerSettings {
+  /** Empty: none. */
+  readonly systemPrompt: string;
+  readonly temperature: number;
+  readonly topP: number;
+  readonly maxTokens: number;
+}
+
+export const DEFAULT_ANSWER_SETTINGS: AnswerSettings = {
+  systemPrompt: '',
+  temperature: 0.6,
+  topP: 0.9,
+  maxTokens: 256,
+};
+
+export const SETTING_RANGES = {
+  temperature: { min: 0, max: 2, step: 0.1 },
+  topP: { min: 0.05, max: 1, step: 0.05 },
+  maxTokens: { min: 16, max: 2048, step: 16 },
+} as const;
+
+/** What is missing, or out of its range, is the default. */
+export function readAnswerSettings(): AnswerSettings {
+  let stored: Partial<Record<keyof AnswerSettings, unknown>> = {};
+  try {
+    stored = JSON.parse(getStorage()?.getItem(ANSWERS_KEY) ?? '{}') ?? {};
+  } catch {
+    // Spoilt: the defaults.
+  }
+  const getNumber = (name: keyof typeof SETTING_RANGES): number => {
+    const { min, max } = SETTING_RANGES[name];
+    const value = stored[name];
+    return typeof value === 'number' && value >= min && value <= max ? value : DEFAULT_ANSWER_SETTINGS[name];
+  };
+  return {
+    systemPrompt: typeof stored.systemPrompt === 'string' ? stored.systemPrompt : '',
+    temperature: getNumber('temperature'),
+    topP: getNumber('topP'),
+    maxTokens: getNumber('maxTokens'),
+  };
+}
+
+export function writeAnswerSettings(settings: AnswerSettings): void {
+  getStorage()?.setItem(ANSWERS_KEY, JSON.stringify(settings));
+}
+
 /** Null where the user has forbidden storage: the choice then lasts as long as the page. */
-function getStorage(): Storage | null {
+export function getStorage(): Storage | null {
   try {
     return window.localStorage;
   } catch {

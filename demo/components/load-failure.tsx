@@ -1,6 +1,6 @@
 /** Shown when there is no model: why, and every way on from here. */
 import type { EngineError } from '../../src/index';
-import type { ModelChoice } from '../model-session';
+import { type ModelChoice, OUTSIDE_CHOICES } from '../model-session';
 import { ErrorNotice } from './error-notice';
 
 interface LoadFailureProps {
@@ -19,7 +19,7 @@ export function LoadFailure({ error, choice, onRetry, onEmbedded }: LoadFailureP
           <button type="button" class="primary" onClick={onRetry}>
             Try again
           </button>
-          {choice.kind === 'file' && (
+          {OUTSIDE_CHOICES.has(choice.kind) && (
             <button type="button" onClick={onEmbedded}>
               Use the small demonstration model
             </button>

@@ -22,7 +22,7 @@ export function LoadProgress({ choice, steps }: LoadProgressProps) {
   const current = list.find((step) => step.begun && !step.passed);
   return (
     <section class="card load" aria-label="Loading the model">
-      <h2>{choice.kind === 'file' ? `Loading ${choice.file.name}` : 'Getting the model ready'}</h2>
+      <h2>{getTitle(choice)}</h2>
       <p class="quiet">
         {choice.kind === 'file'
           ? 'It is cut into pages and kept in this browser, so the next time is faster.'
@@ -47,6 +47,11 @@ export function LoadProgress({ choice, steps }: LoadProgressProps) {
       </p>
     </section>
   );
+}
+
+function getTitle(choice: ModelChoice): string {
+  if (choice.kind === 'embedded') return 'Getting the model ready';
+  return `Loading ${choice.kind === 'file' ? choice.file.name : choice.url}`;
 }
 
 function getSteps({ install, weights, compile }: LoadSteps): Step[] {

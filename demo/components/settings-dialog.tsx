@@ -1,10 +1,13 @@
-/** The model and its memory: facts, the expert budget, another file, what is installed. */
+/** The model and its memory, and how answers are made: facts, the expert budget, another model, what is installed. */
 import { useEffect, useId, useRef } from 'preact/hooks';
 import type { Engine, LoadedModel } from '../../src/index';
-import type { ModelState } from '../model-session';
+import type { ModelChoice, ModelState } from '../model-session';
 import { formatBytes, formatCount } from '../numbers';
+import type { AnswerSettings } from '../preferences';
+import { AnswerSettingsForm } from './answer-settings';
 import { BudgetChoice } from './budget-choice';
 import { InstalledModels } from './installed-models';
+import { ModelChooser } from './model-chooser';
 
 interface SettingsDialogProps {
   readonly open: boolean;
@@ -13,8 +16,9 @@ interface SettingsDialogProps {
   readonly expertPercent: number;
   readonly onClose: () => void;
   readonly onBudget: (percent: number) => void;
-  readonly onFile: (file: File) => void;
-  readonly onEmbedded: () => void;
+  readonly onLoad: (choice: ModelChoice) => void;
+  readonly settings: AnswerSettings;
+  readonly onSettings: (settings: AnswerSettings) => void;
 }
 
 export function SettingsDialog(props: SettingsDialogProps) {
@@ -35,7 +39,8 @@ export function SettingsDialog(props: SettingsDialogProps) {
       </div>
       <BudgetChoice model={model} expertPercent={props.expertPercent} onBudget={props.onBudget} />
       {model.status === 'ready' && <ModelFacts model={model.model} />}
-      <FileChoice {...props} />
+      <ModelChooser choice={model.choice} expertPercent={props.expertPercent} onLoad={props.onLoad} />
+      <AnswerSettingsForm settings={props.settings} onChange={props.onSettings} />
       {open && <InstalledModels engine={engine} loadedId={model.status === 'ready' ? model.model.modelId : null} />}
     </dialog>
   );
@@ -59,36 +64,5 @@ function ModelFacts({ model }: { readonly model: LoadedModel }) {
         </div>
       ))}
     </dl>
-  );
-}
-
-function FileChoice({ model, onFile, onEmbedded }: SettingsDialogProps) {
-  return (
-    <fieldset>
-      <legend>Another model</legend>
-      <p>
-        Choose an OLMoE model in a GGUF file (F32, F16, BF16, Q8_0 or Q4_0), or drop one anywhere on the page. For
-        example OLMoE-1B-7B-0924-Instruct in Q4_0, about 4 GB.
-      </p>
-      <p class="buttons">
-        <label class="file-button">
-          <input
-            type="file"
-            accept=".gguf"
-            onChange={(event) => {
-              const file = event.currentTarget.files?.[0];
-              event.currentTarget.value = '';
-              if (file) onFile(file);
-            }}
-          />
-          <span class="file-button-face">Choose a GGUF file</span>
-        </label>
-        {model.choice.kind === 'file' && (
-          <button type="button" onClick={onEmbedded}>
-            Back to the demonstration model
-          </button>
-        )}
-      </p>
-    </fieldset>
   );
 }

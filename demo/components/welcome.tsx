@@ -1,4 +1,5 @@
 /** The empty chat: what this is, what it can and cannot do, and questions to begin with. */
+import type { ComponentChildren } from 'preact';
 import type { ModelState } from '../model-session';
 import { formatSeconds } from '../numbers';
 
@@ -16,9 +17,11 @@ interface WelcomeProps {
   readonly model: Extract<ModelState, { readonly status: 'ready' }>;
   readonly onAsk: (text: string) => void;
   readonly onSettings: () => void;
+  /** Below the suggestions. */
+  readonly children: ComponentChildren;
 }
 
-export function Welcome({ model, onAsk, onSettings }: WelcomeProps) {
+export function Welcome({ model, onAsk, onSettings, children }: WelcomeProps) {
   const { experts, slotsPerLayer, moeLayers, expertsPerToken, name, installed } = model.model;
   const embedded = model.choice.kind === 'embedded';
   return (
@@ -35,11 +38,12 @@ export function Welcome({ model, onAsk, onSettings }: WelcomeProps) {
           <button type="button" class="link" onClick={onSettings}>
             Load a real one
           </button>
-          : any OLMoE model in a GGUF file.
+          : from the hub, a URL or a file, also when it is larger than your GPU’s memory.
         </p>
       ) : (
         <p>
-          You loaded <strong>{name}</strong> from a file; it is kept in this browser until you remove it.
+          You loaded <strong>{name}</strong> {model.choice.kind === 'file' ? 'from a file' : `from ${model.choice.url}`}
+          .
         </p>
       )}
       {!model.model.hasChatTemplate && (
@@ -60,6 +64,7 @@ export function Welcome({ model, onAsk, onSettings }: WelcomeProps) {
           </li>
         ))}
       </ul>
+      {children}
       <p class="quiet" data-installed={installed}>
         {installed
           ? `Installed into this browser and loaded in ${formatSeconds(model.loadMs)}.`

@@ -210,7 +210,8 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
   checkTokenIds(ids, vocabSize);
 }
 
-function getStats(
+/** What a generation has cost so far. */
+export function getStats(
   runtime: Runtime,
   { counters }: PassRunner,
   { answers }: Sequence,

@@ -16,6 +16,7 @@ import { askPersistence } from '../store/persistence';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { getToolFamily, listsTools } from '../text/tool-family';
+import { Attempts } from './attempts';
 import { isCopied } from './copy-choice';
 import { buildThroughLosses, type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
 import { Drafter, resolveDraft } from './drafter';
@@ -30,7 +31,7 @@ import type {
 } from './engine';
 import { fetchForStart } from './fetch-for-start';
 import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
-import { runGeneration } from './generation';
+import { getStats, runGeneration } from './generation';
 import { changeExpertBudget } from './live-budget';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
@@ -268,13 +269,21 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         for (const message of [...forecasts.takeWarnings(), ...records.takeWarnings()])
           yield { type: 'warning', message };
         const losses = handleLosses(holder);
+        const attempts = new Attempts();
         const start = async function* () {
           const { runtime, runner } = losses.use();
           const grammar = request.grammar ? await grammars.start(request.grammar) : null;
           try {
             const sequence = new Sequence(runtime, runner, forecast, paging);
             const drafter = new Drafter(draft, runtime, drafts, plain.sampling);
-            yield* runGeneration(runtime, runner, sequence, drafter, tokenizer, { ...plain, grammar }, signal);
+            const events = runGeneration(runtime, runner, sequence, drafter, tokenizer, { ...plain, grammar }, signal);
+            yield* attempts.follow(events, (measured) =>
+              getStats(runtime, runner, sequence, drafter, {
+                promptTokens: plain.promptTokenIds.length,
+                reusedTokens: 0,
+                ...measured,
+              }),
+            );
           } finally {
             grammar?.dispose();
           }

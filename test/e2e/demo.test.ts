@@ -4,11 +4,13 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import AxeBuilder from '@axe-core/playwright';
 import { expect, type Page, test } from '@playwright/test';
 import { formatBytes } from '../../demo/numbers';
 
 test.describe.configure({ mode: 'serial' });
 
+const isFull = Boolean(process.env.WEBMOE_FULL);
 const publicFolder = new URL('../../public/', import.meta.url);
 const { url: modelUrl } = JSON.parse(readFileSync(new URL('models/default.json', publicFolder), 'utf8'));
 const modelPath = fileURLToPath(new URL(modelUrl, publicFolder));
@@ -73,6 +75,12 @@ async function waitForReady(): Promise<void> {
 async function ask(text: string): Promise<void> {
   await input().fill(text);
   await input().press('Enter');
+}
+
+/** Does nothing where there is no chat yet. */
+async function startNewChat(): Promise<void> {
+  const button = page.getByRole('button', { name: 'New chat', exact: true });
+  if (await button.isEnabled()) await button.click();
 }
 
 async function waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void> {
@@ -182,9 +190,90 @@ test('says when a message does not fit, and offers a new chat', async () => {
   await expect(page.getByRole('button', { name: 'Ask this in a new chat' })).toBeVisible();
 });
 
+test('has no serious fault of accessibility, light and dark, and fits into 360 px', async () => {
+  await startNewChat();
+  await ask('Hi, how are you today?');
+  await waitForAnswer('done');
+  const modelButton = page.getByRole('button', { name: /^Model/ });
+  const before = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 740 });
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const dialogOpen of [false, true]) {
+      if (dialogOpen) await modelButton.click();
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+      const { violations } = await new AxeBuilder({ page }).analyze();
+      const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+      expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)).toEqual([]);
+    }
+    // By keyboard alone: out of the dialog, and back where the reader was.
+    await page.keyboard.press('Escape');
+    await expect(modelButton).toBeFocused();
+  }
+  await page.emulateMedia({ colorScheme: null });
+  if (before) await page.setViewportSize(before);
+});
+
+test('keeps chats across reloads, and opens them again', async () => {
+  const answer = await lastAnswer().locator('.markdown').textContent();
+  await page.reload();
+  await waitForReady();
+  await expect(page.locator('.answer')).toHaveCount(1);
+  await expect(lastAnswer().locator('.markdown')).toHaveText(answer ?? '');
+  await startNewChat();
+  const kept = page.getByRole('region', { name: 'Earlier chats' });
+  await kept.getByRole('button', { name: 'Hi, how are you today?', exact: true }).click();
+  await expect(lastAnswer().locator('.markdown')).toHaveText(answer ?? '');
+  await startNewChat();
+  const count = await kept.getByRole('listitem').count();
+  await kept
+    .getByRole('button', { name: /^Remove/ })
+    .first()
+    .click();
+  await expect(kept.getByRole('listitem')).toHaveCount(count - 1);
+});
+
+test('says what a model would take before it is downloaded', async () => {
+  await page.getByRole('button', { name: /^Model/ }).click();
+  const dialog = page.getByRole('dialog');
+  const url = dialog.getByLabel('Name on the hub, or URL');
+  await url.fill('models/no-such.gguf');
+  await url.press('Enter');
+  await expect(dialog.getByRole('alert')).toContainText(/NETWORK|BAD_FILE/);
+  // What the browser itself says of a file that is not there is no error of the page's.
+  expect(pageErrors.splice(0).filter((text) => !text.includes('404'))).toEqual([]);
+  await url.fill(modelUrl);
+  await url.press('Enter');
+  const preview = dialog.locator('.preview');
+  await expect(preview).toContainText(`Download${formatBytes(statSync(modelPath).size)}`);
+  await expect(preview).toContainText(`On the GPU`);
+  await expect(preview).toContainText(`${Math.ceil(experts / 2)} experts per layer`);
+  await expect(preview).toContainText(/Hit rate\d+ % to \d+ %/);
+  await dialog.getByRole('button', { name: 'Load it' }).click();
+  await waitForReady();
+  await expect(page.getByText(`from ${modelUrl}`)).toBeVisible();
+});
+
+test('answers by the settings and the system prompt', async () => {
+  await page.getByRole('button', { name: /^Model/ }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('System prompt').fill('Be brief.');
+  await dialog.getByLabel('Longest answer').fill('16');
+  await page.keyboard.press('Escape');
+  await ask('Tell me a long story about a fox and a well.');
+  await waitForAnswer('done');
+  await expect(lastAnswer()).toContainText(/Cut here: an answer may have 16 tokens|tokens1?\d\b/);
+  await page.getByRole('button', { name: /^Model/ }).click();
+  await dialog.getByRole('button', { name: 'Defaults' }).click();
+  await expect(dialog.getByLabel('System prompt')).toHaveValue('');
+  await page.keyboard.press('Escape');
+  await startNewChat();
+});
+
 test('does not install again after a reload', async () => {
   await page.reload();
   await waitForReady();
+  await startNewChat();
   await expect(page.getByText('Already installed in this browser')).toBeVisible();
   expect((await readSeen('install')).filter((text) => text.includes(' of '))).toEqual([]);
   await ask('Hi, how are you today?');
@@ -208,7 +297,7 @@ test('changes the expert budget while an answer streams, without stopping it', a
   }).toPass({ timeout: 120_000 });
   await expect(page.locator('.error-notice')).toHaveCount(0);
   await expect(lastAnswer().locator('.paging')).not.toBeEmpty();
-  await page.getByRole('button', { name: 'New chat' }).click();
+  await startNewChat();
 });
 
 test('changes the expert budget at once, and keeps the choice', async () => {
@@ -226,6 +315,7 @@ test('changes the expert budget at once, and keeps the choice', async () => {
   await expect(lastAnswer().locator('.stats')).toContainText('experts on the GPU25 %');
   await page.reload();
   await waitForReady();
+  await startNewChat();
   await expect(page.getByText(`Only ${slots} of the ${experts}`)).toBeVisible();
 });
 
@@ -286,4 +376,30 @@ test('gets over the death of its worker', async () => {
   await page.getByRole('button', { name: 'Load the model again and retry' }).click();
   await waitForReady();
   await waitForAnswer('done');
+});
+
+test('gets over the death of the GPU process: the same answer to the last token', async ({ browser }) => {
+  const modelButton = page.getByRole('button', { name: /^Model/ });
+  await startNewChat();
+  await modelButton.click();
+  await page.getByLabel('Temperature').fill('0');
+  await page.getByLabel('Longest answer').fill('48');
+  await page.keyboard.press('Escape');
+  const question = 'Tell me a long story about a fox and a well.';
+  const text = () => lastAnswer().locator('.markdown').textContent();
+  await ask(question);
+  await waitForAnswer('done');
+  const calm = await text();
+  const devtools = await browser.newBrowserCDPSession();
+  for (let kills = 0; kills < (isFull ? 6 : 1); kills++) {
+    await startNewChat();
+    await ask(question);
+    // At another moment each time, the first while the prompt is read.
+    if (kills !== 1)
+      await expect(lastAnswer().locator('.markdown')).toContainText(calm?.slice(0, 1 + 12 * kills) ?? '');
+    await devtools.send('Browser.crashGpuProcess');
+    await waitForAnswer('done');
+    expect(await text()).toBe(calm);
+    await expect(lastAnswer().locator('.note')).toContainText('a new device was opened');
+  }
 });

@@ -1,6 +1,6 @@
 /** A lost device at many moments: the caller sees the tokens of the calm run. */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Engine, GenerateEvent, GenerateRequest, LoadProgress } from '../../src/engine/engine';
+import type { Engine, GenerateEvent, GenerateRequest, GenerateStats, LoadProgress } from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { goldenModels, readGoldenModel } from '../golden';
 import { createRandom } from '../unit/random';
@@ -61,12 +61,15 @@ describe('a lost device', () => {
     }
   });
 
-  it('while a budget changes gives the new budget and the same tokens', async () => {
+  it('while a budget changes gives the new budget and the same tokens, and the statistics are of all that was computed', async () => {
     const watched = watchGpu(navigator.gpu);
     ({ engine } = await openSession(NAME, PAGED, { gpu: watched.gpu }));
-    const calm = (await generate(engine, request)).result;
+    const plain: GenerateRequest = { ...request, draft: { kind: 'off' } };
+    const calm = (await generate(engine, plain)).result;
     const tokenIds: number[] = [];
-    for await (const event of engine.generate(request)) {
+    let stats: GenerateStats | undefined;
+    for await (const event of engine.generate(plain)) {
+      if (event.type === 'done') stats = event.result.stats;
       if (event.type !== 'token') continue;
       tokenIds.push(event.tokenId);
       if (tokenIds.length !== 2) continue;
@@ -75,6 +78,11 @@ describe('a lost device', () => {
     }
     expect(tokenIds).toEqual(calm.tokenIds);
     expect(engine.model?.slotsPerLayer).toBe(12);
+    // The second token was computed twice: before the loss and behind it.
+    expect(stats).toMatchObject({ generatedTokens: calm.tokenIds.length, promptTokens: calm.stats.promptTokens });
+    expect(stats?.draft.passes).toBe(calm.stats.draft.passes + 1);
+    const needed = ({ byLayer }: GenerateStats) => byLayer.reduce((sum, layer) => sum + layer.needed, 0);
+    expect(needed(stats as GenerateStats)).toBeGreaterThan(needed(calm.stats));
   });
 
   it('while nothing runs is replaced at the next call', async () => {

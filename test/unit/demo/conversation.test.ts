@@ -1,17 +1,35 @@
 import { describe, expect, it } from 'vitest';
-import { type Answer, Conversation, getLatestResidency, getMessages } from '../../../demo/conversation';
+import {
+  type Answer,
+  Conversation,
+  type ConversationOptions,
+  getLatestResidency,
+  getMessages,
+} from '../../../demo/conversation';
+import type { KeptChat } from '../../../demo/conversation-archive';
+import { ConversationArchive } from '../../../demo/conversation-archive';
 import type { GenerateEvent, GenerateRequest } from '../../../src/engine/engine';
 import { EngineError } from '../../../src/errors';
 import { EndlessStream, ScriptedEngine, scriptedResult, sleep, tokenEvent } from '../worker/scripted-engine';
+import { MemoryStorage } from './memory-storage';
 
 type Generate = (request: GenerateRequest, signal?: AbortSignal) => AsyncIterable<GenerateEvent>;
 
-function converse(generate: Generate, hasChatTemplate = true): Conversation {
+function converse(
+  generate: Generate,
+  hasChatTemplate = true,
+  options: Partial<ConversationOptions> = {},
+): Conversation {
   return new Conversation({
     engine: new ScriptedEngine({ generate }),
     hasChatTemplate: () => hasChatTemplate,
     onNextFrame: (callback) => setTimeout(callback, 1),
+    ...options,
   });
+}
+
+function createArchive(): ConversationArchive {
+  return new ConversationArchive(new MemoryStorage());
 }
 
 async function* answerWith(text: string): AsyncGenerator<GenerateEvent> {
@@ -126,6 +144,55 @@ describe('Conversation', () => {
     await conversation.ask('second');
     expect(last(conversation)).toMatchObject({ residency: null, warnings: [] });
     expect(getLatestResidency(conversation.value.turns)).toEqual(new Uint8Array([2, 1]));
+  });
+
+  it('is made by the settings of the moment, the system prompt first', async () => {
+    const sent: GenerateRequest[] = [];
+    let settings = { systemPrompt: '', temperature: 0.6, topP: 0.9, maxTokens: 64 };
+    const generate: Generate = (request) => {
+      sent.push(request);
+      return answerWith('yes');
+    };
+    const conversation = converse(generate, true, { getSettings: () => settings });
+    await conversation.ask('first');
+    settings = { systemPrompt: 'Be brief', temperature: 0, topP: 1, maxTokens: 16 };
+    await conversation.ask('second');
+    expect(sent[0]?.messages).toHaveLength(1);
+    expect(sent[1]?.messages?.[0]).toEqual({ role: 'system', content: 'Be brief' });
+    expect(sent[1]?.messages).toHaveLength(4);
+    expect(sent[1]).toMatchObject({ maxTokens: 16, sampling: { temperature: 0, topP: 1 } });
+  });
+
+  it('is kept in the archive and goes on from there', async () => {
+    const archive = createArchive();
+    const sent: GenerateRequest[] = [];
+    const generate: Generate = (request) => {
+      sent.push(request);
+      return answerWith('an answer');
+    };
+    const before = converse(generate, true, { archive });
+    await before.ask('first');
+    await before.clear();
+    await before.ask('another');
+    expect(archive.list().map(({ turns }) => turns[0]?.text)).toEqual(['another', 'first']);
+
+    const after = converse(generate, true, { archive });
+    await after.reopen(archive.list()[1] as KeptChat);
+    expect(after.value.turns.map(({ text }) => text)).toEqual(['first', 'an answer']);
+    await after.ask('second');
+    expect(sent.at(-1)?.messages?.map(({ content }) => content)).toEqual(['first', 'an answer', 'second']);
+    // The same chat, in front now, and not a copy of it.
+    expect(archive.list().map(({ turns }) => turns.length)).toEqual([4, 2]);
+  });
+
+  it('left while it was answered comes back with its question', async () => {
+    const archive = createArchive();
+    archive.keep({ id: 'left', turns: [{ role: 'user', text: 'unanswered' }] });
+    const conversation = converse(() => answerWith('late'), true, { archive });
+    await conversation.reopen(archive.list()[0] as KeptChat);
+    expect(last(conversation)).toMatchObject({ phase: 'stopped', text: '' });
+    await conversation.retry();
+    expect(last(conversation).text).toBe('late');
   });
 
   it('leaves out of the prompt a question that got no answer', () => {

@@ -1,0 +1,128 @@
+/** Another model: from the hub, from a URL or from a file; the first two say what they would take before they are loaded. */
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { lookUp, type ModelPreview, type PreviewState } from '../model-preview';
+import { type ModelChoice, OUTSIDE_CHOICES } from '../model-session';
+import { formatBytes, formatCount, formatPercent } from '../numbers';
+import { ErrorNotice } from './error-notice';
+
+interface ModelChooserProps {
+  readonly choice: ModelChoice;
+  readonly expertPercent: number;
+  readonly onLoad: (choice: ModelChoice) => void;
+}
+
+export function ModelChooser({ choice, expertPercent, onLoad }: ModelChooserProps) {
+  const [url, setUrl] = useState('');
+  const [state, setState] = useState<PreviewState>({ status: 'none' });
+  const controller = useRef<AbortController | null>(null);
+  const hintId = useId();
+  useEffect(() => () => controller.current?.abort(), []);
+
+  const look = async (event: Event) => {
+    event.preventDefault();
+    controller.current?.abort();
+    const own = new AbortController();
+    controller.current = own;
+    setState({ status: 'looking' });
+    const found = await lookUp(url.trim(), expertPercent, own.signal);
+    if (!own.signal.aborted) setState(found);
+  };
+  return (
+    <fieldset>
+      <legend>Another model</legend>
+      <form class="look-up" onSubmit={(event) => void look(event)}>
+        <label>
+          <span class="visually-hidden">Name on the hub, or URL</span>
+          <input
+            type="text"
+            required
+            spellcheck={false}
+            autocomplete="off"
+            placeholder="hf:owner/name or https://…/model.gguf"
+            aria-describedby={hintId}
+            value={url}
+            onInput={(event) => setUrl(event.currentTarget.value)}
+          />
+        </label>
+        <button type="submit">Look</button>
+      </form>
+      <p class="quiet" id={hintId}>
+        A repository on the Hugging Face Hub, a GGUF file, or a folder of safetensors files by a URL that ends in a
+        slash. Looking reads the headers only.
+      </p>
+      <div role="status">
+        {state.status === 'looking' && <p class="waiting">Reading the headers…</p>}
+        {state.status === 'found' && <Preview preview={state.preview} />}
+      </div>
+      {state.status === 'failed' && <ErrorNotice error={state.error} />}
+      <p class="buttons">
+        {state.status === 'found' && (
+          <button type="button" class="primary" onClick={() => onLoad({ kind: 'url', url: state.url })}>
+            Load it
+          </button>
+        )}
+        <label class="file-button">
+          <input
+            type="file"
+            accept=".gguf"
+            onChange={(event) => {
+              const file = event.currentTarget.files?.[0];
+              event.currentTarget.value = '';
+              if (file) onLoad({ kind: 'file', file });
+            }}
+          />
+          <span class="file-button-face">Choose a GGUF file</span>
+        </label>
+        {OUTSIDE_CHOICES.has(choice.kind) && (
+          <button type="button" onClick={() => onLoad({ kind: 'embedded' })}>
+            Back to the demonstration model
+          </button>
+        )}
+      </p>
+    </fieldset>
+  );
+}
+
+function Preview({ preview: { report, memory, percent, freeStorageBytes } }: { readonly preview: ModelPreview }) {
+  const { low, high } = memory.expectedHitRate;
+  const facts: Array<[name: string, value: string]> = [
+    ['Model', `${report.name} (${report.architecture}, ${report.expertTypes.join(', ').toUpperCase()})`],
+    [
+      'Experts',
+      `${report.experts} per layer, ${report.expertsPerToken} used per token; ${formatBytes(report.pageBytes)} each`,
+    ],
+    ['Download', `${formatBytes(report.sourceBytes)}; ${formatBytes(report.residentBytes)} before the first token`],
+    ['On the GPU', `${formatBytes(memory.totalBytes)} at ${percent} %: ${memory.slotsPerLayer} experts per layer`],
+    ['At least', `${formatBytes(memory.smallest.totalBytes)}, at ${memory.smallest.percent} %`],
+    [
+      'Hit rate',
+      low === high
+        ? formatPercent(low)
+        : `${formatPercent(low)} to ${formatPercent(high)}, as published of other models`,
+    ],
+    ['Context', `${formatCount(report.contextLength)} tokens`],
+  ];
+  return (
+    <div class="preview">
+      <dl class="facts">
+        {facts.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      {freeStorageBytes !== null && report.sourceBytes > freeStorageBytes && (
+        <p class="note">
+          This browser says it can keep {formatBytes(freeStorageBytes)} more: what has no room is fetched again each
+          time it is needed.
+        </p>
+      )}
+      {[...report.warnings, ...(memory.warning ? [memory.warning] : [])].map((warning) => (
+        <p class="note" key={warning}>
+          {warning}
+        </p>
+      ))}
+    </div>
+  );
+}

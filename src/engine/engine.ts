@@ -161,10 +161,7 @@ export type { EvictionName, PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {
-  /**
-   * Who forecasts the pages of a token before it runs. Default `ensemble`. `learned` and `ensemble+learned` need a network,
-   * see `LoadOptions.forecast`.
-   */
+  /** Who forecasts a token's pages. Default `ensemble`; `learned` and `ensemble+learned` need `LoadOptions.forecast`'s network. */
   readonly predictor?: PredictorName;
   /** Layers per submission; the layer count or more: a token in one. Default: what the measured costs make cheapest. */
   readonly segmentLayers?: number;
@@ -223,6 +220,8 @@ export interface GenerateRequest {
   readonly residency?: boolean;
   /** What the KV cache still has of the prompt's beginning is not computed again; same bits. Default true; never with `trace`. */
   readonly reusePrefix?: boolean;
+  /** Most tokens by one submission, 1 to 8; needs every expert, and no guess, grammar, penalty or logprob. Default 1. */
+  readonly tokensPerSubmit?: number;
 }
 
 export interface TokenLogprob {

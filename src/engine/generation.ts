@@ -13,6 +13,7 @@ import type { Tokenizer } from '../text/tokenizer';
 import type { Drafter } from './drafter';
 import type { GenerateEvent, GenerateStats, StreamedLogprob, TokenLogprob } from './engine';
 import type { PassRequest, PassResult, PassRunner } from './pass-runner';
+import { getTokensPerSubmit } from './resident-run';
 import { type Runtime, throwIfAborted } from './runtime';
 import { checkTokenIds } from './score';
 import type { Sequence } from './sequence';
@@ -37,6 +38,8 @@ export interface GenerationRequest {
   readonly residency: boolean;
   /** What the KV cache has of the prompt is not computed again. */
   readonly reusePrefix: boolean;
+  /** Most that the GPU makes before it is read back. */
+  readonly tokensPerSubmit: number;
 }
 
 export async function* runGeneration(
@@ -68,7 +71,7 @@ export async function* runGeneration(
     logitRules.getChanges(grammar && guesses.length > 0 ? await grammar.readMaskBehind(guesses) : mask, guesses);
 
   const runPass = (
-    input: Pick<PassRequest, 'isChunk' | 'chunkRows' | 'tokenIds' | 'position' | 'draftTokens'>,
+    input: Pick<PassRequest, 'isChunk' | 'chunkRows' | 'tokenIds' | 'position' | 'draftTokens' | 'tokensPerSubmit'>,
     logitRows: number,
   ): Promise<PassResult> => {
     const firstSampled = input.position + input.tokenIds.length + (input.draftTokens ?? 0) - logitRows + 1;
@@ -157,8 +160,17 @@ export async function* runGeneration(
       const position = promptTokenIds.length + tokenIds.length - 1;
       const input = { isChunk: false, tokenIds: [tokenId, ...draft.tokenIds], position };
       const startMs = performance.now();
-      result = await runPass({ ...input, draftTokens: draft.selfTokens }, 1 + draft.selfTokens + draft.tokenIds.length);
-      drafter.note(draft, result.acceptedRows, performance.now() - startMs);
+      // What is done to a token's logits, or read of them, needs the CPU before the next token.
+      const isAlone =
+        draft.source !== 'off' || grammar || !logitRules.isNeutral || topLogprobs !== null || sequence.cutsPasses;
+      const tokensPerSubmit = isAlone
+        ? 1
+        : getTokensPerSubmit(runtime, request.tokensPerSubmit, maxTokens - tokenIds.length);
+      const logitRows = 1 + draft.selfTokens + draft.tokenIds.length;
+      result = await runPass({ ...input, draftTokens: draft.selfTokens, tokensPerSubmit }, logitRows);
+      const passMs = performance.now() - startMs;
+      if (tokensPerSubmit === 1) drafter.note(draft, result.acceptedRows, passMs);
+      else for (let i = 0; i < result.acceptedRows; i++) drafter.note(draft, 1, passMs / result.acceptedRows);
       row = 0;
       firstLogitRow = 0;
     }

@@ -14,6 +14,7 @@ import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes
 import { KeptPrefix, TILED_ROWS } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
 import { RecordLayout } from './pass-record';
+import { runResident } from './resident-run';
 import { type Runtime, throwIfAborted } from './runtime';
 
 export interface PassRequest {
@@ -43,6 +44,8 @@ export interface PassRequest {
   readonly isChunk: boolean;
   /** The tokens are the end of a chunk of the prompt of so many, whose form they take, and may be kept; absent: neither. */
   readonly chunkRows?: number;
+  /** Tokens to be fed by the submission, the given one and those sampled behind it; only where every page is resident. */
+  readonly tokensPerSubmit?: number;
 }
 
 /** How a pass is cut and what runs behind a fault. Touches speed only, never a result. */
@@ -125,7 +128,8 @@ export class PassRunner {
     const start = performance.now();
     const tripsBefore = this.counters.roundTrips;
     const form: PassForm = isChunk && (request.chunkRows ?? rows) >= TILED_ROWS ? 'tiles' : 'rows';
-    this.keptPrefix.begin(request.position, rows);
+    this.keptPrefix.begin(request.position, Math.max(rows, request.tokensPerSubmit ?? 1));
+    if ((request.tokensPerSubmit ?? 1) > 1) return this.#runResident(request, request.tokensPerSubmit ?? 1);
     if (form === 'tiles') await this.runtime.tiles.load();
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
     const isStreamed = form === 'tiles' && !pager.isWhole;
@@ -192,7 +196,7 @@ export class PassRunner {
         if (request.chunkRows !== undefined && form === 'tiles')
           this.keptPrefix.extend(request.position, request.tokenIds);
         if (rows === 1 && form === 'rows' && this.counters.roundTrips === tripsBefore + 1)
-          this.#noteLayerTime(performance.now() - start);
+          this.#noteLayerTime(performance.now() - start, 1);
         const tokenIds = draftTokens > 0 ? draftedIds : request.tokenIds;
         const sampledIds = samplesApart ? await this.#sampleApart(request, tokenIds) : record.sampledIds;
         const acceptedRows = isGuess ? countAcceptedRows(tokenIds, sampledIds, request.endIds ?? new Set()) : rows;
@@ -217,9 +221,21 @@ export class PassRunner {
     return this.#waves.run({ submission, from: { layer: 0, stage: 'attention' } }, 'tiles', rows, waves, signal);
   }
 
-  #noteLayerTime(passMs: number): void {
+  async #runResident(request: PassRequest, count: number): Promise<PassResult> {
+    const start = performance.now();
+    const { tokenIds, position, sampling, endIds } = request;
+    assert(sampling, 'every token is sampled');
+    const run = await runResident(this.runtime, tokenIds[0] as number, position, count, sampling, endIds ?? new Set());
+    this.counters.submits++;
+    this.counters.roundTrips++;
+    this.counters.layersExecuted += run.layersExecuted;
+    this.#noteLayerTime(performance.now() - start, count);
+    return { ...run, logits: null };
+  }
+
+  #noteLayerTime(passMs: number, tokens: number): void {
     const { calibration, manifest } = this.runtime;
-    const sampleMs = Math.max(0, passMs - calibration.roundTripMs) / manifest.config.layers;
+    const sampleMs = Math.max(0, passMs - calibration.roundTripMs) / (manifest.config.layers * tokens);
     this.layerMs = this.layerMs === null ? sampleMs : this.layerMs * 0.9 + sampleMs * 0.1;
   }
 

@@ -3,6 +3,7 @@
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
+import { MOST_DRAFT_TOKENS } from '../model/run-state';
 import { resolveLogitOptions } from '../sampling/logit-changes';
 import { resolveSampling } from '../sampling/sampling';
 import { renderChat } from '../text/chat-template';
@@ -37,7 +38,13 @@ export function resolveRequest(
       'grammar and ignoreEos were given, and a grammar says where a text ends: give 1',
     );
   }
-  const { answerStart = '' } = request;
+  const { answerStart = '', tokensPerSubmit = 1 } = request;
+  if (!Number.isInteger(tokensPerSubmit) || tokensPerSubmit < 1 || tokensPerSubmit > MOST_DRAFT_TOKENS) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `tokensPerSubmit ${tokensPerSubmit} is out of range: an integer from 1 to ${MOST_DRAFT_TOKENS}`,
+    );
+  }
   if (answerStart !== '' && !request.messages) {
     throw new EngineError('BAD_ARGUMENT', 'answerStart was given without messages: write it into the prompt');
   }
@@ -57,6 +64,7 @@ export function resolveRequest(
     residency: request.residency ?? false,
     // A trace has the routes of every token: none may be left out.
     reusePrefix: (request.reusePrefix ?? true) && !request.trace,
+    tokensPerSubmit,
   };
 }
 

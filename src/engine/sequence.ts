@@ -35,6 +35,11 @@ export class Sequence {
     private readonly paging: ResolvedPaging,
   ) {}
 
+  /** The caller wants read-backs within a token. */
+  get cutsPasses(): boolean {
+    return this.paging.segmentLayers !== 'auto';
+  }
+
   /** The sequence begins with tokens that are not computed again. */
   skip(tokenIds: readonly number[]): void {
     if (tokenIds.length > 0) this.forecast.push(0, tokenIds);

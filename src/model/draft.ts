@@ -1,6 +1,7 @@
 /**
- * Drafting on the GPU: tokens one after another on the resident experts alone, absent ones left out, each sampled token the
- * next one's input, and no read-back in between. Records commands and writes their script; never submits.
+ * Tokens one after another in one submission, each sampled token the next one's input, and no read-back in between: a draft on the
+ * resident experts alone, absent ones left out, or where all are resident the text itself. Records commands and writes their
+ * script; never submits.
  *
  * A drafted token's keys and values go to the cache places of its position. The exact pass that follows starts at the
  * draft's first position and writes every layer's places before that layer's attention reads them, so nothing of a draft is
@@ -46,11 +47,33 @@ export class Draft {
     runAhead: number,
     isAdjusted: boolean,
   ): void {
+    const { state } = this.parts;
+    this.#encodeTokens(submission, tokenId, position, count, [NO_FAULT, 0, 0, 1, NO_FAULT, 0, runAhead, 0], isAdjusted);
+    submission.copy(state.draftTokens, 0, state.tokens, 0, (count + 1) * 4);
+    this.#encodeStep(submission, count);
+    const controlBytes = CONTROL.nextToken * 4;
+    const controlsAt = (count + 1) * SCRIPT_STEP_WORDS * 4;
+    submission.copy(state.draftScript, controlsAt + controlBytes, state.control, 0, controlBytes);
+  }
+
+  /** `count` tokens behind `tokenId`, each by an exact pass of its own: every page is resident. */
+  encodeExact(submission: Submission, tokenId: number, position: number, count: number): void {
+    this.#encodeTokens(submission, tokenId, position, count, [NO_FAULT, 0, 0, 0], false);
+  }
+
+  /** @param controls words that the control buffer starts with, and what else the script ends with. */
+  #encodeTokens(
+    submission: Submission,
+    tokenId: number,
+    position: number,
+    count: number,
+    controls: readonly number[],
+    isAdjusted: boolean,
+  ): void {
     const { device, forward, state, layers, routeBytes } = this.parts;
-    assert(count > 0 && count <= MOST_DRAFT_TOKENS, `${count} tokens can be drafted`);
+    assert(count > 0 && count <= MOST_DRAFT_TOKENS, `${count} tokens fit into a script`);
     const { queue } = device.handle;
     const steps = Array.from({ length: count }, (_, i) => [1, position + i, 1, position + i + 1]);
-    const controls = [NO_FAULT, 0, 0, 1, NO_FAULT, 0, runAhead, 0];
     const script = [...steps.flat(), count + 1, position, count + 1, position + 1, ...controls];
     queue.writeBuffer(state.draftScript, 0, Uint32Array.from(script));
     queue.writeBuffer(state.draftTokens, 0, Uint32Array.of(tokenId));
@@ -69,9 +92,6 @@ export class Draft {
       submission.copy(state.control, controlBytes, state.draftTokens, (i + 1) * 4, 4);
       submission.copy(state.routeIds, 0, state.draftRoutes, i * routeBytes, routeBytes);
     }
-    submission.copy(state.draftTokens, 0, state.tokens, 0, (count + 1) * 4);
-    this.#encodeStep(submission, count);
-    submission.copy(state.draftScript, controlsAt + controlBytes, state.control, 0, controlBytes);
   }
 
   #encodeStep(submission: Submission, index: number): void {

@@ -10,6 +10,7 @@ import type {
 } from '../../src/engine/engine';
 import { createLocalEngine, type EngineEnvironment } from '../../src/engine/local-engine';
 import { readGoldenModel } from '../golden';
+import { openAnyStore } from '../opfs/remote-store';
 import { sharedGpu } from './shared-gpu';
 
 export type TokenEvent = Extract<GenerateEvent, { type: 'token' }>;
@@ -30,7 +31,7 @@ export async function openSession(
   options: LoadOptions = {},
   environment: EngineEnvironment = {},
 ): Promise<Session> {
-  const engine = createLocalEngine({ gpu: sharedGpu, ...environment });
+  const engine = createLocalEngine({ gpu: sharedGpu, openStore: openAnyStore, ...environment });
   return { engine, loaded: await loadModel(engine, model, options) };
 }
 

@@ -5,7 +5,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { GenerateRequest, LoadOptions, SamplingOptions } from '../../src/engine/engine';
 import { goldenModels, loadGolden } from '../golden';
-import { openAnyStore } from '../opfs/remote-store';
 import { generate, openSession, type Session, toBits } from './engine-session';
 import { computeLogits, type GoldenRuntime, getRelativeDifference, openGolden } from './golden-runtime';
 import { watchGpu } from './watched-gpu';
@@ -56,7 +55,7 @@ async function listRequests(name: string): Promise<GenerateRequest[]> {
 
 /** Ids and bits of the answers, and how many layers faulted in decode. */
 async function answer(name: string, options: LoadOptions) {
-  session = await openSession(name, options, { openStore: openAnyStore });
+  session = await openSession(name, options);
   const answers: { tokenIds: readonly number[]; bits: string[] }[] = [];
   let faultingLayers = 0;
   for (const request of await listRequests(name)) {

@@ -1,6 +1,6 @@
 /**
  * Owns the library build: ES modules, one per entry of package.json, and workers as files of their own. What they need is
- * bundled with them: a worker knows no import map, and a page no bare names (docs/decisions/0018). onnxruntime-web alone
+ * bundled with them: a worker knows no import map, and a page no bare names (docs/decisions/0019). onnxruntime-web alone
  * stays a package: it finds its WebAssembly beside itself.
  * The demo has vite.demo.config.ts; declarations come from tsconfig.build.json.
  */

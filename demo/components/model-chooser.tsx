@@ -4,6 +4,7 @@ import { lookUp, type ModelPreview, type PreviewState } from '../model-preview';
 import { type ModelChoice, OUTSIDE_CHOICES } from '../model-session';
 import { formatBytes, formatCount, formatPercent } from '../numbers';
 import { ErrorNotice } from './error-notice';
+import { type Fact, Facts } from './facts';
 
 interface ModelChooserProps {
   readonly choice: ModelChoice;
@@ -85,7 +86,7 @@ export function ModelChooser({ choice, expertPercent, onLoad }: ModelChooserProp
 
 function Preview({ preview: { report, memory, percent, freeStorageBytes } }: { readonly preview: ModelPreview }) {
   const { low, high } = memory.expectedHitRate;
-  const facts: Array<[name: string, value: string]> = [
+  const facts: Fact[] = [
     ['Model', `${report.name} (${report.architecture}, ${report.expertTypes.join(', ').toUpperCase()})`],
     [
       'Experts',
@@ -104,14 +105,7 @@ function Preview({ preview: { report, memory, percent, freeStorageBytes } }: { r
   ];
   return (
     <div class="preview">
-      <dl class="facts">
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <Facts facts={facts} />
       {freeStorageBytes !== null && report.sourceBytes > freeStorageBytes && (
         <p class="note">
           This browser says it can keep {formatBytes(freeStorageBytes)} more: what has no room is fetched again each

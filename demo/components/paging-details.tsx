@@ -1,6 +1,7 @@
 /** Where an answer's experts came from, and which layers waited for them; folded away. */
 import type { GenerateStats, LoadedModel } from '../../src/index';
 import { formatBytes, formatCount, formatPercent } from '../numbers';
+import { type Fact, Facts } from './facts';
 
 interface PagingDetailsProps {
   readonly stats: GenerateStats;
@@ -10,7 +11,7 @@ interface PagingDetailsProps {
 
 export function PagingDetails({ stats, model }: PagingDetailsProps) {
   const { uploadBytes, hostCache, draft } = stats;
-  const facts: Array<[name: string, value: string]> = [
+  const facts: Fact[] = [
     ['Copied on a fault', formatBytes(uploadBytes.demand)],
     ['Copied ahead, used', formatBytes(uploadBytes.useful)],
     ['Copied ahead, unused', formatBytes(uploadBytes.wasted)],
@@ -24,14 +25,7 @@ export function PagingDetails({ stats, model }: PagingDetailsProps) {
     <details class="paging">
       <summary>Paging in detail</summary>
       <div class="paging-body">
-        <dl class="facts">
-          {facts.map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
-        </dl>
+        <Facts facts={facts} />
         <p>* since the model was loaded</p>
         <table>
           <caption>Experts needed, by layer</caption>

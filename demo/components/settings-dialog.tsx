@@ -6,6 +6,7 @@ import { formatBytes, formatCount } from '../numbers';
 import type { AnswerSettings } from '../preferences';
 import { AnswerSettingsForm } from './answer-settings';
 import { BudgetChoice } from './budget-choice';
+import { type Fact, Facts } from './facts';
 import { InstalledModels } from './installed-models';
 import { ModelChooser } from './model-chooser';
 
@@ -47,7 +48,7 @@ export function SettingsDialog(props: SettingsDialogProps) {
 }
 
 function ModelFacts({ model }: { readonly model: LoadedModel }) {
-  const facts: Array<[name: string, value: string]> = [
+  const facts: Fact[] = [
     ['Model', `${model.name} (${model.architecture})`],
     ['Layers', `${model.layers}, ${model.moeLayers === model.layers ? 'all' : model.moeLayers} with experts`],
     ['Experts', `${model.experts} per layer, ${model.expertsPerToken} used per token`],
@@ -55,14 +56,5 @@ function ModelFacts({ model }: { readonly model: LoadedModel }) {
     ['Context', `${formatCount(model.contextLength)} tokens`],
     ['GPU', model.adapter],
   ];
-  return (
-    <dl class="facts">
-      {facts.map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd>{value}</dd>
-        </div>
-      ))}
-    </dl>
-  );
+  return <Facts facts={facts} />;
 }

@@ -59,6 +59,17 @@ function getGroupKeys(config: GgufMetadata): HfKeys {
   };
 }
 
+/** Keys of the Qwen line. */
+function getQwenKeys(config: GgufMetadata): HfKeys {
+  return {
+    ...getDecoderKeys(config),
+    ...getRopeScaling(config),
+    ...getExpertKeys(config, ['num_experts', 'num_local_experts'], 'num_experts_per_tok'),
+    ...getWindowKeys(config, config.getBool('use_sliding_window', false)),
+    expert_weights_norm: config.getBool('norm_topk_prob', false),
+  };
+}
+
 /** Layers behind the last one guess a token further on; webmoe does not run them. */
 function isBehindLast(name: string, config: GgufMetadata): boolean {
   const layer = Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? -1);
@@ -104,13 +115,7 @@ const hfModels: readonly HfModel[] = [
       ...getSharedNames('shared_expert'),
       sharedScale: `${MLP}.shared_expert_gate.weight`,
     },
-    getKeys: (config) => ({
-      ...getDecoderKeys(config),
-      ...getRopeScaling(config),
-      ...getExpertKeys(config, ['num_experts', 'num_local_experts'], 'num_experts_per_tok'),
-      ...getWindowKeys(config, config.getBool('use_sliding_window', false)),
-      expert_weights_norm: config.getBool('norm_topk_prob', false),
-    }),
+    getKeys: getQwenKeys,
     getTraits: (config) => {
       const sliding = config.getInteger('max_window_layers', { default: 28 });
       return { slides: getSlides(config, (layer) => layer % 2 === 0 && layer < sliding) };
@@ -120,13 +125,7 @@ const hfModels: readonly HfModel[] = [
     modelType: 'qwen3_moe',
     architecture: 'qwen3moe',
     names: { ...commonNames, ...stackedNames },
-    getKeys: (config) => ({
-      ...getDecoderKeys(config),
-      ...getRopeScaling(config),
-      ...getExpertKeys(config, ['num_experts', 'num_local_experts'], 'num_experts_per_tok'),
-      ...getWindowKeys(config, config.getBool('use_sliding_window', false)),
-      expert_weights_norm: config.getBool('norm_topk_prob', false),
-    }),
+    getKeys: getQwenKeys,
     getTraits: () => ({ slides: slidesEverywhere }),
   },
   ...['granitemoe', 'granitemoeshared'].map(

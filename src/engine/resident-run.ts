@@ -56,11 +56,11 @@ export async function runResident(
   const k = manifest.config.moe.expertsPerToken;
   for (let row = 0; row < count; row++) {
     for (let layer = 0; layer < layers; layer++) {
-      const experts = draftRoutes.subarray((row * layers + layer) * k, (row * layers + layer + 1) * k);
+      const experts = [...draftRoutes.subarray((row * layers + layer) * k, (row * layers + layer + 1) * k)];
       routes.set(experts, (layer * count + row) * k);
       if (row >= acceptedRows) continue;
-      pager.observe(layer, [...experts]);
-      pager.use(layer, [...experts]);
+      pager.observe(layer, experts);
+      pager.use(layer, experts);
     }
   }
   const layersExecuted = control[CONTROL.layersExecuted] as number;

@@ -2,21 +2,15 @@
  * The flags of `npm run replay`: from arguments to checked values. Pure: what needs the trace is checked by the command.
  */
 import { parseArgs } from 'node:util';
-import { type PolicyName, policyNames } from '../../src/routing/replay/policies.ts';
-import { type PredictorName, predictorNames } from '../../src/routing/replay/predictors.ts';
+import { policyNames } from '../../src/routing/replay/policies.ts';
+import { predictorNames } from '../../src/routing/replay/predictors.ts';
+import type { ReplayOptions } from '../../src/routing/replay/rows.ts';
 import { ToolError } from '../tool-error.ts';
 
-export interface ReplayFlags {
+export interface ReplayFlags extends ReplayOptions {
   readonly traces: readonly string[];
   /** Traces that predictors learn from before each replay; nothing of them is counted. */
   readonly learn: readonly string[];
-  readonly slots: readonly number[];
-  readonly policies: readonly PolicyName[];
-  readonly predictors: readonly PredictorName[];
-  /** Absent: the trace's experts per token. */
-  readonly prefetchPages?: number;
-  readonly minProbability: number;
-  readonly seed: number;
   readonly json: boolean;
 }
 

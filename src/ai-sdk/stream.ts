@@ -104,8 +104,15 @@ function* end(open: Open | null): Generator<Part, void, undefined> {
 }
 
 function getUsage(usage: ChatUsage | null): LanguageModelV4Usage {
+  const cacheRead = usage?.prompt_tokens_details.cached_tokens;
   return {
-    inputTokens: { total: usage?.prompt_tokens, noCache: undefined, cacheRead: undefined, cacheWrite: undefined },
+    inputTokens: {
+      total: usage?.prompt_tokens,
+      noCache: usage ? usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens : undefined,
+      cacheRead,
+      // Every prompt is kept, as it is: there is no number of tokens that were written for later.
+      cacheWrite: undefined,
+    },
     outputTokens: { total: usage?.completion_tokens, text: undefined, reasoning: undefined },
   };
 }

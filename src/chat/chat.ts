@@ -100,7 +100,7 @@ async function* answer(
     let begun = parser.push(plan.parserStart);
     let calls = 0;
     let tokens = 0;
-    let promptTokens = 0;
+    let prompt = { total: 0, reused: 0 };
     /** Without parallel calls, what comes before the second one. */
     const take = (parts: readonly AnswerPart[]): readonly AnswerPart[] => {
       const taken: AnswerPart[] = [];
@@ -113,10 +113,15 @@ async function* answer(
     };
     const end = (reason: 'stop' | 'length'): NonNullable<Step['end']> => ({
       reason: calls > 0 && reason === 'stop' ? 'tool_calls' : reason,
-      usage: { prompt_tokens: promptTokens, completion_tokens: tokens, total_tokens: promptTokens + tokens },
+      usage: {
+        prompt_tokens: prompt.total,
+        prompt_tokens_details: { cached_tokens: prompt.reused },
+        completion_tokens: tokens,
+        total_tokens: prompt.total + tokens,
+      },
     });
     for await (const event of engine.generate(plan.request, signal)) {
-      if (event.type === 'prefill') promptTokens = event.total;
+      if (event.type === 'prefill') prompt = event;
       else if (event.type === 'token') {
         tokens++;
         yield { parts: take(parser.push(event.text)), logprobs: getLogprobs(event) };

@@ -111,6 +111,8 @@ export interface ChatLogprobs {
 
 export interface ChatUsage {
   prompt_tokens: number;
+  /** Tokens of the prompt that were kept from an earlier one, and not computed again. */
+  prompt_tokens_details: { cached_tokens: number };
   /** The end token included. */
   completion_tokens: number;
   total_tokens: number;

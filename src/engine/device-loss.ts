@@ -43,12 +43,21 @@ export async function* streamThroughLosses(
   start: () => AsyncIterable<GenerateEvent>,
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   const tokenIds: number[] = [];
+  /** Tokens of the prompt that the caller knows of; other events that it has. */
+  let prefilled = 0;
   let given = 0;
   for (let losses = 1; ; losses++) {
     try {
       let at = 0;
       let token = 0;
       for await (const event of start()) {
+        // By what they say and not by their number: what the lost device had kept of the prompt is computed in chunks now.
+        if (event.type === 'prefill') {
+          if (event.done <= prefilled) continue;
+          prefilled = event.done;
+          yield event;
+          continue;
+        }
         if (event.type === 'token') {
           const before = tokenIds[token];
           assert(before === undefined || before === event.tokenId, `token ${token} is the same on a new device`);

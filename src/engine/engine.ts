@@ -307,8 +307,8 @@ export interface GenerateResult {
 export type GenerateEvent =
   /** Something the user should know and that changes no token. */
   | { readonly type: 'warning'; readonly message: string }
-  /** Prompt tokens computed so far. */
-  | { readonly type: 'prefill'; readonly done: number; readonly total: number }
+  /** Prompt tokens that the KV cache has so far; `reused` of them it had from an earlier prompt. */
+  | { readonly type: 'prefill'; readonly done: number; readonly total: number; readonly reused: number }
   /** Only with `trace`: every input token once, in order, whatever faults there were. */
   | { readonly type: 'routes'; readonly entries: readonly TraceEntry[] }
   /** `text` is what can be shown now: whole UTF-8 characters, held back where a stop text may begin. */

@@ -101,7 +101,7 @@ export async function* runGeneration(
     const isLast = end === promptTokenIds.length;
     result = await runPass({ isChunk: true, chunkRows: end - start, tokenIds: chunk, position: at }, isLast ? 1 : 0);
     if (request.trace) yield { type: 'routes', entries: sequence.getTrace(result, 'prefill', 0, chunk.length) };
-    yield { type: 'prefill', done: end, total: promptTokenIds.length };
+    yield { type: 'prefill', done: end, total: promptTokenIds.length, reused: reusedTokens };
     at = end;
   }
   const decodeStart = performance.now();

@@ -48,6 +48,11 @@ describe('streamText and generateText', () => {
     const whole = await generateText({ model, prompt, instructions: 'Be brief', ...settings });
     expect(whole.text).toBe(choices[0]?.message.content);
     expect(whole.usage).toMatchObject(counts);
+    const { cacheReadTokens = -1, noCacheTokens = -1 } = whole.usage.inputTokenDetails;
+    // The third time that this prompt is asked.
+    expect(usage.prompt_tokens_details.cached_tokens).toBe(0);
+    expect(cacheReadTokens).toBeGreaterThan(0);
+    expect(cacheReadTokens + noCacheTokens).toBe(usage.prompt_tokens);
     expect(whole.warnings ?? []).toEqual([]);
   });
 

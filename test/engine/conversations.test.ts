@@ -47,6 +47,12 @@ describe('conversations', () => {
     expect(content).toHaveLength(usage.completion_tokens);
     for (const { logprob, top_logprobs } of content) expect(top_logprobs[0]?.logprob).toBe(logprob);
     expect(usage.total_tokens).toBe(usage.prompt_tokens + usage.completion_tokens);
+    // The same prompt again is kept, as far as whole tiles of it go.
+    const long = { ...request, messages: [{ role: 'user' as const, content: 'Hello '.repeat(6) }] };
+    await chat.completions.create(long);
+    const again = (await chat.completions.create(long)).usage;
+    expect(again.prompt_tokens_details.cached_tokens).toBeGreaterThanOrEqual(16);
+    expect(again.prompt_tokens_details.cached_tokens).toBeLessThan(again.prompt_tokens);
     // A bias on every other token leaves only the one it spares.
     const biased = await chat.completions.create({
       messages,

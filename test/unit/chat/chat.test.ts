@@ -22,7 +22,7 @@ function speak(texts: readonly string[], tools: Tools = { family: 'hermes', inTe
       expect(++running, 'generations at once').toBe(1);
       asked.push(request);
       try {
-        yield { type: 'prefill', done: 2, total: 2 };
+        yield { type: 'prefill', done: 2, total: 2, reused: 1 };
         for (const [tokenId, text] of texts.entries()) {
           await sleep(ms, signal);
           const logprob = { tokenId, logprob: -0.5, bytes: new TextEncoder().encode(text), top: [] };
@@ -90,7 +90,13 @@ describe('an answer', () => {
         },
       },
     ]);
-    expect(completion.usage).toEqual({ prompt_tokens: 2, completion_tokens: 2, total_tokens: 4 });
+    const prompt_tokens_details = { cached_tokens: 1 };
+    expect(completion.usage).toEqual({
+      prompt_tokens: 2,
+      prompt_tokens_details,
+      completion_tokens: 2,
+      total_tokens: 4,
+    });
   });
 
   it('comes in chunks, with usage in the last one when asked for', async () => {
@@ -106,6 +112,7 @@ describe('an answer', () => {
     ]);
     expect(chunks.map(({ choices }) => choices[0]?.finish_reason)).toEqual([null, null, null, 'stop', undefined]);
     expect(chunks.map(({ usage }) => usage?.total_tokens)).toEqual([undefined, undefined, undefined, undefined, 4]);
+    expect(chunks.at(-1)?.usage?.prompt_tokens_details).toEqual({ cached_tokens: 1 });
     expect(new Set(chunks.map(({ id }) => id)).size).toBe(1);
     const plain = await readAll(await chat.completions.create({ messages, stream: true }));
     expect(plain.some((chunk) => 'usage' in chunk)).toBe(false);

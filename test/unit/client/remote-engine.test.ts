@@ -169,7 +169,7 @@ describe('remote engine: abort', () => {
 describe('remote engine: generate', () => {
   it('streams events in order and ends', async () => {
     const events: GenerateEvent[] = [
-      { type: 'prefill', done: 2, total: 2 },
+      { type: 'prefill', done: 2, total: 2, reused: 0 },
       tokenEvent(3, 'one'),
       tokenEvent(4, ' two'),
       tokenEvent(5, ' three'),

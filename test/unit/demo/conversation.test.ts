@@ -33,7 +33,7 @@ function createArchive(): ConversationArchive {
 }
 
 async function* answerWith(text: string): AsyncGenerator<GenerateEvent> {
-  yield { type: 'prefill', done: 2, total: 2 };
+  yield { type: 'prefill', done: 2, total: 2, reused: 0 };
   for (const word of text.split(/(?<= )/)) yield tokenEvent(1, word);
   yield { type: 'done', result: { ...scriptedResult, text } };
 }

@@ -27,6 +27,7 @@ export type {
   GenerateStats,
   InstalledModel,
   InstallState,
+  KernelOptions,
   LoadedModel,
   LoadOptions,
   LoadProgress,

@@ -65,6 +65,11 @@ export function parseText(flag: string, text: string): string {
   return text;
 }
 
+/** `on` or `off`. */
+export function parseSwitch(name: string, value: string): boolean {
+  return parseOneOf(name, value, ['on', 'off']) === 'on';
+}
+
 export function parseOneOf<const T extends string>(flag: string, value: string, allowed: readonly T[]): T {
   const found = allowed.find((name) => name === value);
   if (found === undefined) {

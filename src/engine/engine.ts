@@ -5,6 +5,7 @@
 import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { QuantizationReport } from '../checkpoint/manifest';
 import type { EvictionName } from '../experts/eviction-policies';
+import type { KernelOptions } from '../kernels/variant';
 import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
@@ -36,6 +37,11 @@ export interface LoadOptions {
   readonly contextLength?: number;
   /** Ask for no optional GPU feature and no raised limit: what every WebGPU has. */
   readonly defaultLimitsOnly?: boolean;
+  /**
+   * Forces a form of the kernels; refused (`UNSUPPORTED`) where the adapter lacks it. Default: what the adapter's features
+   * allow. Forms differ in the last bits of results; `LoadedModel.variants` names the one in use.
+   */
+  readonly kernels?: KernelOptions;
   /** Pages kept in host RAM between the store and the GPU, in bytes. Default 256 MiB. */
   readonly hostCacheBytes?: number;
   /** Which page makes room for another. Touches speed only. Default `rates`. */
@@ -105,6 +111,8 @@ export interface LoadedModel {
   readonly tools: { readonly family: ToolFamily; readonly inTemplate: boolean };
   /** Human-readable adapter description. */
   readonly adapter: string;
+  /** Forms in use: `kernels` how workgroups add up, and by how many lanes. */
+  readonly variants: Readonly<Record<string, string>>;
   /** False when the model was already in the store. */
   readonly installed: boolean;
   /** Of a quantised model: by kind of tensor its type and relative error; else null. */
@@ -157,7 +165,7 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { EvictionName, PredictorName };
+export type { EvictionName, KernelOptions, PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {
@@ -281,7 +289,7 @@ export interface GenerateStats {
   readonly plannedGpuBytes: number;
   readonly peakGpuBytes: number;
   readonly adapter: string;
-  /** Kernel variants in use, by kernel. */
+  /** As in `LoadedModel`. */
   readonly variants: Readonly<Record<string, string>>;
 }
 

@@ -14,7 +14,7 @@ import type { Drafter } from './drafter';
 import type { GenerateEvent, GenerateStats, StreamedLogprob, TokenLogprob } from './engine';
 import type { PassRequest, PassResult, PassRunner } from './pass-runner';
 import { getTokensPerSubmit } from './resident-run';
-import { type Runtime, throwIfAborted } from './runtime';
+import { getVariants, type Runtime, throwIfAborted } from './runtime';
 import { checkTokenIds } from './score';
 import type { Sequence } from './sequence';
 import { getTierStats } from './tier-stats';
@@ -230,7 +230,7 @@ export function getStats(
   drafter: Drafter,
   measured: Pick<GenerateStats, 'promptTokens' | 'reusedTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
 ): GenerateStats {
-  const { plan, memory, pager, host, device, variant } = runtime;
+  const { plan, memory, pager, host, device } = runtime;
   const { needed, present, faultingLayers, demandBytes, aheadBytes, usefulBytes } = pager.counters;
   return {
     ...measured,
@@ -249,6 +249,6 @@ export function getStats(
     plannedGpuBytes: plan.totalBytes,
     peakGpuBytes: memory.peakBytes,
     adapter: device.description,
-    variants: { kernels: variant.name },
+    variants: getVariants(runtime),
   };
 }

@@ -4,7 +4,8 @@
  */
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
-import { requireAdapter } from '../gpu/device';
+import { getTraits, requireAdapter } from '../gpu/device';
+import { chooseVariant } from '../kernels/variant';
 import { chooseStore } from '../store/choose-store';
 import { isHubUrl } from '../store/hub-files';
 import { listModels } from '../store/list-models';
@@ -36,7 +37,7 @@ import { changeExpertBudget } from './live-budget';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
-import { createRuntime, type Runtime, throwIfAborted } from './runtime';
+import { createRuntime, getVariants, type Runtime, throwIfAborted } from './runtime';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
 
@@ -187,13 +188,13 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     signal: AbortSignal | undefined,
   ): Promise<LoadedModel> => {
     await unloadNow();
-    // Asked first: no one should download a model to learn that there is no GPU.
+    // Asked first: no one should download a model to learn that there is no GPU, or that it lacks what is forced.
     const deviceOptions = {
       ...(environment.gpu && { gpu: environment.gpu }),
       defaultLimitsOnly: options.defaultLimitsOnly ?? false,
       readbackDelayMs: environment.readbackDelayMs ?? 0,
     };
-    await requireAdapter(deviceOptions);
+    chooseVariant(getTraits(await requireAdapter(deviceOptions), deviceOptions), options.kernels);
     const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore()) : null;
     if (store && store.kind !== 'memory') void askPersistence();
     const onWarning = (message: string) => onProgress({ phase: 'warning', message });
@@ -378,6 +379,7 @@ function describeModel({ isNew, records }: OpenModel, runtime: Runtime): LoadedM
     hasChatTemplate: chatTemplate !== null,
     tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
     adapter: runtime.device.description,
+    variants: getVariants(runtime),
     installed: isNew,
     quantization: manifest.quantization ?? null,
     isLocal: records.isLocal,

@@ -11,7 +11,7 @@ import { getLayerPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { encodeWords } from '../gpu/uniforms';
-import { chooseVariant, type Variant } from '../kernels/variant';
+import { chooseVariant, type KernelOptions, type Variant } from '../kernels/variant';
 import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
 import { compileKernels } from '../model/kernel-set';
@@ -28,6 +28,8 @@ export interface RuntimeRequest extends MemoryRequest {
   readonly hostCacheBytes?: number | undefined;
   /** Default `rates`. */
   readonly eviction?: EvictionName | undefined;
+  /** What is forced of the kernels' form. */
+  readonly kernels?: KernelOptions | undefined;
   /** What the store may hold of the model; for the statistics. */
   readonly storeBudgetBytes?: number | undefined;
 }
@@ -92,6 +94,7 @@ async function fillDevice(
   signal?: AbortSignal,
 ): Promise<Runtime> {
   const { config, pageLayouts } = manifest;
+  const variant = chooseVariant(device.traits, request.kernels);
   const bindingBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
   const plan = planMemory(manifest, { bindingBytes }, request);
   if (plan.warning) onProgress({ phase: 'warning', message: plan.warning });
@@ -108,7 +111,6 @@ async function fillDevice(
     pool.setLayer(moeLayer, plan.slotsPerLayer, await memory.allocate(requests));
   }
 
-  const variant = chooseVariant(device.traits);
   // The browser compiles beside the reading and uploading of weights.
   const compiling = compileKernels(device, variant, manifest, plan.weights, plan.state, (done, total) =>
     onProgress({ phase: 'compile', done, total }),
@@ -219,6 +221,11 @@ async function readRopeFactors({ resident }: ModelManifest, reader: RecordReader
   const tensor = resident.find(({ role }) => role === 'ropeFactors');
   // A copy: the record may start anywhere in its buffer.
   return tensor ? new Float32Array((await reader.read(tensor.key)).slice().buffer) : null;
+}
+
+/** Names of the forms in use, for people and statistics. */
+export function getVariants({ variant }: Pick<Runtime, 'variant'>): Readonly<Record<string, string>> {
+  return { kernels: variant.name };
 }
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -73,6 +73,17 @@ export async function requireAdapter(options: DeviceOptions = {}): Promise<GPUAd
   return adapter;
 }
 
+function usesSubgroups(adapter: GPUAdapter, { defaultLimitsOnly = false }: DeviceOptions): boolean {
+  return !defaultLimitsOnly && adapter.features.has('subgroups');
+}
+
+/** What a device that is opened with these options will have. */
+export function getTraits(adapter: GPUAdapter, options: DeviceOptions): DeviceTraits {
+  const { subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
+  const hasOneSize = usesSubgroups(adapter, options) && subgroupMinSize === subgroupMaxSize;
+  return { subgroupSize: hasOneSize && subgroupMinSize ? subgroupMinSize : null, isSoftware: isFallbackAdapter };
+}
+
 /**
  * Opens a device on the most capable adapter.
  * @throws EngineError `NO_WEBGPU`
@@ -80,7 +91,7 @@ export async function requireAdapter(options: DeviceOptions = {}): Promise<GPUAd
 export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice> {
   const adapter = await requireAdapter(options);
   const plain = options.defaultLimitsOnly === true;
-  const useSubgroups = !plain && adapter.features.has('subgroups');
+  const useSubgroups = usesSubgroups(adapter, options);
   const handle = await adapter.requestDevice(
     plain
       ? {}
@@ -90,8 +101,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
         },
   );
 
-  const info = adapter.info;
-  const fixedSize = info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : undefined;
+  const { info } = adapter;
   let firstError: EngineError | undefined;
   handle.addEventListener('uncapturederror', (event) => {
     const { error } = event as GPUUncapturedErrorEvent;
@@ -104,10 +114,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
   );
   return {
     handle,
-    traits: {
-      subgroupSize: useSubgroups && fixedSize ? fixedSize : null,
-      isSoftware: info.isFallbackAdapter,
-    },
+    traits: getTraits(adapter, options),
     limits: handle.limits,
     description: [info.vendor, info.architecture, info.description].filter((part) => part !== '').join(' '),
     readbackDelayMs: options.readbackDelayMs ?? 0,

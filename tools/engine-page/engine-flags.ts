@@ -1,9 +1,9 @@
 /** The flags of every command that runs the engine: which model, how much of the GPU, in which browser. Pure. */
 import type { QuantizedType } from '../../src/checkpoint/formats/quantize.ts';
-import type { ExpertBudget } from '../../src/engine/engine.ts';
+import type { ExpertBudget, KernelOptions } from '../../src/engine/engine.ts';
 import { type EvictionName, evictionNames } from '../../src/experts/eviction-policies.ts';
 import type { StoreChoice } from '../../src/store/model-store.ts';
-import { parseNumber, parseOneOf, parseText } from '../flags.ts';
+import { parseNumber, parseOneOf, parseSwitch, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
 
 export interface EngineFlags {
@@ -15,6 +15,7 @@ export interface EngineFlags {
   readonly expertBudget: ExpertBudget;
   readonly store?: StoreChoice;
   readonly eviction?: EvictionName;
+  readonly kernels?: KernelOptions;
   readonly profile?: string;
   readonly chromeArgs: readonly string[];
 }
@@ -28,6 +29,7 @@ export const engineOptions = {
   'expert-budget': { type: 'string' },
   store: { type: 'string' },
   eviction: { type: 'string' },
+  subgroups: { type: 'string' },
   profile: { type: 'string' },
   adapter: { type: 'string' },
   'chrome-arg': { type: 'string', multiple: true },
@@ -48,6 +50,7 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
     expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
     ...(values.store === undefined ? {} : { store: parseOneOf('store', values.store, storeChoices) }),
     ...(values.eviction === undefined ? {} : { eviction: parseOneOf('eviction', values.eviction, evictionNames) }),
+    ...(values.subgroups === undefined ? {} : { kernels: { subgroups: parseSwitch('subgroups', values.subgroups) } }),
     ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
     chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
   };

@@ -5,7 +5,7 @@
 import type { DraftKind, DraftOptions, PagingOptions, SamplingOptions } from '../../src/engine/engine.ts';
 import { predictorNames } from '../../src/routing/predictors.ts';
 import { type EngineFlags, engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
-import { parseFlags, parseNumber, parseOneOf, parseText } from '../flags.ts';
+import { parseFlags, parseNumber, parseOneOf, parseSwitch, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
 
 export type PromptFlag =
@@ -122,7 +122,7 @@ function parsePaging(values: Values): PagingOptions {
   return {
     ...(values.predictor === undefined ? {} : { predictor: parseOneOf('predictor', values.predictor, predictorNames) }),
     ...(segmentLayers === undefined ? {} : { segmentLayers }),
-    ...(runAhead === undefined ? {} : { runAhead: parseOneOf('run-ahead', runAhead, ['on', 'off']) === 'on' }),
+    ...(runAhead === undefined ? {} : { runAhead: parseSwitch('run-ahead', runAhead) }),
     ...(values['read-back-every-layer'] ? { readBackEveryLayer: true } : {}),
   };
 }

@@ -21,6 +21,7 @@ const model: LoadedModel = {
   hasChatTemplate: false,
   tools: { family: 'json', inTemplate: false },
   adapter: 'none',
+  variants: { kernels: 'none' },
   installed: true,
   quantization: null,
   isLocal: true,

@@ -30,6 +30,7 @@ export const scriptedModel: LoadedModel = {
   hasChatTemplate: true,
   tools: { family: 'hermes', inTemplate: true },
   adapter: 'none',
+  variants: { kernels: 'none' },
   installed: true,
   quantization: null,
   isLocal: true,
@@ -68,7 +69,7 @@ export const scriptedResult: GenerateResult = {
     plannedGpuBytes: 1024,
     peakGpuBytes: 1000,
     adapter: 'none',
-    variants: { router: 'f32' },
+    variants: { kernels: 'none' },
   },
 };
 

@@ -33,7 +33,7 @@ export default defineConfig({
         test: {
           name: 'browser',
           // Reaches the pages as import.meta.env.
-          env: { WEBMOE_FULL: process.env.WEBMOE_FULL ?? '' },
+          env: { WEBMOE_FULL: process.env.WEBMOE_FULL ?? '', WEBMOE_RECORD: process.env.WEBMOE_RECORD ?? '' },
           include: ['test/{gpu,engine,unit-browser}/**/*.test.ts'],
           testTimeout: isFull ? FULL_TIMEOUT_MS : 120_000,
           hookTimeout: 120_000,

@@ -1,6 +1,6 @@
 /**
  * Weights that are drawn here as the oracle drew them (../oracle/architecture_oracle.py), and the answers kept beside them.
- * Knows no format of files.
+ * Knows of a GGUF file only that tensors lie behind its header, at multiples of 32 bytes.
  */
 
 export interface DrawnRule {
@@ -30,6 +30,24 @@ export function getDrawnRule(name: string, shape: readonly number[]): DrawnRule 
   if (name.includes('norm') && name.endsWith('.weight')) return { count, scale: 0.5, offset: 1 };
   if (shape.length === 1 || name.endsWith('bias')) return { count, scale: 0.25, offset: 0 };
   return { count, scale: 2 ** Math.round(Math.log2(3 / Math.sqrt(shape.at(-1) as number))), offset: 0 };
+}
+
+/** A GGUF file as the oracle keeps it. */
+export interface GgufRules {
+  /** Everything in front of the tensors' bytes, gzipped, as base64. */
+  readonly header: string;
+  /** In file order; `values` where they are not drawn. */
+  readonly tensors: Readonly<Record<string, DrawnRule | { readonly values: readonly number[] }>>;
+}
+
+export async function buildGguf({ header, tensors }: GgufRules): Promise<Uint8Array<ArrayBuffer>> {
+  const parts = [await decompress(header)];
+  for (const [name, rule] of Object.entries(tensors)) {
+    const floats = 'values' in rule ? Float32Array.from(rule.values) : drawTensor(name, rule);
+    const values = new Uint8Array(floats.buffer);
+    parts.push(values, new Uint8Array((32 - (values.length % 32)) % 32));
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
 /** As the oracle's files have them. */

@@ -89,7 +89,9 @@ def deepseek2(shape: Shape) -> Spec:
             choice = f"model.layers.{i}.mlp.gate.e_score_correction_bias"
             tensors.append(Tensor(f"{block}.exp_probs_b.bias", (shape.experts,), choice))
     keys = shape.keys(
+        feed_forward_length=DENSE_WIDTH,
         leading_dense_block_count=dense,
+        expert_shared_count=config.n_shared_experts,
         rope__dimension_count=rope,
         attention__key_length=rank + rope,
         attention__value_length=rank,
@@ -103,6 +105,8 @@ def deepseek2(shape: Shape) -> Spec:
         expert_group_used_count=groups[1],
     )
     keys["attention.head_count_kv"] = shape.heads if shape.index == 0 else 1
+    if query_rank is not None:
+        keys["attention.q_lora_rank"] = query_rank
     if mscale is not None:
         keys |= {
             "rope.scaling.type": "yarn",

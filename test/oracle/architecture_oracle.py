@@ -55,8 +55,8 @@ class Spec:
     tensors: list[Tensor] = field(default_factory=list)
 
 
-def draw(name: str, count: int) -> np.ndarray:
-    """Uniform values in [-1, 1) from a tensor's name: FNV-1a as seed, then a 32-bit mixer of each index."""
+def hash_indices(name: str, count: int) -> np.ndarray:
+    """32 bits for each index of a tensor: FNV-1a of its name as seed, then a mixer."""
     seed = 0x811C9DC5
     for byte in name.encode():
         seed = ((seed ^ byte) * 0x01000193) & 0xFFFFFFFF
@@ -64,7 +64,12 @@ def draw(name: str, count: int) -> np.ndarray:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         x ^= x >> np.uint32(shift)
         x *= np.uint32(factor)
-    return (x >> np.uint32(8)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
+    return x
+
+
+def draw(name: str, count: int) -> np.ndarray:
+    """Uniform values in [-1, 1) from a tensor's name."""
+    return (hash_indices(name, count) >> np.uint32(8)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
 
 
 def get_scale_and_offset(name: str, shape: tuple[int, ...]) -> tuple[float, float]:

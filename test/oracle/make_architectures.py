@@ -4,6 +4,7 @@ Usage: python make_architectures.py [NAME ...]     (all architectures, or those 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,9 @@ def mixtral(shape: Shape) -> Spec:
 
 
 def qwen2moe(shape: Shape) -> Spec:
-    # A dense layer first, last, or none.
+    # A dense layer first, last, or none: llama.cpp knows none, and no tied head.
     dense = ([0], [2], [])[shape.index]
+    shape.tied = False
     shared = (64, 32, 32)[shape.index]
     config = hf.Qwen2MoeConfig(
         **shape.config(intermediate_size=128, moe_intermediate_size=shape.width),
@@ -106,18 +108,20 @@ def granitemoe(shape: Shape) -> Spec:
         embedding_scale=scales["embedding_multiplier"],
         residual_scale=scales["residual_multiplier"],
         logit_scale=scales["logits_scaling"],
-    )
+    ) | ({"expert_shared_feed_forward_length": shared} if shared else {})
     return Spec("granitemoe", "granitemoe", config, keys, tensors)
 
 
 def gpt_oss(shape: Shape) -> Spec:
     window = (16, 40, 128)[shape.index]
+    # With the last base YaRN's upper bound is just below dimension 4: llama.cpp rounds bounds to whole dimensions, up there.
+    theta = (150_000.0, 150_000.0, float(np.float32((64 / (2 * np.pi)) ** 4 + 0.05)))[shape.index]
     shape.layers, shape.tied = 3, False
     shape.head_dim = (32, 64, 32)[shape.index]
     shape.q, shape.kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     rope = {
         "rope_type": "yarn",
-        "rope_theta": 150_000.0,
+        "rope_theta": theta,
         "factor": 32.0,
         "beta_fast": 32.0,
         "beta_slow": 1.0,
@@ -167,7 +171,7 @@ def gpt_oss(shape: Shape) -> Spec:
         rope__scaling__type="yarn",
         rope__scaling__factor=32.0,
         rope__scaling__original_context_length=64,
-        rope__freq_base=150_000.0,
+        rope__freq_base=theta,
     )
     return Spec("gpt-oss", "gpt-oss", config, keys, tensors)
 
@@ -209,10 +213,20 @@ def glm4moe(shape: Shape) -> Spec:
         choice = f"model.layers.{i}.mlp.gate.e_score_correction_bias"
         tensors.append(Tensor(f"blk.{i}.exp_probs_b.bias", (shape.experts,), choice))
     # A layer that guesses further ahead lies behind the others, and is not run.
-    extra = Tensor(f"blk.{shape.layers}.nextn.eh_proj.weight", (shape.hidden, 2 * shape.hidden), "")
+    i, block = shape.layers, f"blk.{shape.layers}"
+    extra = shape.attention(i) + (shape.qkv_biases(i) if bias else []) + (shape.head_norms(i) if norms else [])
+    extra += [shape.ffn_norm(i, file="post_attention_norm"), *shape.experts_of(i)]
+    extra += shape.mlp(i, shape.width, "mlp.shared_experts", "_shexp")
+    extra += [
+        Tensor(f"{block}.exp_probs_b.bias", (shape.experts,), ""),
+        Tensor(f"{block}.nextn.eh_proj.weight", (shape.hidden, 2 * shape.hidden), ""),
+        Tensor(f"{block}.nextn.enorm.weight", (shape.hidden,), ""),
+        Tensor(f"{block}.nextn.hnorm.weight", (shape.hidden,), ""),
+    ]
     keys = shape.keys(
         block_count=shape.layers + 1,
         nextn_predict_layers=1,
+        feed_forward_length=64,
         leading_dense_block_count=dense,
         rope__dimension_count=shape.head_dim // 2,
         expert_gating_func=2,
@@ -222,7 +236,7 @@ def glm4moe(shape: Shape) -> Spec:
         expert_group_count=groups[0],
         expert_group_used_count=groups[1],
     )
-    return Spec("glm4moe", "glm4moe", config, keys, [*tensors, extra])
+    return Spec("glm4moe", "glm4moe", config, keys, tensors + [replace(tensor, parameter="") for tensor in extra])
 
 
 def hunyuan_moe(shape: Shape) -> Spec:
@@ -241,7 +255,7 @@ def hunyuan_moe(shape: Shape) -> Spec:
         tensors += shape.experts_of(i, router="gate.wg") + shape.mlp(i, shape.width, "mlp.shared_mlp", "_shexp")
     # The converter writes the stretched base.
     base = shape.theta * alpha ** (shape.head_dim / (shape.head_dim - 2))
-    keys = shape.keys(rope__freq_base=base, expert_shared_feed_forward_length=shape.width)
+    keys = shape.keys(rope__freq_base=base, feed_forward_length=shape.width, expert_shared_feed_forward_length=shape.width)
     return Spec("hunyuan-moe", "hunyuan-moe", config, keys, tensors)
 
 
@@ -273,6 +287,8 @@ def ernie4_5_moe(shape: Shape) -> Spec:
         if shared:
             tensors += shape.mlp(i, shared * shape.width, "mlp.shared_experts", "_shexp")
     keys = shape.keys(feed_forward_length=64, interleave_moe_layer_step=interval, leading_dense_block_count=first)
+    if shared:
+        keys |= {"expert_shared_count": shared, "expert_shared_feed_forward_length": shared * shape.width}
     return Spec("ernie4_5-moe", "ernie4_5-moe", config, keys, tensors)
 
 

@@ -3,20 +3,16 @@
  * A file is the header that the gguf package wrote, and weights that are drawn here as the oracle drew them.
  * How they are made: ../../oracle/make_architectures.py.
  */
-import { type Answers, type AnswersFile, type DrawnRule, decompress, drawTensor, readAnswers } from '../drawn-weights';
+import { type Answers, type AnswersFile, buildGguf, type GgufRules, readAnswers } from '../drawn-weights';
+import llamaCpp from '../llama-cpp-architectures.json' with { type: 'json' };
 
-type TensorRule = DrawnRule | { readonly values: readonly number[] };
-
-interface GoldenFile extends AnswersFile {
-  /** Everything in front of the tensors' bytes, gzipped, as base64. */
-  readonly header: string;
-  /** In file order. */
-  readonly tensors: Readonly<Record<string, TensorRule>>;
-}
+type GoldenFile = AnswersFile & GgufRules;
 
 export interface ArchitectureGolden extends Answers {
   /** The GGUF file. */
   readonly gguf: Uint8Array<ArrayBuffer>;
+  /** llama.cpp's log-probabilities in place of logits, where it computes the same. */
+  readonly llamaCpp: Answers['prompts'] | null;
 }
 
 const files = import.meta.glob<GoldenFile[]>('./*.json', { import: 'default' });
@@ -28,15 +24,17 @@ export const architectureNames: readonly string[] = Object.keys(files).map((path
 export async function loadArchitecture(name: string): Promise<ArchitectureGolden[]> {
   const load = files[`./${name}.json`];
   if (!load) throw new Error(`no golden architecture "${name}"; known: ${architectureNames.join(', ')}`);
-  return Promise.all((await load()).map(async (model) => ({ ...readAnswers(model), gguf: await buildFile(model) })));
+  return Promise.all(
+    (await load()).map(async (model) => ({
+      ...readAnswers(model),
+      gguf: await buildGguf(model),
+      llamaCpp: readLlamaCpp(model),
+    })),
+  );
 }
 
-async function buildFile({ header, tensors }: GoldenFile): Promise<Uint8Array<ArrayBuffer>> {
-  const parts = [await decompress(header)];
-  for (const [name, rule] of Object.entries(tensors)) {
-    const floats = 'values' in rule ? Float32Array.from(rule.values) : drawTensor(name, rule);
-    const values = new Uint8Array(floats.buffer);
-    parts.push(values, new Uint8Array((32 - (values.length % 32)) % 32));
-  }
-  return new Uint8Array(await new Blob(parts).arrayBuffer());
+function readLlamaCpp(model: GoldenFile): Answers['prompts'] | null {
+  const entry = (llamaCpp.models as Readonly<Record<string, { readonly logprobs?: string }>>)[model.name];
+  if (!entry) throw new Error(`${model.name} is not in llama-cpp-architectures.json: remake it`);
+  return entry.logprobs === undefined ? null : readAnswers({ ...model, logits: entry.logprobs }).prompts;
 }

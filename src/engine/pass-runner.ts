@@ -5,6 +5,7 @@
 import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import type { ExpectedPage } from '../experts/pager';
+import type { PrefetchCosts } from '../experts/prefetch-cost';
 import { Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
@@ -54,6 +55,8 @@ export interface PassPlan {
   readonly segmentLayers: number;
   /** 0: nothing runs behind a fault. n: see RUN_AHEAD in shaders/lib/control.wgsl. */
   readonly runAhead: number;
+  /** What reading pages before they are needed is weighed by; absent: of the pages below only those in host RAM are uploaded. */
+  readonly costs?: PrefetchCosts;
   /**
    * Pages that the layers behind a fault may need.
    * @param draftRoutes [drafted tokens, moeLayers, expertsPerToken]: what the draft of rows 0, 1, … chose; empty without one.
@@ -189,8 +192,7 @@ export class PassRunner {
         throwIfAborted(signal);
         assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
         const faulted = { moeLayer: fault, rows, routes, runAhead: plan.runAhead };
-        const getExpected = () => plan.getExpected(faulted, draftRoutes);
-        segment = await this.#serveFault(faulted, needed, getExpected, plan.segmentLayers, signal);
+        segment = await this.#serveFault(faulted, needed, plan.getExpected(faulted, draftRoutes), plan, signal);
       } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
         if (request.chunkRows !== undefined && form === 'tiles')
@@ -311,8 +313,8 @@ export class PassRunner {
   async #serveFault(
     { moeLayer, rows, routes }: FaultRecord,
     needed: readonly number[],
-    getExpected: () => readonly ExpectedPage[],
-    segmentLayers: number,
+    expected: readonly ExpectedPage[],
+    { segmentLayers, costs }: PassPlan,
     signal: AbortSignal | undefined,
   ): Promise<Segment> {
     const { device, manifest, state, pager } = this.runtime;
@@ -320,12 +322,16 @@ export class PassRunner {
     const layer = moeLayers[moeLayer] as number;
     let segment: Segment = { submission: new Submission(device), from: { layer, stage: 'experts' } };
     device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT));
-    if (needed.length <= pager.slots) pager.counters.demandBytes += await pager.ensure(moeLayer, needed, signal);
+    const isFitting = needed.length <= pager.slots;
+    // Reads of what is needed go first.
+    const ensured = isFitting ? pager.ensure(moeLayer, needed, signal) : null;
+    const read = costs && pager.readAhead(expected, costs);
+    if (ensured) pager.counters.demandBytes += await ensured;
     else {
       const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
       segment = await this.#waves.run(segment, 'rows', rows, [pager.planWaves(moeLayer, needed, lastRow)], signal);
     }
-    const expected = getExpected();
+    await read;
     const endLayer = moeLayers.filter((behind) => behind < layer + segmentLayers).length;
     const ahead = rows > 1 ? pager.planAhead(expected, endLayer) : [];
     const planned = ahead.map((waves) => [waves.moeLayer, new Set(waves.sets.flat())] as const);

@@ -2,7 +2,7 @@
  * Feeds tokens of one sequence through passes, with the forecast that belongs to it: pages before a token, pages behind a
  * fault, what is learnt afterwards. Owns how a pass is cut; never samples nor knows text.
  */
-import { getReadProbability, getUploadProbability, type PrefetchCosts } from '../experts/prefetch-cost';
+import { getUploadProbability, type PrefetchCosts } from '../experts/prefetch-cost';
 import type { TokenContext } from '../routing/predictor';
 import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
@@ -57,7 +57,8 @@ export class Sequence {
       await this.forecast.wait(position);
       const costs = this.#getPrefetchCosts();
       const expected = this.forecast.getExpected(context, getUploadProbability(costs));
-      this.runtime.pager.prefetch(expected, getReadProbability(costs));
+      await this.runtime.pager.readAhead(expected, costs);
+      this.runtime.pager.prefetch(expected);
     }
     const plan = this.#getPlan(context, request, tokenIds.length + draftTokens, isPaged);
     const faultsBefore = this.runtime.pager.counters.faultingLayers;
@@ -116,10 +117,12 @@ export class Sequence {
     // Several tokens together miss pages in nearly every layer: waiting for each layer's routes wastes no work behind a fault.
     if (isPaged && rows > 1 && isChunk) return { segmentLayers: 1, runAhead: 0, getExpected: () => [] };
     const runAhead = this.#getRunAhead(layers);
-    const wanted = getUploadProbability(this.#getPrefetchCosts());
+    const costs = this.#getPrefetchCosts();
+    const wanted = getUploadProbability(costs);
     return {
       segmentLayers: this.#getSegmentLayers(layers, isPaged, runAhead),
       runAhead,
+      costs,
       getExpected: (fault, draftRoutes) =>
         rows > 1
           ? getDraftedPages(fault, draftRoutes, this.#layers)
@@ -136,11 +139,10 @@ export class Sequence {
   }
 
   #getPrefetchCosts(): PrefetchCosts {
-    const { calibration, host, pool } = this.runtime;
+    const { calibration, pool } = this.runtime;
     return {
       faultMs: calibration.roundTripMs,
       uploadMs: pool.getPageBytes(0) / calibration.uploadBytesPerMs,
-      readMs: host.readMs ?? 0,
     };
   }
 

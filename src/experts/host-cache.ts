@@ -18,6 +18,8 @@ export interface PageReader {
   read(key: string, urgency: PageUrgency): Promise<Uint8Array>;
   /** Makes a page that is being read as expected needed. */
   hasten(key: string): void;
+  /** Whether it is in the local store; otherwise it is read from where the model comes from. */
+  has(key: string): boolean;
 }
 
 export interface HostCacheCounters {
@@ -39,7 +41,8 @@ export class HostCache {
   #expected: ReadonlySet<string> = new Set();
   /** Expected pages that were read and did not fit the budget; they go when they are taken or no longer expected. */
   readonly #landed = new Map<string, Uint8Array>();
-  #readMs: number | null = null;
+  readonly #storeTime = new ReadTime();
+  readonly #sourceTime = new ReadTime();
   readonly counters: HostCacheCounters = { hits: 0, reads: 0, readBytes: 0 };
 
   /** @param budgetBytes 0 keeps nothing: every read goes to the store. */
@@ -52,9 +55,14 @@ export class HostCache {
     return this.#usedBytes;
   }
 
-  /** Time of a read from the store, as measured lately; null before the first. */
-  get readMs(): number | null {
-    return this.#readMs;
+  /** What this page takes to read while others are read, from its tier as measured lately; 0 before that tier's first read. */
+  getReadMs(key: string): number {
+    return this.#getReadTime(key).ms;
+  }
+
+  /** Whether `get` gives the page. */
+  has(key: string): boolean {
+    return this.#landed.has(key) || this.#pages.has(key);
   }
 
   /** The page if it is in RAM. */
@@ -78,14 +86,20 @@ export class HostCache {
   /**
    * Reads these pages when there is time, most expected first, for a later `get`. Replaces what was expected before: reads
    * that have not begun are dropped. Never fails: a read that does will fail again, and be reported, when the page is needed.
+   * @param urgent so many of the first are read at once.
+   * @returns when none of those is being read any more.
    */
-  expect(keys: readonly string[]): void {
+  async expect(keys: readonly string[], urgent = 0): Promise<void> {
     this.#expected = new Set(keys);
     for (const key of this.#landed.keys()) {
       if (!this.#expected.has(key)) this.#landed.delete(key);
     }
-    this.#queue = keys.filter((key) => !this.#pages.has(key) && !this.#landed.has(key) && !this.#reads.has(key));
+    const isAbsent = (key: string): boolean => !this.has(key);
+    const reading = keys.slice(0, urgent).filter(isAbsent);
+    this.#queue = keys.slice(urgent).filter((key) => isAbsent(key) && !this.#reads.has(key));
+    const read = Promise.all(reading.map((key) => this.#readAhead(key)));
     this.#startAhead();
+    await read;
   }
 
   /**
@@ -106,11 +120,13 @@ export class HostCache {
         return this.reader.read(key, urgency);
       };
       const startMs = performance.now();
+      // What comes from the source is in the store afterwards.
+      const readTime = this.#getReadTime(key);
       read = this.reader
         .read(key, urgency)
         .catch(readAgain)
         .then((bytes) => {
-          this.#noteReadTime(performance.now() - startMs);
+          readTime.note(startMs, performance.now());
           this.counters.reads++;
           this.counters.readBytes += bytes.byteLength;
           this.#keep(key, bytes);
@@ -127,12 +143,12 @@ export class HostCache {
       const key = this.#queue.shift();
       if (key === undefined) return;
       if (this.#pages.has(key) || this.#reads.has(key)) continue;
-      this.#aheadReads++;
       void this.#readAhead(key);
     }
   }
 
   async #readAhead(key: string): Promise<void> {
+    this.#aheadReads++;
     try {
       const bytes = await this.read(key, 'expected');
       if (!this.#pages.has(key) && this.#expected.has(key)) this.#landed.set(key, bytes);
@@ -144,9 +160,8 @@ export class HostCache {
     }
   }
 
-  #noteReadTime(ms: number): void {
-    const keep = 2 ** (-1 / HALF_WEIGHT_READS);
-    this.#readMs = this.#readMs === null ? ms : this.#readMs * keep + ms * (1 - keep);
+  #getReadTime(key: string): ReadTime {
+    return this.reader.has(key) ? this.#storeTime : this.#sourceTime;
   }
 
   #keep(key: string, bytes: Uint8Array): void {
@@ -158,5 +173,24 @@ export class HostCache {
       this.#pages.delete(oldKey);
       this.#usedBytes -= oldBytes.byteLength;
     }
+  }
+}
+
+/** The time of one tier's reads, of which those that overlap share it. */
+class ReadTime {
+  #ms: number | null = null;
+  #lastEndMs = 0;
+
+  /** 0 before the first. */
+  get ms(): number {
+    return this.#ms ?? 0;
+  }
+
+  note(startMs: number, endMs: number): void {
+    // A read that ended while this one ran has had its part.
+    const ms = endMs - Math.max(startMs, this.#lastEndMs);
+    this.#lastEndMs = endMs;
+    const keep = 2 ** (-1 / HALF_WEIGHT_READS);
+    this.#ms = this.#ms === null ? ms : this.#ms * keep + ms * (1 - keep);
   }
 }

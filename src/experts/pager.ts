@@ -4,11 +4,16 @@
  */
 import { getPageKey } from '../checkpoint/manifest';
 import { assert, EngineError } from '../errors';
+import { pause } from '../store/pause';
 import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';
 import { ABSENT, type PageTable, PROMISED } from './page-table';
+import { getReadProbability, getWaitProbability, type PrefetchCosts } from './prefetch-cost';
 import { LayerResidency, type Placement } from './residency';
 import type { SlotPool } from './slot-pool';
+
+/** Pages in host RAM at a time beside its budget, for the moment until they are uploaded. */
+const MOST_AWAITED = 32;
 
 export interface PagingCounters {
   /** Pages that tokens needed, counted once per layer and pass. */
@@ -140,24 +145,42 @@ export class Pager {
   }
 
   /**
-   * Uploads expected pages that are in host RAM, most expected first, and has the others read for a later call, in the place
-   * of those that were expected before. Expected pages do not evict each other. Never fails.
-   * @param worthReading P(it is used) from which on a page is read from the store ahead of its use
+   * Reads expected pages into host RAM, in the place of what was expected before: those worth it behind what goes on, those
+   * worth waiting for at once. Never fails.
+   * @returns when the latter are there, or the time of a fault is over, which is all that waiting can spare.
    */
-  prefetch(expected: readonly ExpectedPage[], worthReading = 0): void {
-    const unread: ExpectedPage[] = [];
+  async readAhead(expected: readonly ExpectedPage[], costs: PrefetchCosts): Promise<void> {
+    const held: string[] = [];
+    const reading: { key: string; probability: number; readMs: number }[] = [];
+    for (const { moeLayer, expert, isWanted, probability = 1 } of expected) {
+      if (!isWanted || this.isResident(moeLayer, expert)) continue;
+      const key = getPageKey(moeLayer, expert);
+      const readMs = this.host.getReadMs(key);
+      if (this.host.has(key)) held.push(key);
+      else if (probability >= getReadProbability(costs, readMs)) reading.push({ key, probability, readMs });
+    }
+    // Across layers: the most probable first, whichever layer comes first.
+    reading.sort((a, b) => b.probability - a.probability);
+    let leftMs = costs.faultMs;
+    const endOfAwaited = reading.findIndex(({ probability, readMs }) => {
+      leftMs -= readMs;
+      return leftMs < 0 || probability < getWaitProbability(costs, readMs);
+    });
+    const awaited = Math.min(endOfAwaited < 0 ? reading.length : endOfAwaited, MOST_AWAITED);
+    const read = this.host.expect([...reading.map(({ key }) => key), ...held], awaited);
+    if (awaited > 0) await Promise.race([read, pause(costs.faultMs, undefined)]);
+  }
+
+  /** Uploads expected pages that are in host RAM, most expected first. Expected pages do not evict each other. */
+  prefetch(expected: readonly ExpectedPage[]): void {
     for (const [moeLayer, layer] of this.#layers.entries()) {
       const pages = expected.filter((page) => page.moeLayer === moeLayer);
       const pinned = new Set(pages.map((page) => page.expert));
       let changed = false;
-      for (const page of pages) {
-        const { expert, isWanted, probability = 1 } = page;
+      for (const { expert, isWanted } of pages) {
         if (!isWanted || layer.isResident(expert)) continue;
         const bytes = this.host.get(getPageKey(moeLayer, expert));
-        if (!bytes) {
-          if (probability >= worthReading) unread.push(page);
-          continue;
-        }
+        if (!bytes) continue;
         const placement = layer.placeAhead(expert, pinned);
         if (!placement) break;
         this.counters.aheadBytes += this.#upload(moeLayer, placement, bytes);
@@ -165,9 +188,6 @@ export class Pager {
       }
       if (changed) this.map(moeLayer);
     }
-    // Across layers: the most probable first, whichever layer comes first.
-    unread.sort((a, b) => (b.probability ?? 1) - (a.probability ?? 1));
-    this.host.expect(unread.map(({ moeLayer, expert }) => getPageKey(moeLayer, expert)));
   }
 
   /**

@@ -8,8 +8,6 @@ export interface PrefetchCosts {
   readonly faultMs: number;
   /** From host RAM to the GPU. */
   readonly uploadMs: number;
-  /** From the store to host RAM. */
-  readonly readMs: number;
 }
 
 /**
@@ -24,9 +22,14 @@ export function getUploadProbability({ faultMs, uploadMs }: PrefetchCosts): numb
   return divide(uploadMs + displacedProbability * faultMs, uploadMs + faultMs);
 }
 
-/** The same for a page in the store, where a fault has to wait for the read too. */
-export function getReadProbability({ faultMs, uploadMs, readMs }: PrefetchCosts): number {
+/** The same for a page that is to be read into host RAM first, where a fault has to wait for the read too. */
+export function getReadProbability({ faultMs, uploadMs }: PrefetchCosts, readMs: number): number {
   return divide(uploadMs + readMs + displacedProbability * faultMs, uploadMs + 2 * readMs + faultMs);
+}
+
+/** The same where what goes on waits for the read: a page that is used has to be read either way. */
+export function getWaitProbability({ faultMs, uploadMs }: PrefetchCosts, readMs: number): number {
+  return divide(uploadMs + readMs + displacedProbability * faultMs, uploadMs + readMs + faultMs);
 }
 
 /** Nothing measured: what is displaced decides alone. */

@@ -56,7 +56,7 @@ export async function watchShadow(
 }
 
 async function runWatched(
-  { manifest, pager }: Runtime,
+  { manifest, pager, calibration }: Runtime,
   runner: PassRunner,
   request: PassRequest,
   counts: Counts,
@@ -69,6 +69,7 @@ async function runWatched(
   const { sampledIds, routes } = await runner.run(request, {
     segmentLayers: manifest.config.layers,
     runAhead: manifest.config.layers + 1,
+    costs: { faultMs: calibration.roundTripMs, uploadMs: 0 },
     getExpected(fault) {
       const context = { tokenId: request.tokenIds[0] as number, position: request.position };
       const pages = forecast.getExpectedBehind(context, fault, 0);

@@ -15,7 +15,7 @@ function createReader(failing: readonly number[] = []) {
     return new Uint8Array(PAGE_BYTES).fill(key.charCodeAt(0));
   };
   const hastened: string[] = [];
-  return { keys, hastened, reader: { read, hasten: (key: string) => void hastened.push(key) } };
+  return { keys, hastened, reader: { read, has: () => true, hasten: (key: string) => void hastened.push(key) } };
 }
 
 describe('HostCache', () => {
@@ -57,7 +57,9 @@ describe('HostCache', () => {
         reads++;
         throw new EngineError(code, 'no more');
       };
-      await expect(new HostCache({ read, hasten: () => {} }, 0).read('a')).rejects.toMatchObject({ code });
+      await expect(new HostCache({ read, has: () => true, hasten: () => {} }, 0).read('a')).rejects.toMatchObject({
+        code,
+      });
       expect(reads).toBe(1);
     }
   });
@@ -147,6 +149,45 @@ describe('HostCache', () => {
     expect(cache.usedBytes).toBe(3 * PAGE_BYTES);
   });
 
+  it('reads what is urgent at once, however much that is, and says when it is there', async () => {
+    const { keys, reader } = createReader();
+    const cache = new HostCache(reader, 0);
+    const many = Array.from({ length: 30 }, (_, index) => String.fromCharCode(97 + index));
+    await cache.expect(many, 12);
+    expect(many.slice(0, 12).every((key) => cache.has(key))).toBe(true);
+    // Twelve lie there already: nothing is read behind them until some are taken.
+    await settle();
+    expect(keys).toEqual(many.slice(0, 12));
+    for (const key of many.slice(0, 12)) expect(cache.get(key)?.[0]).toBe(key.charCodeAt(0));
+    await settle();
+    expect(keys).toEqual(many.slice(0, 20));
+  });
+
+  it('an urgent read that fails is silent, and holds up none of the others', async () => {
+    const { reader } = createReader([1, 3]);
+    const cache = new HostCache(reader, 0);
+    await cache.expect(['a', 'b'], 2);
+    expect(['a', 'b'].map((key) => cache.has(key))).toEqual([false, true]);
+  });
+
+  it('measures what one more page takes while others are read, from the store and from the source apart', async () => {
+    let freeAtMs = 0;
+    const read = async (key: string): Promise<Uint8Array> => {
+      freeAtMs = Math.max(freeAtMs, performance.now()) + (key.startsWith('far') ? 20 : 4);
+      await new Promise((resolve) => setTimeout(resolve, freeAtMs - performance.now()));
+      return new Uint8Array(PAGE_BYTES);
+    };
+    const cache = new HostCache({ read, has: (key) => !key.startsWith('far'), hasten: () => {} }, 0);
+    expect(cache.getReadMs('near')).toBe(0);
+    for (const tier of ['near', 'far']) {
+      const startMs = performance.now();
+      await Promise.all(Array.from({ length: 8 }, (_, index) => cache.read(`${tier}${index}`)));
+      const eachMs = (performance.now() - startMs) / 8;
+      expect(cache.getReadMs(tier)).toBeGreaterThan(0.5 * eachMs);
+      expect(cache.getReadMs(tier)).toBeLessThan(2 * eachMs);
+    }
+  });
+
   it('shares an expected read with who needs the page now, and begins that read at once', async () => {
     const { keys, reader } = createReader();
     const cache = new HostCache(reader, 0);
@@ -155,7 +196,7 @@ describe('HostCache', () => {
     expect(page).toHaveLength(PAGE_BYTES);
     expect(keys.filter((key) => key === 'p0')).toHaveLength(1);
     expect(keys.filter((key) => key === 'p19')).toHaveLength(1);
-    expect(cache.readMs).toBeGreaterThanOrEqual(0);
+    expect(cache.getReadMs('p0')).toBeGreaterThanOrEqual(0);
   });
 
   it('an expected read that fails is silent, and tried again when the page is needed', async () => {

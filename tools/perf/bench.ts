@@ -8,14 +8,19 @@ import type { OpenPathModel } from '../../src/engine/forecast-shelf';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { createRuntime, type Runtime, type RuntimeRequest } from '../../src/engine/runtime';
 import { assert } from '../../src/errors';
+import { type DeviceOptions, requireAdapter } from '../../src/gpu/device';
 import { Submission } from '../../src/gpu/pass';
 import type { ModelStore, StoreKind } from '../../src/store/model-store';
 import { openStore } from '../../src/store/open-store';
 import { createVerifiedReader } from '../../src/store/verified-reader';
 import { createTokenizer } from '../../src/text/tokenizer';
+import { watchDispatches } from './dispatch-watch';
+import { type KernelBench, openKernelBench } from './kernel-bench';
 import { limitStore } from './limited-store';
 import { runningText } from './prompts';
 import type { Bench, BenchModel, BenchPrompt, EngineJob, GenerationSample } from './protocol';
+import { writeRandomModel } from './random-model';
+import type { RandomShape } from './random-shapes';
 import { watchShadow } from './shadow-watch';
 import { StreamBench } from './stream-bench';
 
@@ -32,7 +37,17 @@ export interface BenchEnvironment {
 export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvironment): Bench {
   const bases = new Map<StoreKind, ModelStore>();
   const device = gpu ? { gpu } : {};
-  let modelId: string | undefined;
+  /** By the random shape's name; '' is the model that the bench was made for. */
+  const modelIds = new Map<string, string>();
+  const randomFiles = new Map<string, Blob>();
+  let kernels: { readonly bench: KernelBench; readonly runtime: Runtime } | undefined;
+
+  const getSource = (random?: RandomShape): ModelSource => {
+    if (!random) return source;
+    const file = randomFiles.get(random.name) ?? writeRandomModel(random);
+    randomFiles.set(random.name, file);
+    return { kind: 'file', file, name: `${random.name}.gguf` };
+  };
 
   const getBase = async (kind: StoreKind): Promise<ModelStore> => {
     const base = bases.get(kind) ?? (await openStore(kind));
@@ -42,10 +57,21 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
 
   const streams = new StreamBench(getBase, device);
 
-  const getManifest = async (kind: StoreKind): Promise<ModelManifest> => {
+  const getManifest = async (kind: StoreKind, random?: RandomShape): Promise<ModelManifest> => {
+    const modelId = modelIds.get(random?.name ?? '');
     const manifest = modelId === undefined ? undefined : await (await getBase(kind)).readManifest(modelId);
     assert(manifest, `the model is installed in ${kind}`);
     return manifest;
+  };
+
+  const openRuntime = async (
+    kind: StoreKind,
+    request: RuntimeRequest,
+    random?: RandomShape,
+    options: DeviceOptions = device,
+  ): Promise<Runtime> => {
+    const manifest = await getManifest(kind, random);
+    return createRuntime(manifest, createVerifiedReader(await getBase(kind), manifest), options, request, () => {});
   };
 
   const withEngine = async <T>(job: EngineJob, use: (engine: Engine, loadMs: number) => Promise<T>): Promise<T> => {
@@ -59,7 +85,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
       ...(openPathModel ? { openPathModel } : {}),
     });
     const startMs = performance.now();
-    const loaded = await engine.load(source, {
+    const loaded = await engine.load(getSource(job.random), {
       store: job.store,
       expertBudget: job.expertBudget,
       ...(job.predictors === 'shipped' ? { forecast } : {}),
@@ -67,7 +93,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
       ...(job.hostCacheBytes === undefined ? {} : { hostCacheBytes: job.hostCacheBytes }),
     });
     const loadMs = performance.now() - startMs;
-    modelId = loaded.modelId;
+    modelIds.set(job.random?.name ?? '', loaded.modelId);
     try {
       return await use(engine, loadMs);
     } finally {
@@ -81,9 +107,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     request: RuntimeRequest,
     use: (runtime: Runtime) => Promise<T>,
   ): Promise<T> => {
-    const manifest = await getManifest(kind);
-    const reader = createVerifiedReader(await getBase(kind), manifest);
-    const runtime = await createRuntime(manifest, reader, device, request, () => {});
+    const runtime = await openRuntime(kind, request);
     try {
       return await use(runtime);
     } finally {
@@ -91,7 +115,10 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     }
   };
 
-  const getRequest = async (kind: StoreKind, prompt: BenchPrompt): Promise<GenerateRequest> => {
+  const getRequest = async (kind: StoreKind, prompt: BenchPrompt, random?: RandomShape): Promise<GenerateRequest> => {
+    if (random && 'promptTokens' in prompt) {
+      return { tokenIds: Array.from({ length: prompt.promptTokens }, (_, i) => (i * 7919 + 1) % random.vocabSize) };
+    }
     if ('text' in prompt) return { messages: [{ role: 'user', content: prompt.text }] };
     const tokenizer = createTokenizer((await getManifest(kind)).tokenizer);
     const tokenIds: number[] = [];
@@ -102,14 +129,15 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
   };
 
   return {
-    async install(kind): Promise<BenchModel> {
+    async install(kind, random): Promise<BenchModel> {
       const store = await getBase(kind);
       const engine = createLocalEngine({ ...device, openStore: async () => store });
       // All of it: what is measured later must not share the time with a download.
-      const loaded = await engine.load(source, { store: kind, startEarly: false });
-      modelId = loaded.modelId;
+      const loaded = await engine.load(getSource(random), { store: kind, startEarly: false });
+      modelIds.set(random?.name ?? '', loaded.modelId);
       await engine.unload();
-      const { pageLayouts } = await getManifest(kind);
+      const { pageLayouts } = await getManifest(kind, random);
+      const { info } = await requireAdapter(device);
       return {
         name: loaded.name,
         layers: loaded.layers,
@@ -118,11 +146,12 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
         hasLearned: openPathModel !== undefined && forecast.learnedUrl !== undefined,
         pageBytes: pageLayouts.reduce((sum, { pageBytes }) => sum + pageBytes, 0) / pageLayouts.length,
         adapter: loaded.adapter,
+        isSoftware: info.isFallbackAdapter,
       };
     },
 
     async generate(job): Promise<GenerationSample> {
-      const requests = await Promise.all(job.prompts.map((prompt) => getRequest(job.store, prompt)));
+      const requests = await Promise.all(job.prompts.map((prompt) => getRequest(job.store, prompt, job.random)));
       return withEngine(job, async (engine, loadMs) => {
         const answers: GenerationSample['answers'][number][] = [];
         for (const [index, request] of requests.entries()) {
@@ -149,6 +178,25 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
         }
         return { loadMs, answers };
       });
+    },
+
+    async openKernels({ store, random, promptTokens }) {
+      const watch = watchDispatches(gpu ?? navigator.gpu);
+      const runtime = await openRuntime(store, {}, random, { gpu: watch.gpu });
+      kernels = { runtime, bench: await openKernelBench(runtime, watch, promptTokens) };
+      const { kinds, usesTimestamps } = kernels.bench;
+      return { kinds, usesTimestamps };
+    },
+
+    async timeKernel(index) {
+      assert(kernels, 'kernels are open');
+      return kernels.bench.time(index);
+    },
+
+    async closeKernels() {
+      kernels?.bench.close();
+      kernels?.runtime.destroy();
+      kernels = undefined;
     },
 
     calibrate: () =>

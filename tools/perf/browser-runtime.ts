@@ -48,6 +48,9 @@ function connect(page: Page): Bench {
     };
   const methods: Record<keyof Bench, unknown> = {
     install: getMethod('install'),
+    openKernels: getMethod('openKernels'),
+    timeKernel: getMethod('timeKernel'),
+    closeKernels: getMethod('closeKernels'),
     generate: getMethod('generate'),
     calibrate: getMethod('calibrate'),
     serveFaults: getMethod('serveFaults'),

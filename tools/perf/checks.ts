@@ -31,6 +31,9 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
     const self = '50% (g) self-draft';
     const auto = '50% (i) auto';
     switch (table) {
+      case 'kernels':
+        // A share of a CPU's copy speed says nothing: its kernels are bound by arithmetic.
+        return median('device', 'isSoftware') === 1 ? [] : [getExpertBandwidth(rows)];
       case 'ladder':
         return [
           getExactness(rows, table),
@@ -90,6 +93,20 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
         return [];
     }
   });
+}
+
+/** The slower of the two expert kernels that decode at OLMoE's shapes. */
+function getExpertBandwidth(rows: readonly ResultRow[]): Check {
+  const shares = rows.filter(
+    ({ table, row, metric }) =>
+      table === 'kernels' && metric === 'ofCopy' && row.startsWith('OLMoE-1B-7B, decode') && row.includes(': expert_'),
+  );
+  return {
+    table: 'kernels',
+    claim: "OLMoE-1B-7B, decode: expert kernels' bytes/s / copy's",
+    value: shares.length > 0 ? Math.min(...shares.map(({ median }) => median)) : Number.NaN,
+    atLeast: 0.6,
+  };
 }
 
 /** Every run of every row, not the median: one wrong token is one too many. */

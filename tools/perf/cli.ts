@@ -9,26 +9,13 @@ import { withBrowserBench } from './browser-runtime.ts';
 import { getChecks, passes } from './checks.ts';
 import { getEnvironment, getLoadAverage } from './environment.ts';
 import { type PerfFlags, parsePerfFlags } from './flags.ts';
-import { measureDelayedLadder, measureLadder, measurePredictors } from './ladder.ts';
-import type { Table } from './measurement.ts';
 import { withNodeBench } from './node-runtime.ts';
-import { measureFaults, measureShadow, measureStorage } from './page-tables.ts';
 import type { Bench } from './protocol.ts';
-import { laterTableNames, mergeResults, type PerfEnvironment, type ResultRow, type TableName } from './results.ts';
+import { cutShape, randomShapes } from './random-shapes.ts';
+import { laterTableNames, mergeResults, type PerfEnvironment, type ResultRow } from './results.ts';
 import { readResults, writeResults } from './results-file.ts';
-import { measureDecode, measurePrefill } from './speed-tables.ts';
+import { tableMeasures } from './tables.ts';
 import { formatChecks, formatEnvironment, formatTable } from './text-tables.ts';
-
-const tableMeasures: Readonly<Record<TableName, Table>> = {
-  ladder: measureLadder,
-  'ladder-delayed': measureDelayedLadder,
-  predictors: measurePredictors,
-  shadow: measureShadow,
-  decode: measureDecode,
-  prefill: measurePrefill,
-  faults: measureFaults,
-  storage: measureStorage,
-};
 
 export async function run(args: string[]): Promise<number> {
   const flags = parsePerfFlags(args);
@@ -67,12 +54,13 @@ async function measureTables(
   const store = runtime === 'browser' ? 'indexeddb' : 'memory';
   console.error('installing the model');
   const model = await bench.install(store);
+  const shapes = randomShapes.map((shape) => cutShape(shape, model));
   const rows: ResultRow[] = [];
   const startMs = performance.now();
   const report = (message: string): void =>
     console.error(`${Math.round((performance.now() - startMs) / 1000)} s: ${message}`);
   for (const table of tables) {
-    rows.push(...(await tableMeasures[table]({ bench, model, store, runs, tokens, report })));
+    rows.push(...(await tableMeasures[table]({ bench, model, store, runs, tokens, shapes, report })));
   }
   return { rows, environment: { adapter: model.adapter, model: model.name } };
 }

@@ -4,6 +4,7 @@
  */
 import type { StoreKind } from '../../src/store/model-store.ts';
 import type { Bench, BenchModel } from './protocol.ts';
+import type { RandomShape } from './random-shapes.ts';
 import { type Metrics, type ResultRow, summarise, type TableName } from './results.ts';
 
 export interface Measurement {
@@ -14,6 +15,8 @@ export interface Measurement {
   readonly runs: number;
   /** Generated per prompt. */
   readonly tokens: number;
+  /** Models of random weights, cut to this machine. */
+  readonly shapes: readonly RandomShape[];
   /** For people, on stderr. */
   readonly report: (message: string) => void;
 }

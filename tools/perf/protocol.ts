@@ -12,6 +12,7 @@ import type {
   TokenLogprob,
 } from '../../src/engine/engine.ts';
 import type { StoreKind } from '../../src/store/model-store.ts';
+import type { RandomShape } from './random-shapes.ts';
 
 /** What is known once the model is installed. */
 export interface BenchModel {
@@ -24,10 +25,14 @@ export interface BenchModel {
   /** Bytes of a page; the mean where layers differ. */
   readonly pageBytes: number;
   readonly adapter: string;
+  /** The adapter runs on a CPU. */
+  readonly isSoftware: boolean;
 }
 
 /** One load of the engine, and what runs on it. Every job begins with the same resident pages. */
 export interface EngineJob {
+  /** Absent: the model that the bench was made for. */
+  readonly random?: RandomShape;
   readonly store: StoreKind;
   readonly expertBudget: ExpertBudget;
   /** Absent: the engine's default. */
@@ -110,10 +115,36 @@ export interface ReadSample {
   readonly elapsedMs: number;
 }
 
+/** Dispatches of a pass that are measured as one, their means: what they have to move, and compute. */
+export interface KernelKind {
+  readonly row: string;
+  readonly bytes: number;
+  readonly flops: number;
+}
+
+export interface KernelJob {
+  readonly store: StoreKind;
+  readonly random?: RandomShape;
+  /** Tokens of the prompt whose kernels are measured; a token is decoded at 512, or as late as the context allows. */
+  readonly promptTokens: number;
+}
+
+export interface KernelSession {
+  /** The device's limits first. */
+  readonly kinds: readonly KernelKind[];
+  /** Else the clock, less what an empty submission takes. */
+  readonly usesTimestamps: boolean;
+}
+
 /** One call at a time. */
 export interface Bench {
-  /** Installs the model in a store, where it is not. */
-  install(store: StoreKind): Promise<BenchModel>;
+  /** Installs the model, or one of random weights, in a store, where it is not. */
+  install(store: StoreKind, random?: RandomShape): Promise<BenchModel>;
+  /** Puts an installed model on the GPU for `timeKernel`; one at a time. */
+  openKernels(job: KernelJob): Promise<KernelSession>;
+  /** Milliseconds of one dispatch of a kind of the session. */
+  timeKernel(index: number): Promise<number>;
+  closeKernels(): Promise<void>;
   generate(job: GenerationJob): Promise<GenerationSample>;
   /** What the engine measures when it loads. */
   calibrate(): Promise<Calibration>;

@@ -4,6 +4,7 @@
 
 /** What `--table` may name in this version. */
 export const tableNames = [
+  'kernels',
   'ladder',
   'ladder-delayed',
   'predictors',
@@ -16,7 +17,7 @@ export const tableNames = [
 export type TableName = (typeof tableNames)[number];
 
 /** Of the contract, but of a later version. */
-export const laterTableNames = ['kernels', 'peers'] as const;
+export const laterTableNames = ['peers'] as const;
 
 export interface PerfEnvironment {
   readonly runtime: 'browser' | 'node';

@@ -30,7 +30,7 @@ test('Node runs what needs no browser', () => {
   );
 });
 
-test.each(['kernels', 'peers'])('%s is named as a table of a later version', (name) => {
+test.each(['peers'])('%s is named as a table of a later version', (name) => {
   expect(() => parsePerfFlags(['--table', name])).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
 });
 

@@ -16,7 +16,11 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
       hasLearned,
       pageBytes: 1000,
       adapter: '',
+      isSoftware: true,
     }),
+    openKernels: async () => ({ kinds: [], usesTimestamps: false }),
+    timeKernel: async () => 1,
+    closeKernels: async () => {},
     async generate(job) {
       jobs.push(job);
       const stats = {
@@ -51,7 +55,7 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
 async function measure(table: typeof measureLadder, runs: number, msPerToken?: number, hasLearned?: boolean) {
   const { bench, jobs } = createNotedBench(msPerToken, hasLearned);
   const model = await bench.install('memory');
-  const rows = await table({ bench, model, store: 'indexeddb', runs, tokens: 5, report: () => {} });
+  const rows = await table({ bench, model, store: 'indexeddb', runs, tokens: 5, shapes: [], report: () => {} });
   return { rows, jobs };
 }
 

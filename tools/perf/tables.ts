@@ -1,0 +1,19 @@
+/** Every table of `npm run perf` by its name, and what measures it. Measures nothing by itself. */
+import { measureKernels } from './kernel-table.ts';
+import { measureDelayedLadder, measureLadder, measurePredictors } from './ladder.ts';
+import type { Table } from './measurement.ts';
+import { measureFaults, measureShadow, measureStorage } from './page-tables.ts';
+import type { TableName } from './results.ts';
+import { measureDecode, measurePrefill } from './speed-tables.ts';
+
+export const tableMeasures: Readonly<Record<TableName, Table>> = {
+  kernels: measureKernels,
+  ladder: measureLadder,
+  'ladder-delayed': measureDelayedLadder,
+  predictors: measurePredictors,
+  shadow: measureShadow,
+  decode: measureDecode,
+  prefill: measurePrefill,
+  faults: measureFaults,
+  storage: measureStorage,
+};

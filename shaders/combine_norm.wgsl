@@ -12,6 +12,8 @@ override EPSILON: f32;
 // 0: RMSNorm, 1: LayerNorm.
 override LAYER_NORM: u32;
 override RESIDUAL_SCALE: f32;
+// 1: ranks without an expert, whose weight is 0, have no output.
+override VARIABLE: u32;
 // Rows of the exact half of residual; the shadow's half follows.
 override CAPACITY: u32;
 
@@ -50,7 +52,11 @@ fn combine_norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
     var mixed = vec4<f32>(0.0);
     for (var rank = 0u; rank < TOP_K; rank++) {
-      mixed += route_weights[weights + rank] * outputs[(group.x * TOP_K + rank) * quads + i];
+      let weight = route_weights[weights + rank];
+      if (VARIABLE == 1u && weight == 0.0) {
+        continue;
+      }
+      mixed += weight * outputs[(group.x * TOP_K + rank) * quads + i];
     }
     let value = residual[from_row + i] + RESIDUAL_SCALE * mixed;
     residual[row + i] = value;

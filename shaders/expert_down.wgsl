@@ -31,6 +31,9 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   }
   let choice = group.z * TOP_K + group.y;
   let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
+  if (expert == NO_EXPERT) {
+    return;
+  }
   let entry = page_table[pool.moe_layer * EXPERTS + expert];
   // In shadow and in a draft an absent expert adds nothing; the dispatch for the first buffer says so for all.
   let is_left_out = (mode == SHADOW || control[DRAFT] == 1u) && entry == ABSENT && pool.first_slot == 0u;

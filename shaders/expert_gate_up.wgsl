@@ -1,5 +1,6 @@
 // act[row, rank, :] = activate(G x[row] + g, U x[row] + u), G, U and the biases those of the expert that the row chose at this
 // rank. activate(g, u) is silu(g) * u, or gpt-oss's: (clamp(u, -LIMIT, LIMIT) + 1) * g' * sigmoid(ALPHA * g'), g' = min(g, LIMIT).
+// Without GATED there is one matrix, silu(U x[row]), whose place is the gate's.
 //
 // Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place;
 // x [2, CAPACITY, hidden] f32: exact, shadow; route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS];
@@ -16,6 +17,8 @@ override WIDTH: u32;
 override CAPACITY: u32;
 // 1: experts have biases.
 override BIAS: u32;
+// 0: experts have no gate.
+override GATED: u32;
 
 @group(0) @binding(0) var<uniform> pool: Pool;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -34,6 +37,9 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
   }
   let choice = group.z * TOP_K + group.y;
   let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
+  if (expert == NO_EXPERT) {
+    return;
+  }
   let slot = page_table[pool.moe_layer * EXPERTS + expert] - pool.first_slot; // ABSENT stays out of range
   if (slot >= pool.slots) {
     return;
@@ -60,16 +66,24 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
       // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
       var own = r + block;
       var bases = page + vec2<u32>(pool.gate_base, pool.up_base);
-      for (var i = 0u; i < 8u; i++) {
+      for (var i = 0u; i < 4u + 4u * GATED; i++) {
         let sum = vec4<f32>(gate.yzw, gate.x + block_dot(bases.x, WIDTH * blocks, own.x, &xs));
-        gate = up;
-        up = sum;
-        bases = bases.yx;
-        own = select(own, own.yzwx, (i & 1u) == 1u);
+        if (GATED == 1u) {
+          gate = up;
+          up = sum;
+          bases = bases.yx;
+          own = select(own, own.yzwx, (i & 1u) == 1u);
+        } else {
+          gate = sum;
+          own = own.yzwx;
+        }
       }
     }
     var g = reduce_sum(gate, lane);
-    var u = reduce_sum(up, lane);
+    var u = vec4<f32>(1.0);
+    if (GATED == 1u) {
+      u = reduce_sum(up, lane);
+    }
     if (BIAS == 1u) {
       g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first / 4u]);
       u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first / 4u]);

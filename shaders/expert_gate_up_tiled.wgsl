@@ -1,5 +1,5 @@
 // act[row, rank, :] = activate(G x[row] + g, U x[row] + u) for many rows, by experts: a weight is dequantised once for 8 choices.
-// activate: lib/activation.wgsl.
+// activate: lib/activation.wgsl. Without GATED there is one matrix, silu(U x[row]), whose place is the gate's.
 //
 // Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place; x [rows, HIDDEN] f32;
 // order, tiles: what route_order wrote; page_table [MoE layers, EXPERTS]; act [rows, TOP_K, WIDTH] f32.
@@ -13,6 +13,8 @@ override HIDDEN: u32;
 override WIDTH: u32;
 // 1: experts have biases.
 override BIAS: u32;
+// 0: experts have no gate.
+override GATED: u32;
 
 @group(0) @binding(0) var<uniform> pool: Pool;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
@@ -31,7 +33,7 @@ fn locate(places: vec4<u32>) -> vec4<u32> {
 fn store(page: u32, first_row: u32, place: u32, end: u32, gate: vec4<f32>, up: vec4<f32>) {
   if (place < end) {
     var g = gate;
-    var u = up;
+    var u = select(vec4<f32>(1.0), up, GATED == 1u);
     if (BIAS == 1u) {
       g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first_row / 4u]);
       u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first_row / 4u]);
@@ -73,9 +75,11 @@ fn expert_gate_up_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
       let g = open_quads(page + pool.gate_base, WIDTH * blocks, r + block, quad, gates);
       gate0 = multiply_add(gate0, g, v0);
       gate1 = multiply_add(gate1, g, v1);
-      let u = open_quads(page + pool.up_base, WIDTH * blocks, r + block, quad, ups);
-      up0 = multiply_add(up0, u, v0);
-      up1 = multiply_add(up1, u, v1);
+      if (GATED == 1u) {
+        let u = open_quads(page + pool.up_base, WIDTH * blocks, r + block, quad, ups);
+        up0 = multiply_add(up0, u, v0);
+        up1 = multiply_add(up1, u, v1);
+      }
     }
   }
   if (first_row < WIDTH) {

@@ -2,6 +2,7 @@
 //
 // A counting sort by one workgroup. Where a choice lies within its expert's group is left to chance: nothing computed depends
 // on it. Tiles behind the last have a count of 0.
+// A place without an expert is no choice.
 // Bindings: route_ids [MoE layers, rows, TOP_K]; order [rows * TOP_K] u32; tiles [get_tiles(rows)] of {expert, first, count}.
 // Grid: (1).
 override WORKGROUP_SIZE: u32;
@@ -24,7 +25,9 @@ fn route_order(@builtin(local_invocation_index) lane: u32) {
   let choices = step.rows * TOP_K;
   let ids = moe_layer * choices;
   for (var i = lane; i < choices; i += WORKGROUP_SIZE) {
-    atomicAdd(&counts[route_ids[ids + i]], 1u);
+    if (route_ids[ids + i] != NO_EXPERT) {
+      atomicAdd(&counts[route_ids[ids + i]], 1u);
+    }
   }
   workgroupBarrier();
   if (lane == 0u) {
@@ -46,6 +49,8 @@ fn route_order(@builtin(local_invocation_index) lane: u32) {
     tiles[tile].count = 0u;
   }
   for (var i = lane; i < choices; i += WORKGROUP_SIZE) {
-    order[atomicAdd(&places[route_ids[ids + i]], 1u)] = i;
+    if (route_ids[ids + i] != NO_EXPERT) {
+      order[atomicAdd(&places[route_ids[ids + i]], 1u)] = i;
+    }
   }
 }

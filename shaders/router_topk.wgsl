@@ -6,19 +6,26 @@
 // NORMALIZE divided by max(sum of the chosen + SUM_EPSILON, SUM_FLOOR); times WEIGHT_SCALE.
 // SPARSEMIXER (Phi-3.5-MoE, arXiv 2409.12136, at inference): twice the largest l that is left, its weight by a softmax over
 // those left with (m - l) <= 2 JITTER max(|l|, m), m the largest.
+// RELU (BlockFFN, arXiv 2507.08771): s = relu(l), with SCORE_NORM s / sqrt(mean(s^2) + SCORE_EPSILON) * its weights.
 //
-// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [1 or 2, HIDDEN], W [EXPERTS, HIDDEN], the logits' bias
-// and the choice's [EXPERTS up to a multiple of 4] where there is one; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
+// VARIABLE: some of the TOP_K are no choice: those behind the first by which the scores' sum has passed TOP_P (dynamic routing,
+// arXiv 2403.07652), null experts, whose ids lie behind the others' (AdaMoE, arXiv 2406.13233), and without a positive l those
+// of RELU. What is left comes first, in its order; behind it lies NO_EXPERT with a weight of 0. NORMALIZE goes over what is left.
+//
+// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [1 or 2, HIDDEN], W [CANDIDATES, HIDDEN], the logits' bias,
+// the choice's and the scores' norm [EXPERTS up to a multiple of 4] where there is one; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
 // page_table [MoE layers, EXPERTS] u32; route_ids, route_weights [MoE layers, rows, TOP_K].
 // Grid: (rows). One workgroup per row. Assumes HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override HIDDEN: u32;
 override EXPERTS: u32;
+// And null experts.
+override CANDIDATES: u32;
 override TOP_K: u32;
 override EPSILON: f32;
 // 0: RMSNorm, 1: LayerNorm.
 override LAYER_NORM: u32;
-// 0: softmax, 1: sigmoid, 2: sparsemixer.
+// 0: softmax, 1: sigmoid, 2: sparsemixer, 3: relu.
 override SCORING: u32;
 override LOGIT_BIAS: u32;
 override CHOICE_BIAS: u32;
@@ -34,11 +41,18 @@ override SUM_EPSILON: f32;
 override SUM_FLOOR: f32;
 override WEIGHT_SCALE: f32;
 override JITTER: f32;
+// 1: RELU's scores have a norm.
+override SCORE_NORM: u32;
+override SCORE_EPSILON: f32;
+override VARIABLE: u32;
+// 0: as many as TOP_K.
+override TOP_P: f32;
 // Rows of the exact half of residual and x; the shadow's half follows.
 override CAPACITY: u32;
 
 const SIGMOID = 1u;
 const SPARSEMIXER = 2u;
+const RELU = 3u;
 const LOWEST = -3.4028234e38;
 
 @group(0) @binding(0) var<uniform> moe_layer: u32;
@@ -53,9 +67,9 @@ const LOWEST = -3.4028234e38;
 
 // FAULT_LAYER, RUN_AHEAD, DRAFT.
 var<workgroup> pass_state: vec3<u32>;
-var<workgroup> logits: array<f32, EXPERTS>;
+var<workgroup> logits: array<f32, CANDIDATES>;
 // What the choice goes by.
-var<workgroup> keys: array<f32, EXPERTS>;
+var<workgroup> keys: array<f32, CANDIDATES>;
 var<workgroup> group_keys: array<f32, GROUPS>;
 var<workgroup> chosen: array<u32, TOP_K>;
 var<workgroup> chosen_weights: array<f32, TOP_K>;
@@ -63,7 +77,7 @@ var<workgroup> chosen_weights: array<f32, TOP_K>;
 // One entry of the vectors over the experts that lie behind W.
 fn get_bias(vector: u32, expert: u32) -> f32 {
   let quads = (EXPERTS + 3u) / 4u;
-  return gate[((1u + LAYER_NORM) + EXPERTS) * (HIDDEN / 4u) + vector * quads + expert / 4u][expert % 4u];
+  return gate[((1u + LAYER_NORM) + CANDIDATES) * (HIDDEN / 4u) + vector * quads + expert / 4u][expert % 4u];
 }
 
 // Only lane 0 runs it: two rounds over few experts.
@@ -88,6 +102,21 @@ fn mix_sparsely() {
     chosen[rank] = best;
     chosen_weights[rank] = 1.0 / total;
   }
+}
+
+// Whether a choice counts. By the scores, once they are in the place of the logits.
+fn is_present(rank: u32) -> bool {
+  let expert = chosen[rank];
+  if (expert >= EXPERTS || (SCORING == RELU && keys[expert] <= 0.0)) {
+    return false;
+  }
+  var before = 0.0;
+  if (TOP_P > 0.0) {
+    for (var other = 0u; other < rank; other++) {
+      before += logits[chosen[other]];
+    }
+  }
+  return before <= TOP_P;
 }
 
 fn read_norm(i: u32) -> vec4<f32> {
@@ -115,8 +144,8 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   write_norm(row, x_row, sum_own(row, lane), lane);
 
   // Four experts at a time; a lane reads back only what it wrote itself.
-  for (var first = 0u; first < EXPERTS; first += 4u) {
-    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(EXPERTS - 1u)) + (1u + LAYER_NORM)) * quads;
+  for (var first = 0u; first < CANDIDATES; first += 4u) {
+    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(CANDIDATES - 1u)) + (1u + LAYER_NORM)) * quads;
     var sum = vec4<f32>(0.0);
     for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
       let v = x[x_row + i];
@@ -124,7 +153,7 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
     let total = reduce_sum(sum, lane);
     if (lane == 0u) {
-      for (var i = 0u; i < min(4u, EXPERTS - first); i++) {
+      for (var i = 0u; i < min(4u, CANDIDATES - first); i++) {
         var logit = total[i];
         if (LOGIT_BIAS == 1u) {
           logit += get_bias(0u, first + i);
@@ -141,18 +170,29 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
   } else {
     var own_highest = LOWEST;
-    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+    for (var expert = lane; expert < CANDIDATES; expert += WORKGROUP_SIZE) {
       own_highest = max(own_highest, logits[expert]);
     }
     let highest = reduce_max(own_highest, lane);
     var own_sum = 0.0;
-    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
-      own_sum += exp(logits[expert] - highest);
+    for (var expert = lane; expert < CANDIDATES; expert += WORKGROUP_SIZE) {
+      if (SCORING == RELU) {
+        let score = max(logits[expert], 0.0);
+        own_sum += score * score;
+      } else {
+        own_sum += exp(logits[expert] - highest);
+      }
     }
     let whole = reduce_sum(vec4<f32>(own_sum, 0.0, 0.0, 0.0), lane).x;
-    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+    for (var expert = lane; expert < CANDIDATES; expert += WORKGROUP_SIZE) {
       let logit = logits[expert];
-      let score = select(exp(logit - highest) / whole, 1.0 / (1.0 + exp(-logit)), SCORING == SIGMOID);
+      var score = select(exp(logit - highest) / whole, 1.0 / (1.0 + exp(-logit)), SCORING == SIGMOID);
+      if (SCORING == RELU) {
+        score = max(logit, 0.0);
+        if (SCORE_NORM == 1u) {
+          score *= inverseSqrt(whole / f32(EXPERTS) + SCORE_EPSILON) * get_bias(LOGIT_BIAS + CHOICE_BIAS, expert);
+        }
+      }
       keys[expert] = select(logit, score, SCORED == 1u);
       if (CHOICE_BIAS == 1u) {
         keys[expert] += get_bias(LOGIT_BIAS, expert);
@@ -190,10 +230,10 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
 
     // An expert's rank is the number of experts before it; ranks below TOP_K are the choice.
-    for (var expert = lane; expert < EXPERTS; expert += WORKGROUP_SIZE) {
+    for (var expert = lane; expert < CANDIDATES; expert += WORKGROUP_SIZE) {
       let own = keys[expert];
       var rank = 0u;
-      for (var other = 0u; other < EXPERTS; other++) {
+      for (var other = 0u; other < CANDIDATES; other++) {
         let before = keys[other] > own || (keys[other] == own && other < expert);
         rank += select(0u, 1u, before);
       }
@@ -207,7 +247,9 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     if (NORMALIZE == 1u) {
       var sum = SUM_EPSILON;
       for (var rank = 0u; rank < TOP_K; rank++) {
-        sum += logits[chosen[rank]];
+        if (VARIABLE == 0u || is_present(rank)) {
+          sum += logits[chosen[rank]];
+        }
       }
       divisor = max(sum, SUM_FLOOR);
     }
@@ -220,8 +262,27 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let out = (moe_layer * step.rows + group.x) * TOP_K;
   for (var rank = lane; rank < TOP_K; rank += WORKGROUP_SIZE) {
     let expert = chosen[rank];
-    route_ids[out + rank] = expert;
-    route_weights[out + rank] = chosen_weights[rank];
+    if (VARIABLE == 1u) {
+      let present = is_present(rank);
+      var place = 0u;
+      for (var other = 0u; other < TOP_K; other++) {
+        place += select(0u, 1u, (other < rank || !present) && is_present(other));
+      }
+      if (!present) {
+        // Behind all that are present, in turn.
+        for (var other = 0u; other < rank; other++) {
+          place += select(1u, 0u, is_present(other));
+        }
+      }
+      route_ids[out + place] = select(NO_EXPERT, expert, present);
+      route_weights[out + place] = select(0.0, chosen_weights[rank], present);
+      if (!present) {
+        continue;
+      }
+    } else {
+      route_ids[out + rank] = expert;
+      route_weights[out + rank] = chosen_weights[rank];
+    }
     if (!is_shadow && state.z == 0u && page_table[moe_layer * EXPERTS + expert] == ABSENT) {
       atomicMin(&control[FAULT_LAYER], moe_layer);
     }

@@ -43,6 +43,9 @@ struct Step {
   logit_rows: u32, // the last rows, which get logits
 }
 
+// In the place of an expert where a token has chosen fewer than it may.
+const NO_EXPERT = 0xffffffffu;
+
 // Page-table entry of an expert without a slot.
 const ABSENT = 0xffffffffu;
 // Of one that goes to a slot before its layer is summed, in another wave: no fault, and its output is not this wave's to make.

@@ -62,6 +62,10 @@ export const architectures: readonly ArchitectureTraits[] = [
   { name: 'hunyuan-moe', pairing: 'half', qkNorm: 'head-after-rope', router: { normalize: true } },
   // ERNIE 4.5: chosen by a corrected score, weighed by the plain one.
   { name: 'ernie4_5-moe', pairing: 'interleaved', router: { normalize: true, sumFloor: 1e-12 } },
+  // Of the research line: names of ours, since no converter to GGUF has any. hf-research.ts has the papers.
+  { name: 'adamoe', pairing: 'half', router: { normalize: true } },
+  { name: 'dynamic-moe', pairing: 'half' },
+  { name: 'blockffn', pairing: 'half', router: { scoring: 'relu' } },
 ];
 
 /** GGUF's tensor names of an architecture that webmoe runs. */

@@ -225,6 +225,7 @@ class DecoderFile {
       expertWidth,
       router: this.#readRouter(layer, experts),
       activation: this.traits.activation ?? { kind: 'silu' },
+      isGated: this.#has('gateProj', layer) || this.#has('gateUpProj', layer),
       expertBias: this.#has('downBias', layer),
       shared: sharedWidth > 0 ? { width: sharedWidth, isGated: this.#has('sharedScale', layer) } : null,
     };
@@ -239,6 +240,7 @@ class DecoderFile {
       const chosen = this.#integer('expert_used_count', { min: 1, max: experts });
       if (chosen !== 2) this.#unsupported('expert_used_count', chosen, '2 (sparsemixer)');
     }
+    const topP = this.#number('expert_top_p', { min: 0, max: 1, default: 0 });
     const weightsScale = this.#number('expert_weights_scale', { default: 0 });
     const count = this.#integer('expert_group_count', { min: 0, max: experts, default: 0 });
     const used = this.#integer('expert_group_used_count', { min: 0, max: Math.max(count, 1), default: count });
@@ -259,7 +261,21 @@ class DecoderFile {
       normalize: gating === 3 || this.gguf.metadata.getBool(`${this.traits.name}.expert_weights_norm`, base.normalize),
       // Converters write 0 for "not used".
       scale: weightsScale === 0 ? base.scale : weightsScale,
+      nullExperts: this.#readNullExperts(layer),
+      topP: topP === 0 ? null : topP,
     };
+  }
+
+  #readNullExperts(layer: number): number {
+    if (!this.#has('nullRouter', layer)) return 0;
+    const { name, shape } = this.tensors.get(this.#name('nullRouter', layer), 2);
+    const [count] = shape as [number, number];
+    this.#checkRange(`null experts (${name})`, count, 1, MAX_EXPERTS);
+    const declared = this.#integer('expert_null_count', { default: count });
+    if (declared !== count) {
+      this.#fail(`"${this.traits.name}.expert_null_count" is ${declared}; ${name} has ${count} null experts`);
+    }
+    return count;
   }
 
   /** A key that says what the embedding's shape says. */

@@ -40,6 +40,8 @@ export const ggufNames: TensorNames = {
   ffnNorm: 'blk.{i}.ffn_norm.weight',
   ffnNormBias: 'blk.{i}.ffn_norm.bias',
   router: 'blk.{i}.ffn_gate_inp.weight',
+  nullRouter: 'blk.{i}.ffn_gate_inp_null.weight',
+  scoreNorm: 'blk.{i}.ffn_gate_inp_norm.weight',
   routerBias: 'blk.{i}.ffn_gate_inp.bias',
   choiceBias: 'blk.{i}.exp_probs_b.bias',
   gateProj: 'blk.{i}.ffn_gate_exps.weight',

@@ -23,31 +23,10 @@ import {
   requireRopeNumbers,
 } from './hf-config';
 import { createEntry, joinMxfp4, splitColumns, splitHalves, splitValues, transposeExperts } from './hf-entries';
+import { getExpertKeys, type HfModel } from './hf-model';
 import { blockSparseNames, commonNames, getSharedNames, latentNames, lfm2Names, stackedNames } from './hf-names';
-import type { HfLayout, HfTensors } from './hf-tensors';
-import type { ArchitectureTraits } from './traits';
-
-export interface HfModel {
-  /** `model_type`. */
-  readonly modelType: string;
-  /** The GGUF name of the architecture. */
-  readonly architecture: string;
-  /** @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
-  getKeys(config: GgufMetadata): HfKeys;
-  /** What the configuration says of the architecture's traits, and what converters to GGUF change. */
-  getTraits?(config: GgufMetadata): Partial<ArchitectureTraits>;
-  readonly names: HfTensors['names'];
-  readonly layouts?: readonly HfLayout[];
-  getVectors?(config: GgufMetadata): HfTensors['vectors'];
-  /** Tensors that are known, and not used. */
-  isSkipped?(name: string, config: GgufMetadata): boolean;
-}
-
-/** Number of experts, and how many a token chooses. */
-function getExpertKeys(config: GgufMetadata, counts: readonly string[], chosen: string): HfKeys {
-  const key = counts.find((name) => config.has(name)) ?? (counts[0] as string);
-  return { expert_count: config.getInteger(key), expert_used_count: config.getInteger(chosen) };
-}
+import { researchModels } from './hf-research';
+import type { HfLayout } from './hf-tensors';
 
 /** Keys of a router with groups, a scale, and experts that all tokens share. */
 function getGroupKeys(config: GgufMetadata): HfKeys {
@@ -317,6 +296,7 @@ const hfModels: readonly HfModel[] = [
     // Layers that guess further ahead.
     isSkipped: (name) => /^model\.mtp_/.test(name),
   },
+  ...researchModels,
 ];
 
 /** transformers takes a half where the configuration says nothing (GLM-4.5). */

@@ -88,7 +88,7 @@ export function buildManifest(
 ): ModelManifest {
   const { sourceBytes, config, tokenizer, resident, pageLayouts } = plan;
   const manifest = {
-    format: 2,
+    format: 3,
     modelId,
     name,
     sourceBytes,
@@ -194,9 +194,9 @@ function layOutPage(gguf: Checkpoint, tensors: ExpertTensors): PageLayout {
     placed[part] = matrix;
     pageBytes += matrix.sizeBytes;
   }
-  const { gateProj, upProj, downProj, gateBias = null, upBias = null, downBias = null } = placed;
-  assert(gateProj && upProj && downProj, 'an expert has three matrices');
-  if (gateProj.type !== upProj.type) {
+  const { gateProj = null, upProj, downProj, gateBias = null, upBias = null, downBias = null } = placed;
+  assert(upProj && downProj, 'an expert has two matrices, or three');
+  if (gateProj && gateProj.type !== upProj.type) {
     throw new EngineError(
       'UNSUPPORTED',
       `${gguf.sourceName}: tensor "${tensors.gateProj?.name}" has type ${gateProj.type.toUpperCase()}, "${tensors.upProj?.name}" ` +

@@ -19,9 +19,9 @@ export interface PackedMatrix {
 export const PAGE_PARTS = ['gateProj', 'upProj', 'downProj', 'gateBias', 'upBias', 'downBias'] as const;
 export type PagePart = (typeof PAGE_PARTS)[number];
 
-/** One page = one expert of one layer: gate, up and down projection, contiguous. The same for all experts of a layer. */
+/** One page = one expert of one layer: gate (where it has one), up and down projection, contiguous. The same for all experts of a layer. */
 export interface PageLayout {
-  readonly gateProj: PackedMatrix; // [expertWidth, hiddenSize]
+  readonly gateProj: PackedMatrix | null; // [expertWidth, hiddenSize]
   readonly upProj: PackedMatrix; // [expertWidth, hiddenSize]
   readonly downProj: PackedMatrix; // [hiddenSize, expertWidth]
   /** Vectors in f32; null where experts have no biases. */
@@ -66,8 +66,12 @@ export type ResidentRole =
   | 'ffnNorm'
   | 'ffnNormBias'
   | 'router'
+  // AdaMoE's null experts, behind the others
+  | 'nullRouter'
   | 'routerBias'
   | 'choiceBias'
+  // BlockFFN's norm of the scores
+  | 'scoreNorm'
   // the MLP of a layer without experts
   | 'mlpGate'
   | 'mlpUp'
@@ -131,7 +135,7 @@ export interface TokenizerData {
 
 export interface ModelManifest {
   /** Version of this format; a store with another one is reinstalled. */
-  readonly format: 2;
+  readonly format: 3;
   /** Content identity: digest of the file's header, its size and samples of its weights. */
   readonly modelId: string;
   /** For people: `general.name` or the file name. */

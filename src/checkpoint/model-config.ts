@@ -121,8 +121,11 @@ export type Mixer = 'full' | 'sliding' | 'convolution';
 
 /** From a token's scores to its experts and their weights; shaders/router_topk.wgsl has the order of things. */
 export interface RouterConfig {
-  /** How logits become scores. `sparsemixer`: two experts, each by a softmax over those near the largest (Phi-3.5-MoE). */
-  readonly scoring: 'softmax' | 'sigmoid' | 'sparsemixer';
+  /**
+   * How logits become scores. `sparsemixer`: two experts, each by a softmax over those near the largest (Phi-3.5-MoE). `relu`:
+   * experts with a positive logit, however many (BlockFFN).
+   */
+  readonly scoring: 'softmax' | 'sigmoid' | 'sparsemixer' | 'relu';
   /** A bias on the logits. */
   readonly logitBias: boolean;
   /** A bias on the scores that counts for the choice, not for the weights. */
@@ -142,6 +145,25 @@ export interface RouterConfig {
   readonly scale: number;
   /** Of sparsemixer: experts further from the largest than twice this share are left out; else 0. */
   readonly jitter: number;
+  /** Of `relu`: the epsilon of the scores' RMSNorm; null without one. */
+  readonly scoreNorm: number | null;
+  /** Further candidates of the choice that are no experts: they cost nothing and add nothing (AdaMoE). */
+  readonly nullExperts: number;
+  /** Of the chosen, best first, only those up to the first by which the sum of scores has passed this (dynamic routing). */
+  readonly topP: number | null;
+}
+
+/** Whether a token may choose fewer experts than `expertsPerToken`. */
+export function hasVariableCount({ scoring, nullExperts, topP }: RouterConfig): boolean {
+  return scoring === 'relu' || nullExperts > 0 || topP !== null;
+}
+
+/**
+ * Fewest slots of a layer: what a token may choose. A router that may choose all experts would need them all; its layers go in
+ * waves where a token's choice is larger than the slots, so one is enough.
+ */
+export function getLeastSlots({ expertsPerToken, router }: Pick<MoeConfig, 'expertsPerToken' | 'router'>): number {
+  return router.scoring === 'relu' ? 1 : expertsPerToken;
 }
 
 /** What an expert does between its matrices. `silu`: silu(gate) · up. `clamped`: gpt-oss's, with its alpha and limit. */
@@ -152,13 +174,15 @@ export type Activation =
 export interface MoeConfig {
   /** Experts per MoE layer. */
   readonly experts: number;
-  /** Experts chosen per token and layer. */
+  /** Experts chosen per token and layer, at most. */
   readonly expertsPerToken: number;
   /** Inner width of one expert. */
   readonly expertWidth: number;
   readonly router: RouterConfig;
   readonly activation: Activation;
-  /** Whether an expert's three products add biases. */
+  /** Whether an expert has a gate; without one it is down(silu(up x)). */
+  readonly isGated: boolean;
+  /** Whether an expert's products add biases. */
   readonly expertBias: boolean;
   /** An expert that every token uses, beside the chosen ones; `isGated`: times the sigmoid of a product of its own. */
   readonly shared: { readonly width: number; readonly isGated: boolean } | null;
@@ -204,4 +228,7 @@ export const plainRouter: RouterConfig = {
   sumFloor: 0,
   scale: 1,
   jitter: 0,
+  scoreNorm: null,
+  nullExperts: 0,
+  topP: null,
 };

@@ -59,9 +59,9 @@ export function listResidentTensors(config: ModelConfig): ResidentShape[] {
 
 /** One expert's matrices and vectors. */
 export function getExpertShapes({ moe, hiddenSize }: ModelConfig): Partial<Record<PagePart, readonly number[]>> {
-  const { expertWidth, expertBias } = moe;
+  const { expertWidth, expertBias, isGated } = moe;
   return {
-    gateProj: [expertWidth, hiddenSize],
+    ...(isGated && { gateProj: [expertWidth, hiddenSize] }),
     upProj: [expertWidth, hiddenSize],
     downProj: [hiddenSize, expertWidth],
     ...(expertBias && { gateBias: [expertWidth], upBias: [expertWidth], downBias: [hiddenSize] }),
@@ -141,8 +141,10 @@ function getMoeShapes({ hiddenSize: hidden, moe }: ModelConfig): Shapes {
   const { experts, router, shared } = moe;
   return {
     router: [experts, hidden],
+    ...(router.nullExperts > 0 && { nullRouter: [router.nullExperts, hidden] }),
     ...(router.logitBias && { routerBias: [experts] }),
     ...(router.choiceBias && { choiceBias: [experts] }),
+    ...(router.scoreNorm !== null && { scoreNorm: [experts] }),
     ...(shared && {
       sharedGate: [shared.width, hidden],
       sharedUp: [shared.width, hidden],

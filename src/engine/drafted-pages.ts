@@ -3,6 +3,7 @@
  * ran ahead on the GPU. Pure; holds no pages.
  */
 import type { ExpectedPage } from '../experts/pager';
+import { listChosen } from '../kernels/router-topk';
 import { splitLayers } from './forecast';
 import type { FaultRecord } from './pass-runner';
 
@@ -20,10 +21,11 @@ export function getDraftedPages(
     const experts = new Set<number>();
     for (let row = 0; row < rows; row++) {
       const drafted = draftRoutes.subarray((row * layers + layer) * k, (row * layers + layer + 1) * k);
-      for (const expert of drafted) experts.add(expert);
+      for (const expert of listChosen(drafted)) experts.add(expert);
       // Routers that run on a residual stream from layers before are less sure than a draft, which went through them all.
       const counts = runAhead > 1 || (runAhead === 1 && row >= draftedTokens);
-      if (counts) for (const expert of ahead[layer]?.subarray(row * k, (row + 1) * k) ?? []) experts.add(expert);
+      const own = (ahead[layer] as Uint32Array).subarray(row * k, (row + 1) * k);
+      if (counts) for (const expert of listChosen(own)) experts.add(expert);
     }
     pages.push(...[...experts].map((expert) => ({ moeLayer: layer, expert, isWanted: true })));
   }

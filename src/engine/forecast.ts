@@ -4,6 +4,7 @@
  * bytes, never a token.
  */
 import type { ExpectedPage } from '../experts/pager';
+import { listChosen } from '../kernels/router-topk';
 import type { PathModel } from '../routing/learned';
 import type { PredictorState, TokenContext } from '../routing/predictor';
 import { createPredictor, type PredictorName } from '../routing/predictors';
@@ -135,7 +136,7 @@ export function splitLayers(routes: Uint32Array, layers: number): Uint32Array[] 
 
 /** The exact routes, and behind them what the routers alone chose where they ran; the shadow's are taken as they are. */
 function getKnownRoutes({ moeLayer, routes, runAhead }: FaultRecord, { layers }: RoutingShape): TokenRoutes {
-  const byLayer = splitLayers(routes, layers);
+  const byLayer = splitLayers(routes, layers).map(listChosen);
   return TokenRoutes.fromLayers(runAhead === 1 ? byLayer : byLayer.map((ids, layer) => (layer > moeLayer ? [] : ids)));
 }
 
@@ -143,6 +144,8 @@ function getKnownRoutes({ moeLayer, routes, runAhead }: FaultRecord, { layers }:
 function getRoutedPages({ moeLayer, routes, runAhead }: FaultRecord, { layers }: RoutingShape): ExpectedPage[] {
   if (runAhead === 0) return [];
   return splitLayers(routes, layers).flatMap((experts, layer) =>
-    layer > moeLayer ? [...new Set(experts)].map((expert) => ({ moeLayer: layer, expert, isWanted: true })) : [],
+    layer > moeLayer
+      ? [...new Set(listChosen(experts))].map((expert) => ({ moeLayer: layer, expert, isWanted: true }))
+      : [],
   );
 }

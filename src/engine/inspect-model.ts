@@ -93,7 +93,7 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
   await opened.close();
   const { config, pageLayouts } = manifest;
   const { experts, expertsPerToken } = config.moe;
-  const types = pageLayouts.flatMap(({ gateProj, upProj, downProj }) => [gateProj.type, upProj.type, downProj.type]);
+  const types = pageLayouts.flatMap(({ upProj, downProj }) => [upProj.type, downProj.type]);
   return {
     modelId: manifest.modelId,
     name: manifest.name,

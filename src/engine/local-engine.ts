@@ -2,6 +2,7 @@
  * The Engine in process: owns the loaded model and lets one call at a time use it.
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
+import { getLeastSlots } from '../checkpoint/model-config';
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
 import { getTraits, requireAdapter } from '../gpu/device';
@@ -136,12 +137,12 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       async restore(shrink) {
         // Another call may have had it made anew already.
         if (holder.runtime !== used) return;
-        const { experts, expertsPerToken } = used.manifest.config.moe;
+        const { moe } = used.manifest.config;
         const before = used.plan.slotsPerLayer;
-        const slots = shrink ? Math.max(expertsPerToken, before >> 1) : before;
+        const slots = shrink ? Math.max(getLeastSlots(moe), before >> 1) : before;
         used.destroy();
         // Half a slot less: a share is rounded up to whole slots.
-        const runtime = await holder.rebuild({ percent: ((slots - 0.5) * 100) / experts });
+        const runtime = await holder.rebuild({ percent: ((slots - 0.5) * 100) / moe.experts });
         holder.runtime = runtime;
         holder.runner = new PassRunner(runtime);
         const { slotsPerLayer, totalBytes: plannedGpuBytes } = runtime.plan;

@@ -3,7 +3,7 @@
  * The plan is exact: the byte ledger refuses what is not in it.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
-import type { ModelConfig } from '../checkpoint/model-config';
+import { getLeastSlots, type ModelConfig } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { getPageTableRequest } from '../experts/page-table';
 import { getPoolParts, getPoolRequests } from '../experts/slot-pool';
@@ -105,8 +105,8 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
 }
 
 /** The smallest whole share of the experts that gives a token all it needs: a share is rounded up to whole slots. */
-export function getSmallestPercent({ experts, expertsPerToken }: ModelConfig['moe']): number {
-  return Math.floor(((expertsPerToken - 1) * 100) / experts) + 1;
+export function getSmallestPercent(moe: ModelConfig['moe']): number {
+  return Math.floor(((getLeastSlots(moe) - 1) * 100) / moe.experts) + 1;
 }
 
 function chooseSlots(
@@ -114,9 +114,10 @@ function chooseSlots(
   fixedBytes: number,
   { expertBudget, gpuBudgetBytes }: MemoryRequest,
 ): number {
-  const { experts, expertsPerToken } = manifest.config.moe;
+  const { experts } = manifest.config.moe;
+  const least = getLeastSlots(manifest.config.moe);
   const slotBytes = manifest.pageLayouts.reduce((sum, page) => sum + roundUp(page.pageBytes), 0);
-  const floorBytes = slotBytes * expertsPerToken;
+  const floorBytes = slotBytes * least;
   const floorPercent = getSmallestPercent(manifest.config.moe);
 
   let slots = experts;
@@ -127,21 +128,21 @@ function chooseSlots(
     }
     slots = 'percent' in expertBudget ? Math.ceil((value / 100) * experts) : Math.floor(value / slotBytes);
     slots = Math.min(slots, experts);
-    if (slots < expertsPerToken) {
+    if (slots < least) {
       throw new EngineError(
         'BUDGET_TOO_SMALL',
         `expert budget ${'percent' in expertBudget ? `${value}%` : `${value} bytes`} gives ${slots} slots per layer, a token needs ` +
-          `${expertsPerToken}: the smallest budget is ${floorBytes} bytes or ${floorPercent}%`,
+          `${least}: the smallest budget is ${floorBytes} bytes or ${floorPercent}%`,
       );
     }
   }
   if (gpuBudgetBytes !== undefined) {
     const affordable = Math.floor((gpuBudgetBytes - fixedBytes) / slotBytes);
-    if (!Number.isFinite(gpuBudgetBytes) || affordable < expertsPerToken) {
+    if (!Number.isFinite(gpuBudgetBytes) || affordable < least) {
       throw new EngineError(
         'BUDGET_TOO_SMALL',
         `a GPU budget of ${gpuBudgetBytes} bytes leaves ${Math.max(0, gpuBudgetBytes - fixedBytes)} for experts, the floor is ` +
-          `${fixedBytes + floorBytes} bytes (${fixedBytes} for weights, cache and scratch, ${floorBytes} for ${expertsPerToken} slots ` +
+          `${fixedBytes + floorBytes} bytes (${fixedBytes} for weights, cache and scratch, ${floorBytes} for ${least} slots ` +
           `per layer): raise the budget or shorten the context`,
       );
     }

@@ -9,6 +9,7 @@ import type { PrefetchCosts } from '../experts/prefetch-cost';
 import { Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
+import { listChosen } from '../kernels/router-topk';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import type { PassForm } from '../model/steps';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
@@ -344,7 +345,7 @@ export class PassRunner {
   #getNeeded(routes: Uint32Array, moeLayer: number, rows: number, firstRow: number, endRow: number): number[] {
     const k = this.runtime.manifest.config.moe.expertsPerToken;
     const start = moeLayer * rows * k;
-    return [...new Set(routes.subarray(start + firstRow * k, start + endRow * k))];
+    return [...new Set(listChosen(routes.subarray(start + firstRow * k, start + endRow * k)))];
   }
 }
 

@@ -6,6 +6,7 @@ import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import { Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
+import { listChosen } from '../kernels/router-topk';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import { RecordLayout } from './pass-record';
 import type { Runtime } from './runtime';
@@ -56,9 +57,10 @@ export async function runResident(
   const k = manifest.config.moe.expertsPerToken;
   for (let row = 0; row < count; row++) {
     for (let layer = 0; layer < layers; layer++) {
-      const experts = [...draftRoutes.subarray((row * layers + layer) * k, (row * layers + layer + 1) * k)];
-      routes.set(experts, (layer * count + row) * k);
+      const ids = draftRoutes.subarray((row * layers + layer) * k, (row * layers + layer + 1) * k);
+      routes.set(ids, (layer * count + row) * k);
       if (row >= acceptedRows) continue;
+      const experts = [...listChosen(ids)];
       pager.observe(layer, experts);
       pager.use(layer, experts);
     }

@@ -3,6 +3,7 @@
  * fault, what is learnt afterwards. Owns how a pass is cut; never samples nor knows text.
  */
 import { getUploadProbability, type PrefetchCosts } from '../experts/prefetch-cost';
+import { listChosen } from '../kernels/router-topk';
 import type { TokenContext } from '../routing/predictor';
 import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
@@ -169,5 +170,7 @@ export class Sequence {
 function splitRows(routes: Uint32Array, layers: number, rows: number): Uint32Array[][] {
   const byLayer = splitLayers(routes, layers);
   const k = routes.length / layers / rows;
-  return Array.from({ length: rows }, (_, row) => byLayer.map((ids) => ids.subarray(row * k, (row + 1) * k)));
+  return Array.from({ length: rows }, (_, row) =>
+    byLayer.map((ids) => listChosen(ids.subarray(row * k, (row + 1) * k))),
+  );
 }

@@ -11,6 +11,8 @@ import type { Variant } from './variant';
 export interface CombineNormSpec {
   readonly hiddenSize: number;
   readonly expertsPerToken: number;
+  /** Whether a token may have fewer experts; see shaders/router_topk.wgsl. */
+  readonly isVariable: boolean;
   readonly norm: NormConfig;
   /** Factor on the experts' sum. */
   readonly residualScale: number;
@@ -49,6 +51,7 @@ export async function compileCombineNorm(
       EPSILON: spec.norm.epsilon,
       LAYER_NORM: spec.norm.kind === 'layer' ? 1 : 0,
       RESIDUAL_SCALE: spec.residualScale,
+      VARIABLE: spec.isVariable ? 1 : 0,
       CAPACITY: spec.rowsCapacity,
     },
   });

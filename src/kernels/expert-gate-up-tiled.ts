@@ -42,6 +42,7 @@ export async function compileExpertGateUpTiled(
       HIDDEN: spec.hiddenSize,
       WIDTH: moe.expertWidth,
       BIAS: moe.expertBias ? 1 : 0,
+      GATED: moe.isGated ? 1 : 0,
       ...getActivationConstants(moe.activation),
     },
   });

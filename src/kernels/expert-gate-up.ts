@@ -44,7 +44,7 @@ export async function compileExpertGateUp(
   variant: Variant,
   spec: ExpertGateUpSpec,
 ): Promise<ExpertGateUp> {
-  const { experts, expertsPerToken, expertWidth, activation, expertBias } = spec.moe;
+  const { experts, expertsPerToken, expertWidth, activation, expertBias, isGated } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_gate_up',
     source: getProgramSource(source, variant, spec.type, ['expert_pool', 'activation']),
@@ -58,6 +58,7 @@ export async function compileExpertGateUp(
       WIDTH: expertWidth,
       CAPACITY: spec.rowsCapacity,
       BIAS: expertBias ? 1 : 0,
+      GATED: isGated ? 1 : 0,
       ...getActivationConstants(activation),
     },
   });

@@ -1,7 +1,7 @@
 /** Norm, router, choice of experts and page-table test: twin of shaders/router_topk.wgsl. */
 
 import source from '../../shaders/router_topk.wgsl?raw';
-import type { MoeConfig, NormConfig } from '../checkpoint/model-config';
+import { hasVariableCount, type MoeConfig, type NormConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
@@ -19,8 +19,8 @@ export interface RouterTopkSpec {
 export interface RouterTopkBuffers {
   readonly moeLayer: BindingResource; // u32
   readonly step: BindingResource; // {rows, position}
-  /** Norm weights (of a LayerNorm biases too), then the router, its bias and the choice's; see the shader. */
-  readonly gate: BindingResource; // [1 or 2 + experts, hiddenSize] f32, and [experts] each
+  /** Norm weights (of a LayerNorm biases too), then the router, its bias, the choice's and the scores' norm; see the shader. */
+  readonly gate: BindingResource; // [1 or 2 + experts and null experts, hiddenSize] f32, and [experts] each
   readonly residual: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly pageTable: BindingResource; // [moeLayers, experts] u32
   readonly control: BindingResource;
@@ -29,7 +29,15 @@ export interface RouterTopkBuffers {
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
 }
 
-const SCORING = { softmax: 0, sigmoid: 1, sparsemixer: 2 } as const;
+const SCORING = { softmax: 0, sigmoid: 1, sparsemixer: 2, relu: 3 } as const;
+
+/** Route id where a token has chosen fewer experts than it may; see shaders/lib/control.wgsl. */
+export const NO_EXPERT = 0xffffffff;
+
+/** The experts among route ids. */
+export function listChosen(ids: Uint32Array): Uint32Array {
+  return ids.includes(NO_EXPERT) ? ids.filter((id) => id !== NO_EXPERT) : ids;
+}
 
 export interface RouterTopk {
   bind(buffers: RouterTopkBuffers): Command;
@@ -51,6 +59,7 @@ export async function compileRouterTopk(
       WORKGROUP_SIZE: variant.workgroupSize,
       HIDDEN: spec.hiddenSize,
       EXPERTS: spec.moe.experts,
+      CANDIDATES: spec.moe.experts + router.nullExperts,
       TOP_K: spec.moe.expertsPerToken,
       EPSILON: spec.norm.epsilon,
       LAYER_NORM: spec.norm.kind === 'layer' ? 1 : 0,
@@ -66,6 +75,10 @@ export async function compileRouterTopk(
       SUM_FLOOR: router.sumFloor,
       WEIGHT_SCALE: router.scale,
       JITTER: router.jitter,
+      SCORE_NORM: router.scoreNorm === null ? 0 : 1,
+      SCORE_EPSILON: router.scoreNorm ?? 0,
+      VARIABLE: hasVariableCount(router) ? 1 : 0,
+      TOP_P: router.topP ?? 0,
       CAPACITY: spec.rowsCapacity,
     },
   });

@@ -161,7 +161,9 @@ export class Forward {
     const commands = this.#layers[layer];
     assert(page && commands, `layer ${layer} has experts`);
     const { gateProj, upProj, downProj, gateBias, upBias, downBias } = page;
-    const bases = [gateProj, upProj, downProj, gateBias, upBias, downBias].map((part) => (part?.offsetBytes ?? 0) / 16);
+    const bases = [gateProj ?? upProj, upProj, downProj, gateBias, upBias, downBias].map(
+      (part) => (part?.offsetBytes ?? 0) / 16,
+    );
     commands.experts = pool.getParts(moe).flatMap((part, i): Step[] => {
       const shared = {
         pool: this.#binder.uniforms.set(
@@ -180,11 +182,11 @@ export class Forward {
       const byTiles = { ...shared, order, tiles };
       return [
         {
-          rows: kernels.getExpertGateUp(gateProj.type).bind({ ...byRows, x }),
+          rows: kernels.getExpertGateUp(upProj.type).bind({ ...byRows, x }),
           tiles: bindLate(() =>
             kernels.tiles
               .get()
-              .getExpertGateUp(gateProj.type)
+              .getExpertGateUp(upProj.type)
               .bind({ ...byTiles, x }),
           ),
         },

@@ -3,7 +3,13 @@
  * Owns the choice of what to compile; never binds buffers.
  */
 import type { ModelManifest } from '../checkpoint/manifest';
-import type { ConvolutionConfig, LatentConfig, Mixer, WeightType } from '../checkpoint/model-config';
+import {
+  type ConvolutionConfig,
+  hasVariableCount,
+  type LatentConfig,
+  type Mixer,
+  type WeightType,
+} from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import { type AdjustLogits, compileAdjustLogits } from '../kernels/adjust-logits';
@@ -136,7 +142,7 @@ export async function compileKernels(
     byForm(mlps.map(getMlpForm), compileMlp),
     track(compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity })),
     byForm(
-      pageLayouts.map((page) => page.gateProj.type),
+      pageLayouts.map((page) => page.upProj.type),
       (type) => compileExpertGateUp(device, variant, { type, moe, hiddenSize, rowsCapacity }),
     ),
     byForm(
@@ -147,6 +153,7 @@ export async function compileKernels(
       compileCombineNorm(device, variant, {
         hiddenSize,
         expertsPerToken: moe.expertsPerToken,
+        isVariable: hasVariableCount(moe.router),
         norm,
         residualScale,
         rowsCapacity,

@@ -72,7 +72,7 @@ export async function compileTileKernels(
     ),
     track(compileRouteOrder(device, variant, moe)),
     byForm(
-      pageLayouts.map((page) => page.gateProj.type),
+      pageLayouts.map((page) => page.upProj.type),
       (type) => compileExpertGateUpTiled(device, variant, { type, moe, hiddenSize }),
     ),
     byForm(

@@ -69,8 +69,8 @@ export interface LayerWeightPlan {
   readonly convolution: ConvolutionWeightPlan | null;
   readonly oProj: MatrixPlan; // [hidden, heads * headDim]
   readonly oBias: MatrixPlan | null; // [hidden] f32
-  /** ffn norm; in a layer with experts then the router, its bias, and the bias of the choice. */
-  readonly gate: MatrixPlan; // [1 or 2 + experts, hidden] f32, and [experts] each
+  /** ffn norm; in a layer with experts then the router (null experts behind), its bias, the choice's and the scores' norm. */
+  readonly gate: MatrixPlan; // [1 or 2 + experts and null experts, hidden] f32, and [experts] each
   readonly mlp: MlpWeightPlan | null;
 }
 
@@ -180,7 +180,15 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
           : null,
         oProj: join(`mixer output ${layer}`, [get(isConvolution ? 'convOut' : 'oProj', layer)]),
         oBias: joinFound(`mixer output bias ${layer}`, layer, [isConvolution ? 'convOutBias' : 'oBias']),
-        gate: joinAll(`gate ${layer}`, layer, ['ffnNorm', 'ffnNormBias', 'router', 'routerBias', 'choiceBias']),
+        gate: joinAll(`gate ${layer}`, layer, [
+          'ffnNorm',
+          'ffnNormBias',
+          'router',
+          'nullRouter',
+          'routerBias',
+          'choiceBias',
+          'scoreNorm',
+        ]),
         mlp: planMlp(layer),
       };
     }),

@@ -10,6 +10,7 @@ import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore, StoreKind } from '../../src/store/model-store';
 import { goldenModels } from '../golden';
 import { architectureNames, loadArchitecture } from '../golden/architectures';
+import { loadResearch } from '../golden/research';
 import { openAnyStore } from '../opfs/remote-store';
 import { createRandom, type Random } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
@@ -90,7 +91,7 @@ function pickRequest(random: Random, vocabSize: number, layers: number, most: nu
 /** Compares every kind of guess with none at all; returns what the guesses met. */
 async function expectSame(whole: Engine, paged: Engine, request: GenerateRequest, tokens: number) {
   const [right] = await answer(whole, { ...request, draft: { kind: 'off' } });
-  const seen = { faults: 0, rejected: 0, accepted: 0 };
+  const seen = { faults: 0, rejected: 0, accepted: 0, trace: right.trace };
   for (const kind of KINDS) {
     const note = JSON.stringify({ kind, tokens, ...request });
     const [got, { draft, generatedTokens, faultingLayers }] = await answer(paged, {
@@ -173,6 +174,33 @@ describe.each(architectures)('%s', (architecture) => {
       const seen = await expectSame(whole, paged, request, 4);
       expect(seen.rejected, name).toBeGreaterThan(0);
       if (experts > expertsPerToken) expect(seen.faults, name).toBeGreaterThan(0);
+    }
+  });
+});
+
+/** In the sample: one whose tokens may use every expert, and use fewer; in full all whose tokens use as many as they like. */
+const variable = isFull ? ['adamoe', 'blockffn', 'dynamic_moe'] : ['blockffn'];
+
+describe.each(variable)('%s', (architecture) => {
+  it('answers the same with every kind of guess, and its trace has the experts that a token uses', async () => {
+    const golden = (await loadResearch(architecture))[0];
+    const { folder = new Map(), prompts = [] } = golden ?? {};
+    const whole = await open(folder);
+    const { engine: paged, loaded } = await openSession(folder);
+    engines.push(paged);
+    const { experts, expertsPerToken } = loaded;
+    await paged.setExpertBudget({ percent: (100 * Math.min(expertsPerToken, experts / 2)) / experts });
+    const tokenIds = prompts.at(-1)?.tokenIds.slice(0, WINDOW) ?? [];
+    const request = { ...pickRequest(createRandom(4200), 40, loaded.layers, 10), tokenIds, maxTokens: 10 };
+    const seen = await expectSame(whole, paged, request, 4);
+    expect(seen.rejected).toBeGreaterThan(0);
+    expect(seen.faults).toBeGreaterThan(0);
+    const routes = seen.trace.flatMap((entry) => entry.routes);
+    expect(new Set(routes.map((ids) => ids.length)).size).toBeGreaterThan(1);
+    for (const ids of routes) {
+      expect(ids.length).toBeLessThanOrEqual(expertsPerToken);
+      expect(new Set(ids).size).toBe(ids.length);
+      for (const id of ids) expect(id).toBeLessThan(experts);
     }
   });
 });

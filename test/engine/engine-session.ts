@@ -21,13 +21,15 @@ export interface Generation {
   readonly result: GenerateResult;
 }
 
+export type TestModel = string | Uint8Array<ArrayBuffer> | Map<string, Uint8Array<ArrayBuffer>>;
+
 export interface Session {
   readonly engine: Engine;
   readonly loaded: LoadedModel;
 }
 
 export async function openSession(
-  model: string | Uint8Array<ArrayBuffer>,
+  model: TestModel,
   options: LoadOptions = {},
   environment: EngineEnvironment = {},
 ): Promise<Session> {
@@ -35,12 +37,12 @@ export async function openSession(
   return { engine, loaded: await loadModel(engine, model, options) };
 }
 
-/** @param model name of a golden model, or the bytes of a GGUF. */
-export async function loadModel(
-  engine: Engine,
-  model: string | Uint8Array<ArrayBuffer>,
-  options: LoadOptions = {},
-): Promise<LoadedModel> {
+/** @param model name of a golden model, the bytes of a GGUF, or a folder's files by path. */
+export async function loadModel(engine: Engine, model: TestModel, options: LoadOptions = {}): Promise<LoadedModel> {
+  if (model instanceof Map) {
+    const folder = Array.from(model, ([path, bytes]) => new File([bytes], path));
+    return engine.load({ kind: 'folder', folder, name: 'test' }, { store: 'memory', ...options });
+  }
   const bytes = typeof model === 'string' ? await readGoldenModel(model) : model;
   const name = typeof model === 'string' ? `${model}.gguf` : 'test.gguf';
   return engine.load({ kind: 'file', file: new Blob([bytes]), name }, { store: 'memory', ...options });

@@ -7,8 +7,8 @@ import { expect } from 'vitest';
 import { commands } from 'vitest/browser';
 import reachedFile from '../golden/reached.json' with { type: 'json' };
 
-/** `safetensors`: transformers on the folder of that model. */
-export type Oracle = 'transformers' | 'safetensors' | 'llamaCpp';
+/** `safetensors`: transformers on the folder of that model. `paper`: its formulas in PyTorch, likewise. */
+export type Oracle = 'transformers' | 'safetensors' | 'llamaCpp' | 'paper';
 
 const isRecording = Boolean(import.meta.env.WEBMOE_RECORD);
 

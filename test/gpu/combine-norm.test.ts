@@ -79,14 +79,21 @@ function createInputs(hidden: number, topK: number): Inputs {
 }
 
 describe.each(benches)('combine_norm, $name', (bench) => {
-  const compile = (hiddenSize: number, expertsPerToken: number, kind: 'rms' | 'layer' = 'rms', residualScale = 1) =>
-    bench.compileOnce([hiddenSize, expertsPerToken, kind, residualScale], () =>
+  const compile = (
+    hiddenSize: number,
+    expertsPerToken: number,
+    kind: 'rms' | 'layer' = 'rms',
+    residualScale = 1,
+    isVariable = false,
+  ) =>
+    bench.compileOnce([hiddenSize, expertsPerToken, kind, residualScale, isVariable], () =>
       compileCombineNorm(bench.device, bench.variant, {
         hiddenSize,
         expertsPerToken,
         norm: { kind, epsilon: EPSILON },
         residualScale,
         rowsCapacity: CAPACITY,
+        isVariable,
       }),
     );
 
@@ -96,6 +103,20 @@ describe.each(benches)('combine_norm, $name', (bench) => {
     const got = await run(bench, await compile(hidden, topK, kind, scale), inputs);
     const options = { kind, scale };
     const expected = combineNorm(inputs.outputs, inputs.weights, inputs.residual, inputs.norm, EPSILON, options);
+    expectClose(got.residual, expected.residual, 1e-5, 'residual');
+    expectClose(got.x, expected.x, 2e-5, 'x');
+  });
+
+  it('leaves out the outputs of ranks without an expert, whatever is there', async () => {
+    const [hidden, topK] = [96, 3];
+    const inputs = createInputs(hidden, topK);
+    const outputs = inputs.outputs.slice();
+    const weights = inputs.weights.map((weight, at) => (at % topK === 2 || at === 1 ? 0 : weight));
+    const expected = combineNorm(outputs, weights, inputs.residual, inputs.norm, EPSILON);
+    weights.forEach((weight, at) => {
+      if (weight === 0) outputs.fill(Number.NaN, at * hidden, (at + 1) * hidden);
+    });
+    const got = await run(bench, await compile(hidden, topK, 'rms', 1, true), { ...inputs, outputs, weights });
     expectClose(got.residual, expected.residual, 1e-5, 'residual');
     expectClose(got.x, expected.x, 2e-5, 'x');
   });

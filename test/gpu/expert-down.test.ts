@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { compileExpertDown, type ExpertDown } from '../../src/kernels/expert-down';
+import { NO_EXPERT } from '../../src/kernels/router-topk';
 import { createMoe } from '../plain-config';
 import { expertDown } from '../reference/expert-down';
 import {
@@ -135,6 +136,17 @@ describe.each(benches)('expert_down, $name', (bench) => {
       }
     },
   );
+
+  it('leaves the places of fewer experts than a row may have', async () => {
+    const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;
+    const kernel = await compile(bench, bench.variant, shape);
+    const act = randomFloats(createRandom(9), 2 * shape.width);
+    const input = { pages: createPages(shape), placement, act };
+    const full = await run(bench, kernel, shape, { ...input, routes: [[4, 0]] });
+    const fewer = await run(bench, kernel, shape, { ...input, routes: [[4, NO_EXPERT]], state: { isDraft: true } });
+    expectSameBits(fewer.slice(0, shape.hidden), full.slice(0, shape.hidden), 'the expert that is there');
+    expectUntouched(fewer.slice(shape.hidden), 'the other');
+  });
 
   it('in shadow and in a draft makes zeros of absent experts, once for all slot buffers, and the rest as ever', async () => {
     const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;

@@ -35,7 +35,7 @@ describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
   }
 
   it.each(bench.thin(TILED_SHAPES))(
-    '$type, biases $isClamped: every choice by its expert, wherever that lies and whoever else chose it',
+    '$type, biases $isClamped, no gate $isUngated: every choice by its expert, wherever that lies and whoever else chose it',
     async (shape) => {
       const { topK, hidden, width } = shape;
       const routes = createRoutes(ROWS);
@@ -53,7 +53,8 @@ describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
           const what = `row ${row}, expert ${id}`;
           const got = act.slice(at, at + width);
           const slot = PLACEMENT.slots[id]!;
-          const { gate, up, biases } = experts[id]!;
+          const { gate, biases } = experts[id]!;
+          const up = shape.isUngated ? null : experts[id]!.up;
           if (slot === null) expectUntouched(got, `${what}, absent`);
           else {
             if (row % 5 === 0) {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { compileExpertGateUp, type ExpertGateUp } from '../../src/kernels/expert-gate-up';
+import { NO_EXPERT } from '../../src/kernels/router-topk';
 import { createMoe } from '../plain-config';
 import { expertGateUp } from '../reference/expert-gate-up';
 import {
@@ -36,12 +37,13 @@ const benches = await openBenches();
 function compile(
   bench: Bench,
   variant: Bench['variant'],
-  { type, experts, topK, hidden, width, isClamped = false }: ExpertShape,
+  { type, experts, topK, hidden, width, isClamped = false, isUngated = false }: ExpertShape,
 ) {
   const moe = createMoe({
     experts,
     expertsPerToken: topK,
     expertWidth: width,
+    isGated: !isUngated,
     ...(isClamped && { expertBias: true, activation: CLAMPED }),
   });
   const spec = { type, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
@@ -86,7 +88,7 @@ async function run(
 
 describe.each(benches)('expert_gate_up, $name', (bench) => {
   it.each(bench.thin(EXPERT_CASES))(
-    '$type, $experts experts, top $topK, width $width',
+    '$type, $experts experts, top $topK, width $width, no gate $isUngated',
     async ({ routes, placement, ...shape }) => {
       const { topK, hidden, width } = shape;
       const pages = createPages(shape);
@@ -108,7 +110,8 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
             expectUntouched(got, `${what}, absent`);
             return;
           }
-          const { gate, up, biases } = pages.experts[id]!;
+          const { gate, biases } = pages.experts[id]!;
+          const up = shape.isUngated ? null : pages.experts[id]!.up;
           const clamped = shape.isClamped ? { ...CLAMPED, gate: biases.gate, up: biases.up } : undefined;
           const tolerance = shape.isClamped ? 2e-5 : getGateUpTolerance(gate, up, own);
           expectClose(got, expertGateUp(gate, up, own, clamped), tolerance, what);
@@ -137,6 +140,29 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
       }
     },
   );
+
+  it('leaves the places of fewer experts than a row may have', async () => {
+    const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;
+    const kernel = await compile(bench, bench.variant, shape);
+    const x = randomFloats(createRandom(9), 2 * shape.hidden, 0.5);
+    const input = { pages: createPages(shape), placement, x };
+    const full = await run(bench, kernel, shape, {
+      ...input,
+      routes: [
+        [4, 0],
+        [2, 5],
+      ],
+    });
+    const fewer = await run(bench, kernel, shape, {
+      ...input,
+      routes: [
+        [4, NO_EXPERT],
+        [NO_EXPERT, NO_EXPERT],
+      ],
+    });
+    expectSameBits(fewer.slice(0, shape.width), full.slice(0, shape.width), 'the expert that is there');
+    expectUntouched(fewer.slice(shape.width), 'the others');
+  });
 
   it('reads its shadow input behind a fault, its exact one where the fault is', async () => {
     const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;

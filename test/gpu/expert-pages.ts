@@ -14,6 +14,8 @@ export interface ExpertShape {
   readonly width: number;
   /** Whether experts have biases, and gpt-oss's activation. */
   readonly isClamped?: boolean;
+  /** Whether experts have no gate: of the two matrices the first is used. */
+  readonly isUngated?: boolean;
 }
 
 export interface Expert {
@@ -161,6 +163,19 @@ export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placeme
   },
   {
     type: 'q8_0',
+    experts: 3,
+    topK: 2,
+    hidden: 64,
+    width: 96,
+    isUngated: true,
+    routes: [
+      [2, 0],
+      [1, 2],
+    ],
+    placement: { slots: [0, 2, 1], firstBufferSlots: 2, allSlots: 3 },
+  },
+  {
+    type: 'q8_0',
     experts: 1,
     topK: 1,
     hidden: 32,
@@ -183,13 +198,13 @@ export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placeme
 ];
 
 /** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */
-export function getGateUpTolerance(gate: Float32Array, up: Float32Array, x: Float32Array): Float64Array {
+export function getGateUpTolerance(gate: Float32Array, up: Float32Array | null, x: Float32Array): Float64Array {
   const width = gate.length / x.length;
   const bound = (w: Float32Array) =>
     matvec(w.map(Math.abs), x.map(Math.abs), width, x.length).map((sum) => (x.length + 8) * 2 ** -24 * sum);
   const g = matvec(gate, x, width, x.length);
-  const u = matvec(up, x, width, x.length);
-  const [gateBound, upBound] = [bound(gate), bound(up)];
+  const u = up ? matvec(up, x, width, x.length) : new Float64Array(width).fill(1);
+  const [gateBound, upBound] = [bound(gate), up ? bound(up) : new Float64Array(width)];
   return g.map((value, i) => {
     const silu = value / (1 + Math.exp(-value));
     return 1.1 * gateBound[i]! * Math.abs(u[i]!) + Math.abs(silu) * upBound[i]! + 2e-6 * Math.abs(silu * u[i]!) + 1e-30;

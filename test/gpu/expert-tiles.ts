@@ -14,19 +14,29 @@ export const PLACEMENT: Placement = { slots: [4, 1, 2, null, 0, 3], firstBufferS
 /** The same experts elsewhere, and none absent. */
 export const ELSEWHERE: Placement = { slots: [0, 3, 1, 5, 2, 4], firstBufferSlots: 2, allSlots: 6 };
 
-/** Every type, and biases with gpt-oss's activation. */
+/** Every type, biases with gpt-oss's activation, and experts without a gate. */
 export const TILED_SHAPES: readonly ExpertShape[] = [
   ...(['q4_0', 'f32', 'q8_0', 'f16', 'bf16'] as const).map((type) => ({ type, isClamped: false })),
   { type: 'f32' as const, isClamped: true },
+  { type: 'q8_0' as const, isUngated: true },
 ].map((form) => ({ ...form, experts: 6, topK: 2, hidden: 96, width: 160 }));
 
 export const CLAMPED = { kind: 'clamped', alpha: 1.7, limit: 1.5 } as const;
 
-export function getTiledSpec({ type, experts, topK, hidden, width, isClamped = false }: ExpertShape): ExpertDownSpec {
+export function getTiledSpec({
+  type,
+  experts,
+  topK,
+  hidden,
+  width,
+  isClamped = false,
+  isUngated = false,
+}: ExpertShape): ExpertDownSpec {
   const moe = createMoe({
     experts,
     expertsPerToken: topK,
     expertWidth: width,
+    isGated: !isUngated,
     ...(isClamped && { expertBias: true, activation: CLAMPED }),
   });
   return { type, moe, hiddenSize: hidden };

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { compileRouteOrder, getMostTiles, TILE_TOKENS, TILE_WORDS } from '../../src/kernels/route-order';
+import { NO_EXPERT } from '../../src/kernels/router-topk';
 import { routeOrder } from '../reference/route-order';
 import { layOutRoutes } from './expert-pages';
 import { createRandom, openBenches } from './harness';
@@ -11,6 +12,8 @@ const CASES = [
   { experts: 32, topK: 4, rows: 64 },
   { experts: 64, topK: 8, rows: 3 },
   { experts: 128, topK: 8, rows: 48 },
+  // Rows that choose fewer than they may.
+  { experts: 7, topK: 5, rows: 41, mostPerRow: 2 },
 ];
 
 const benches = await openBenches();
@@ -18,7 +21,7 @@ const benches = await openBenches();
 describe.each(benches)('route_order, $name', (bench) => {
   it.each(CASES)(
     'sorts the choices of $rows rows among $experts experts, top $topK',
-    async ({ experts, topK, rows }) => {
+    async ({ experts, topK, rows, mostPerRow = topK }) => {
       const random = createRandom(experts + rows);
       // Some experts often, some never.
       const routes = Array.from({ length: rows }, () => {
@@ -26,7 +29,7 @@ describe.each(benches)('route_order, $name', (bench) => {
         return ids
           .sort((a, b) => b[0] - a[0])
           .slice(0, topK)
-          .map(([, id]) => id);
+          .map(([, id], rank) => (rank >= mostPerRow ? NO_EXPERT : id));
       });
       const spec = { experts, expertsPerToken: topK };
       const mostTiles = getMostTiles(spec, rows);

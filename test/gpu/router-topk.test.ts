@@ -49,6 +49,12 @@ const SHAPES: readonly [number, number, number, Partial<RouterConfig>][] = [
   ],
   [18, 3, 32, { groups: { count: 3, used: 2, rank: 'best' }, scale: 16 }],
   [16, 2, 64, { scoring: 'sparsemixer', jitter: 0.2 }],
+  [9, 4, 32, { nullExperts: 6, normalize }],
+  [7, 5, 36, { nullExperts: 1, normalize }],
+  [13, 6, 64, { topP: 0.45 }],
+  [5, 3, 32, { topP: 0.4 }],
+  [14, 14, 32, { scoring: 'relu', scoreNorm: 1e-5 }],
+  [11, 11, 64, { scoring: 'relu', normalize, sumEpsilon: 1e-5 }],
 ];
 
 const benches = await openBenches();
@@ -62,8 +68,10 @@ const RMS = { kind: 'rms', epsilon: 1e-5 } as const;
 
 function createInputs({ hidden, experts, norm, router }: RouterShape): Inputs {
   const random = createRandom(experts + hidden);
-  const biases = (router.logitBias ? 1 : 0) + (router.choiceBias ? 1 : 0);
-  const words = ((norm.kind === 'layer' ? 2 : 1) + experts) * hidden + biases * Math.ceil(experts / 4) * 4;
+  const vectors = [router.logitBias, router.choiceBias, router.scoreNorm].filter(Boolean).length;
+  const words =
+    ((norm.kind === 'layer' ? 2 : 1) + experts + (router.nullExperts ?? 0)) * hidden +
+    vectors * Math.ceil(experts / 4) * 4;
   return { gate: randomFloats(random, words), residual: randomFloats(random, ROWS * hidden, 3) };
 }
 
@@ -174,7 +182,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
       expectClose(
         own,
         weights,
-        weights.map((value) => value * 2e-5),
+        weights.map((value) => Math.abs(value) * 2e-5),
         'weights',
       );
       expect(got.control, 'a page that no row needs may be absent').toEqual([...createControl()]);
@@ -189,7 +197,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
       }
 
       // One row's last choice is missing: the fault names the layer, and the routes are there all the same.
-      const missing = reference.ids[ROWS - 1]![topK - 1]!;
+      const missing = reference.ids[ROWS - 1]!.findLast((id) => id < experts)!;
       const faulted = await run(bench, kernel, shape, inputs, { absent: [missing] });
       expect(faulted.control).toEqual([...createControl({ fault: LAYER })]);
       expect(faulted.ids).toEqual(got.ids);

@@ -1,10 +1,13 @@
 /** CPU reference of shaders/expert_gate_up.wgsl for one row and one expert, in f64. */
 import { matvec } from './matvec';
 
-/** silu(G x) * (U x): gate and up [width, hidden], x [hidden]; result [width]. With biases: gpt-oss's clamped form of it. */
+/**
+ * silu(G x) * (U x): gate and up [width, hidden], x [hidden]; result [width]. Without an up: silu(G x). With biases: gpt-oss's
+ * clamped form of it.
+ */
 export function expertGateUp(
   gate: ArrayLike<number>,
-  up: ArrayLike<number>,
+  up: ArrayLike<number> | null,
   x: ArrayLike<number>,
   clamped?: {
     readonly alpha: number;
@@ -15,7 +18,7 @@ export function expertGateUp(
 ): Float64Array {
   const width = gate.length / x.length;
   const g = matvec(gate, x, width, x.length);
-  const u = matvec(up, x, width, x.length);
+  const u = up ? matvec(up, x, width, x.length) : new Float64Array(width).fill(1);
   if (clamped) {
     const { alpha, limit } = clamped;
     return g.map((value, i) => {

@@ -1,5 +1,5 @@
 /** CPU reference of shaders/router_topk.wgsl, in f64. */
-import { type NormConfig, plainRouter, type RouterConfig } from '../../src/checkpoint/model-config';
+import { hasVariableCount, type NormConfig, plainRouter, type RouterConfig } from '../../src/checkpoint/model-config';
 import { matvec } from './matvec';
 import { normalize } from './rms-norm';
 
@@ -13,25 +13,29 @@ export interface RouterShape {
 
 export interface Routes {
   readonly x: Float64Array; // [rows, hidden]: the experts' input
-  readonly ids: number[][]; // [rows][topK], falling keys, ties to the lower id
+  readonly ids: number[][]; // [rows][topK], falling keys, ties to the lower id; behind the last 0xffffffff
   readonly weights: number[][]; // [rows][topK]
   /** Smallest distance between two values whose order decides ids or their order; per row. */
   readonly margins: number[];
 }
 
-/** gate: the norm's weights (and biases) [hidden], the router [experts, hidden], biases [experts padded to 4]; residual [rows, hidden]. */
+/** gate: the norm's weights (and biases) [hidden], the router [experts and null experts, hidden], vectors [experts padded to 4]; residual [rows, hidden]. */
 export function routerTopk(shape: RouterShape, gate: Float32Array, residual: Float32Array): Routes {
   const { hidden, experts, topK, norm } = shape;
   const router = { ...plainRouter, ...shape.router };
   const normWidth = norm.kind === 'layer' ? 2 * hidden : hidden;
+  const candidates = experts + router.nullExperts;
   const x = normalize(norm.kind, residual, gate.subarray(0, normWidth), norm.epsilon);
-  const logits = matvec(gate.subarray(normWidth, normWidth + experts * hidden), x, experts, hidden);
-  const biases = gate.subarray(normWidth + experts * hidden);
-  const choiceBias = router.logitBias ? biases.subarray(Math.ceil(experts / 4) * 4) : biases;
+  const logits = matvec(gate.subarray(normWidth, normWidth + candidates * hidden), x, candidates, hidden);
+  const biases = gate.subarray(normWidth + candidates * hidden);
+  const quads = Math.ceil(experts / 4) * 4;
+  const choiceBias = router.logitBias ? biases.subarray(quads) : biases;
+  const scoreNorm = router.choiceBias ? choiceBias.subarray(quads) : choiceBias;
   const routes: Routes = { x, ids: [], weights: [], margins: [] };
-  for (let start = 0; start < logits.length; start += experts) {
-    const row = [...logits.subarray(start, start + experts)].map((l, e) => l + (router.logitBias ? biases[e]! : 0));
+  for (let start = 0; start < logits.length; start += candidates) {
+    const row = [...logits.subarray(start, start + candidates)].map((l, e) => l + (router.logitBias ? biases[e]! : 0));
     if (router.scoring === 'sparsemixer') mixSparsely(routes, row, router.jitter);
+    else if (hasVariableCount(router)) chooseSome(routes, row, topK, router, scoreNorm);
     else choose(routes, row, topK, router, router.choiceBias ? choiceBias : null);
   }
   return routes;
@@ -76,6 +80,52 @@ function choose(
   ids.push(chosen);
   weights.push(chosen.map((e) => (router.scale * scores[e]!) / sum));
   margins.push(Math.min(...gaps, ...order.slice(1, topK + 1).map((e, rank) => keys[order[rank]!]! - keys[e]!)));
+}
+
+/**
+ * BlockFFN (arXiv 2507.08771, section 3.1: relu, then RMSNorm), AdaMoE (arXiv 2406.13233, equation 5: weights over the true
+ * experts among the chosen), dynamic routing (arXiv 2403.07652, equation 4: the fewest whose sum passes p).
+ */
+function chooseSome(
+  { ids, weights, margins }: Routes,
+  logits: readonly number[],
+  topK: number,
+  router: RouterConfig,
+  scoreNorm: Float32Array,
+): void {
+  const experts = logits.length - router.nullExperts;
+  const highest = Math.max(...logits);
+  const total = logits.reduce((sum, l) => sum + Math.exp(l - highest), 0);
+  const positive = logits.map((l) => Math.max(l, 0));
+  const rms = Math.sqrt(positive.reduce((sum, s) => sum + s * s, 0) / experts + (router.scoreNorm ?? 0));
+  const scores = logits.map((l, e) => {
+    if (router.scoring !== 'relu') return Math.exp(l - highest) / total;
+    return router.scoreNorm === null ? positive[e]! : (positive[e]! / rms) * scoreNorm[e]!;
+  });
+  const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b);
+  const gaps = order.slice(1, topK + 1).map((e, rank) => logits[order[rank]!]! - logits[e]!);
+  let chosen = order.slice(0, topK);
+  if (router.topP !== null) {
+    let sum = 0;
+    const count = chosen.findIndex((e) => {
+      sum += scores[e]!;
+      gaps.push(Math.abs(sum - router.topP!));
+      return sum > router.topP!;
+    });
+    if (count >= 0) chosen = chosen.slice(0, count + 1);
+  }
+  chosen = chosen.filter((e) => e < experts && (router.scoring !== 'relu' || logits[e]! > 0));
+  if (router.scoring === 'relu') gaps.push(...logits.map(Math.abs));
+  const sum = router.normalize
+    ? Math.max(
+        chosen.reduce((all, e) => all + scores[e]!, router.sumEpsilon),
+        router.sumFloor,
+      )
+    : 1;
+  const missing = topK - chosen.length;
+  ids.push([...chosen, ...Array<number>(missing).fill(0xffffffff)]);
+  weights.push([...chosen.map((e) => (router.scale * scores[e]!) / sum), ...Array<number>(missing).fill(0)]);
+  margins.push(Math.min(...gaps));
 }
 
 /** Phi-3.5-MoE: transformers, modeling_phimoe.py, sparsemixer, not training. */

@@ -63,7 +63,9 @@ export function getKernelWork(
       flops += 2 * ownRows * matrix.rows * matrix.cols;
     } else if (label.startsWith('slots of MoE layer')) {
       const page = pageLayouts[0];
-      const parts = page ? { gate_up: [page.gateProj, page.upProj], down: [page.downProj] } : { gate_up: [], down: [] };
+      const parts = page
+        ? { gate_up: [page.gateProj ?? [], page.upProj].flat(), down: [page.downProj] }
+        : { gate_up: [], down: [] };
       const read = [
         ...(kernel.includes('down') ? [] : parts.gate_up),
         ...(kernel.includes('gate_up') ? [] : parts.down),

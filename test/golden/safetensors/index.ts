@@ -12,7 +12,7 @@ import {
   readAnswers,
 } from '../drawn-weights';
 
-interface GoldenFile extends AnswersFile {
+export interface FolderFile extends AnswersFile {
   /** config.json. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Length and directory of model.safetensors, gzipped, as base64. */
@@ -24,7 +24,7 @@ export interface SafetensorsGolden extends Answers {
   readonly folder: Map<string, Uint8Array<ArrayBuffer>>;
 }
 
-const files = import.meta.glob<GoldenFile[]>('./*.json', { import: 'default' });
+const files = import.meta.glob<FolderFile[]>('./*.json', { import: 'default' });
 
 /** Architectures by the names of their files. */
 export const safetensorsNames: readonly string[] = Object.keys(files).map((path) => path.slice(2, -5));
@@ -41,10 +41,14 @@ export function loadSafetensors(name: string): Promise<SafetensorsGolden[]> {
 async function readFolders(name: string): Promise<SafetensorsGolden[]> {
   const load = files[`./${name}.json`];
   if (!load) throw new Error(`no golden safetensors "${name}"; known: ${safetensorsNames.join(', ')}`);
-  return Promise.all((await load()).map(async (model) => ({ ...readAnswers(model), folder: await buildFolder(model) })));
+  return buildFolders(await load());
 }
 
-async function buildFolder({ config, header, vocabSize }: GoldenFile): Promise<SafetensorsGolden['folder']> {
+export function buildFolders(models: readonly FolderFile[]): Promise<SafetensorsGolden[]> {
+  return Promise.all(models.map(async (model) => ({ ...readAnswers(model), folder: await buildFolder(model) })));
+}
+
+async function buildFolder({ config, header, vocabSize }: FolderFile): Promise<SafetensorsGolden['folder']> {
   const vocab = Object.fromEntries(Array.from({ length: vocabSize }, (_, id) => [`t${id}`, id]));
   return new Map([
     ['config.json', toJson(config)],

@@ -9,6 +9,8 @@ interface Support {
   readonly models: string;
   /** File of golden models; of OLMoE they are the catalogue. */
   readonly golden: string | null;
+  /** Of the research line: folders alone, held against the paper's formulas. */
+  readonly isResearch?: boolean;
 }
 
 const SUPPORT: Readonly<Record<string, Support>> = {
@@ -24,6 +26,9 @@ const SUPPORT: Readonly<Record<string, Support>> = {
   lfm2moe: { models: 'LFM2-8B-A1B', golden: 'lfm2moe' },
   'hunyuan-moe': { models: 'Hunyuan-A13B', golden: 'hunyuan_moe' },
   'ernie4_5-moe': { models: 'ERNIE-4.5-MoE', golden: 'ernie4_5_moe' },
+  adamoe: { models: 'AdaMoE on Mixtral (arXiv 2406.13233)', golden: 'adamoe', isResearch: true },
+  'dynamic-moe': { models: 'Dynamic top-p routing (arXiv 2403.07652)', golden: 'dynamic_moe', isResearch: true },
+  blockffn: { models: 'BlockFFN on MiniCPM (arXiv 2507.08771)', golden: 'blockffn', isResearch: true },
 };
 
 const folder = new URL('../../golden/', import.meta.url);
@@ -31,7 +36,9 @@ const read = <Value>(path: string): Value => JSON.parse(readFileSync(new URL(pat
 
 /** By model; test/engine/architectures.test.ts writes it. */
 const reached =
-  read<Record<string, { transformers?: number; safetensors?: number; llamaCpp?: number }>>('reached.json');
+  read<Record<string, { transformers?: number; safetensors?: number; llamaCpp?: number; paper?: number }>>(
+    'reached.json',
+  );
 const llamaCpp = read<{ models: Record<string, { reason?: string }> }>('llama-cpp-architectures.json').models;
 
 /** Names of a folder's models. */
@@ -41,7 +48,7 @@ function readModels(of: string): string[] {
 }
 
 /** The worst of one oracle over the models of a golden file, and over how many. */
-function describeReached(golden: string | null, oracle: 'transformers' | 'safetensors' | 'llamaCpp'): string {
+function describeReached(golden: string | null, oracle: 'transformers' | 'safetensors' | 'llamaCpp' | 'paper'): string {
   const own = Object.entries(reached).filter(([model]) => model.replace(/-\d+$/, '') === golden);
   const differences = own.flatMap(([, differences]) => differences[oracle] ?? []);
   return differences.length === 0 ? 'none' : `${Math.max(...differences).toExponential(1)} (${differences.length})`;
@@ -51,26 +58,39 @@ it('every architecture of the registry is in the table, and every golden one is 
   expect(architectures.map(({ name }) => name)).toEqual(Object.keys(SUPPORT));
   const ggufs = readModels('architectures/');
   const folders = readModels('safetensors/');
-  const goldens = Object.values(SUPPORT).flatMap(({ golden }) => golden ?? []);
+  const research = readModels('research/');
+  const goldens = Object.values(SUPPORT).flatMap(({ golden, isResearch }) => (isResearch ? [] : (golden ?? [])));
+  const researched = Object.values(SUPPORT).flatMap(({ golden, isResearch }) => (isResearch ? golden : []));
+  expect([...new Set(research.map((name) => name.replace(/-\d+$/, '')))].sort()).toEqual([...researched].sort());
   expect([...new Set(ggufs.map((name) => name.replace(/-\d+$/, '')))].sort()).toEqual([...goldens].sort());
-  expect([...new Set([...ggufs, ...folders])].sort()).toEqual(Object.keys(reached).sort());
+  expect([...new Set([...ggufs, ...folders, ...research])].sort()).toEqual(Object.keys(reached).sort());
   expect(Object.keys(llamaCpp).sort()).toEqual([...ggufs].sort());
-  for (const [name, { transformers, safetensors, llamaCpp: second }] of Object.entries(reached)) {
+  for (const [name, { transformers, safetensors, llamaCpp: second, paper }] of Object.entries(reached)) {
     expect(transformers !== undefined, name).toBe(ggufs.includes(name));
     expect(safetensors !== undefined, name).toBe(folders.includes(name));
+    expect(paper !== undefined, name).toBe(research.includes(name));
     expect(second !== undefined, name).toBe(ggufs.includes(name) && llamaCpp[name]?.reason === undefined);
   }
 });
 
 it('docs/architectures.md is made of them', async () => {
-  const rows = architectures.map(({ name }) => {
+  const getTypes = (name: string) =>
+    hfModelTypes
+      .filter(({ architecture }) => architecture === name)
+      .map(({ modelType }) => `safetensors (\`${modelType}\`)`);
+  const isResearch = ({ name }: { readonly name: string }) => SUPPORT[name]?.isResearch ?? false;
+  const researchRows = architectures.filter(isResearch).map(({ name }) => {
+    const { models, golden } = SUPPORT[name] as Support;
+    return `| ${models} | ${getTypes(name).join(', ')} | ${describeReached(golden, 'paper')} |`;
+  });
+  const known = architectures.filter((architecture) => !isResearch(architecture));
+  const rows = known.map(({ name }) => {
     const { models, golden } = SUPPORT[name] as Support;
     const cells = (['transformers', 'safetensors', 'llamaCpp'] as const).map((oracle) =>
       // OLMoE's GGUF files are the catalogue's, in five weight types.
       golden === null && oracle !== 'safetensors' ? '[numerics](numerics.md)' : describeReached(golden ?? name, oracle),
     );
-    const types = hfModelTypes.filter(({ architecture }) => architecture === name).map(({ modelType }) => modelType);
-    const sources = ['GGUF', ...types.map((type) => `safetensors (\`${type}\`)`)].join(', ');
+    const sources = ['GGUF', ...getTypes(name)].join(', ');
     return `| ${models} | \`${name}\` | ${sources} | ${cells.join(' | ')} |`;
   });
   const reasons = Object.entries(llamaCpp).flatMap(([name, { reason }]) => (reason ? `- \`${name}\`: ${reason}.` : []));
@@ -87,6 +107,16 @@ llama.cpp is no oracle of these models:
 ${reasons.join('\n')}
 
 DeepSeek's latent attention is computed absorbed: a position's cache is its latent and one turned key, 576 values in V2-Lite; files that keep keys and values of the heads in one tensor have the keys' part transposed while they are installed, as F32 where it was quantised. LFM2's convolutions keep their state by position, in a ring as long as a pass and the taps before it, so that a resumed or refused pass finds it as it was. Phi-3.5-MoE keeps the short rotary factors at every length, as transformers does. gpt-oss's expert matrices may be MXFP4, in both sources; the models here are F32. A file whose keys, or a config.json whose fields, ask for something else is refused with the key and what is accepted.
+
+## The research line
+
+Read from folders of safetensors as the authors' code names their tensors and fields; no converter to GGUF and neither llama.cpp nor transformers knows them. The oracle is a PyTorch model written from the paper's formulas (test/oracle/research_models.py), and everything said above of sizes, prompts and budgets holds. None of the authors' checkpoints has been run.
+
+| models | sources | the paper's formulas |
+|---|---|---|
+${researchRows.join('\n')}
+
+A token may use fewer experts than it may at most: places without one cost neither a page nor a product, and traces list the experts there are. AdaMoE's null experts are candidates without a page; its \`model_type\` is webmoe's name, since the authors patch Mixtral's classes. Dynamic routing's most experts per token follow from p: floor(p · experts) + 1 of the largest probabilities pass it. A BlockFFN token may use every expert, so its layers run in waves where it wants more than there are slots, and one slot is enough; its attention is MiniCPM's, plain or latent, and its scores may be normed (\`rms\`), divided by their sum or neither.
 `;
   await expect(text).toMatchFileSnapshot('../../../docs/architectures.md');
 });

@@ -51,7 +51,7 @@ describe('quantised while it is installed', () => {
       const kept = await installModel(openFolder(folder), createMemoryStore());
       const { manifest } = await installModel(openFolder(folder), createMemoryStore(), { quantize });
       expect(manifest.modelId).not.toBe(kept.manifest.modelId);
-      expect(manifest.pageLayouts.map(({ gateProj, downProj }) => [gateProj.type, downProj.type])).toEqual(
+      expect(manifest.pageLayouts.map(({ gateProj, downProj }) => [gateProj?.type, downProj.type])).toEqual(
         manifest.pageLayouts.map(() => [quantize, quantize]),
       );
       for (const { role, matrix } of manifest.resident) {

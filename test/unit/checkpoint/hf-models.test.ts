@@ -13,6 +13,7 @@ import { buildInstallPlan, type InstallPlan } from '../../../src/checkpoint/inst
 import type { WeightType } from '../../../src/checkpoint/model-config';
 import { readCheckpoint } from '../../../src/checkpoint/read-checkpoint';
 import { architectureNames, loadArchitecture } from '../../golden/architectures';
+import { loadResearch, researchNames } from '../../golden/research';
 import { loadSafetensors, safetensorsNames } from '../../golden/safetensors';
 import { memorySource } from './gguf-writer';
 import { openFolder, toJson, writeSafetensors } from './hf-folder';
@@ -21,7 +22,7 @@ const plan = async (folder: Map<string, Uint8Array>): Promise<InstallPlan> =>
   buildInstallPlan(await readCheckpoint(openFolder(folder)));
 
 const editConfig = async (name: string, change: Record<string, unknown>): Promise<Map<string, Uint8Array>> => {
-  const [golden] = await loadSafetensors(name);
+  const [golden] = await (researchNames.includes(name) ? loadResearch(name) : loadSafetensors(name));
   const folder = new Map<string, Uint8Array>(golden!.folder);
   const config = JSON.parse(new TextDecoder().decode(folder.get('config.json')));
   return folder.set('config.json', toJson({ ...config, ...change }));
@@ -32,6 +33,7 @@ it('every architecture has a model_type, and a golden folder', () => {
     architectures.map(({ name }) => name).sort(),
   );
   expect([...safetensorsNames].sort()).toEqual([...architectureNames, 'olmoe'].sort());
+  expect(researchNames.length + safetensorsNames.length).toBe(architectures.length);
 });
 
 describe.each(architectureNames)('%s', (name) => {
@@ -115,6 +117,13 @@ describe('a configuration that is not run', () => {
     ],
     ['glm4moe', { n_group: 3, topk_group: 2 }, 'BAD_FILE', /5 experts in 3 groups/],
     ['ernie4_5_moe', { num_hidden_layers: null }, 'BAD_FILE', /"num_hidden_layers" is missing/],
+    ['adamoe', { num_null_experts: 3 }, 'BAD_FILE', /expert_null_count" is 3; .*gate2.weight has 4/],
+    ['dynamic_moe', { top_p_threshold: null }, 'UNSUPPORTED', /"model_type" is "llama"; accepted: .*top_p_threshold/],
+    ['dynamic_moe', { top_p_threshold: 1.5 }, 'BAD_FILE', /top_p_threshold/],
+    ['blockffn', { ffn_type: 'vanilla' }, 'UNSUPPORTED', /"ffn_type" is "vanilla"; accepted: block/],
+    ['blockffn', { router_act: 'gelu' }, 'UNSUPPORTED', /"router_act" is "gelu"; accepted: relu/],
+    ['blockffn', { norm_after_router: 'max' }, 'UNSUPPORTED', /"norm_after_router" is "max"; accepted: rms, sum, none/],
+    ['blockffn', { norm_after_router: 'sum' }, 'UNSUPPORTED', /ffn_gate_inp_norm.weight" has no place/],
   ] as const)('%s with %j is refused', async (name, change, code, message) => {
     const folder = await editConfig(name, change);
     await expect(plan(folder)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
@@ -237,7 +246,7 @@ describe('MXFP4 in two tensors', () => {
       expect([...values]).toEqual(expected.map((value) => value + 0));
     }
     const layout = buildInstallPlan(checkpoint).pageLayouts[1]!;
-    expect([layout.gateProj.type, layout.downProj.type]).toEqual(['mxfp4', 'f32']);
+    expect([layout.gateProj?.type, layout.downProj.type]).toEqual(['mxfp4', 'f32']);
     const [page] = buildInstallPlan(checkpoint).records.filter(({ key }) => key === 'page/1/3');
     // Blocks and scales once for gate and up, then down, and three vectors of which two share a tensor.
     expect(page!.sourceRanges.length).toBe(5);

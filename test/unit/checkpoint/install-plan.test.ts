@@ -110,7 +110,7 @@ describe('an install plan', () => {
     for (const record of plan.records) expect(packed.get(record.key)!.byteLength).toBe(record.sizeBytes);
     for (const [layer, layout] of plan.pageLayouts.entries()) {
       for (const [name, matrix] of [
-        ['gate', layout.gateProj],
+        ['gate', layout.gateProj!],
         ['up', layout.upProj],
         ['down', layout.downProj],
       ] as const) {
@@ -153,7 +153,7 @@ describe('an install plan', () => {
     const digests = Object.fromEntries(plan.records.map(({ key }) => [key, '00']));
     const manifest = buildManifest(plan, digests, 'id', 'name');
     expect(JSON.parse(JSON.stringify(manifest))).toEqual(manifest);
-    expect(manifest).toMatchObject({ format: 2, modelId: 'id', name: 'name', sourceBytes: plan.sourceBytes });
+    expect(manifest).toMatchObject({ format: 3, modelId: 'id', name: 'name', sourceBytes: plan.sourceBytes });
     expect(buildManifest(plan, {}).digests, 'before anything is installed').toEqual({});
   });
 

@@ -1,0 +1,116 @@
+/**
+ * Models of the research line, as their authors' code writes them: no converter to GGUF knows any. Owns their fields and names;
+ * hf-models.ts has the registry that they are part of.
+ */
+import type { GgufMetadata } from './gguf-metadata';
+import { getDecoderKeys, getRopeScaling, refuse } from './hf-config';
+import { getExpertKeys, type HfModel } from './hf-model';
+import { blockSparseNames, commonNames, latentNames, stackedNames } from './hf-names';
+
+const MLP = 'model.layers.{i}.mlp';
+
+export const researchModels: readonly HfModel[] = [
+  {
+    // AdaMoE (arXiv 2406.13233): Mixtral with a second gate for null experts. Its authors patch Mixtral and name no type.
+    modelType: 'adamoe',
+    architecture: 'adamoe',
+    names: {
+      ...commonNames,
+      ...blockSparseNames,
+      nullRouter: 'model.layers.{i}.block_sparse_moe.gate2.weight',
+    },
+    getKeys: (config) => ({
+      ...getDecoderKeys(config, { theta: 1e6 }),
+      ...getRopeScaling(config),
+      ...getExpertKeys(config, ['num_local_experts'], 'num_experts_per_tok'),
+      expert_null_count: config.getInteger('num_null_experts', { min: 1 }),
+    }),
+  },
+  {
+    // Dynamic routing (arXiv 2403.07652). Its authors' files say "llama", which without these fields has no experts.
+    modelType: 'llama',
+    architecture: 'dynamic-moe',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      attnNorm: 'model.layers.{i}.input_norm.weight',
+      ffnNorm: 'model.layers.{i}.post_attention_norm.weight',
+      router: `${MLP}.router.weight`,
+      mlpGate: `${MLP}.mlp.gate_proj.weight`,
+      mlpUp: `${MLP}.mlp.up_proj.weight`,
+      mlpDown: `${MLP}.mlp.down_proj.weight`,
+    },
+    getKeys: (config) => {
+      if (!config.has('top_p_threshold') || !config.has('num_experts')) {
+        refuse(config, 'model_type', 'llama', 'llama with "num_experts" and "top_p_threshold" (dynamic routing)');
+      }
+      const experts = config.getInteger('num_experts', { min: 1 });
+      const topP = config.getNumber('top_p_threshold', { min: 1e-6, max: 1 });
+      return {
+        ...getDecoderKeys(config),
+        ...getRopeScaling(config),
+        expert_count: experts,
+        // The largest probabilities of so many pass it, however they lie.
+        expert_used_count: Math.min(experts, Math.floor(topP * experts) + 1),
+        expert_top_p: topP,
+      };
+    },
+  },
+  {
+    // BlockFFN (arXiv 2507.08771), in MiniCPM's decoder (arXiv 2404.06395): factors on embedding, residual branches and logits.
+    modelType: 'minicpm',
+    architecture: 'blockffn',
+    names: {
+      ...commonNames,
+      ...latentNames,
+      router: `${MLP}.router_proj.weight`,
+      scoreNorm: `${MLP}.router_norm.weight`,
+      upProj: [`${MLP}.up_proj`, `${MLP}.experts.up_proj.weight`],
+      downProj: [`${MLP}.down_proj`, `${MLP}.experts.down_proj.weight`],
+    },
+    getKeys: (config) => {
+      requireString(config, 'ffn_type', 'block', 'vanilla');
+      requireString(config, 'router_act', 'relu', 'relu');
+      const experts = config.getInteger('num_experts', { min: 1 });
+      const hidden = config.getInteger('hidden_size', { min: 1 });
+      const layers = config.getInteger('num_hidden_layers', { min: 1 });
+      const kind = getScoreNorm(config);
+      return {
+        ...getDecoderKeys(config),
+        ...getRopeScaling(config),
+        expert_count: experts,
+        expert_used_count: experts,
+        expert_weights_norm: kind === 'sum',
+        expert_weights_scale: kind === 'sum' ? 1 / getNormScale(config) : 1,
+        embedding_scale: config.getNumber('scale_emb', { default: 1 }),
+        residual_scale: config.getNumber('scale_depth', { default: 1 }) / Math.sqrt(layers),
+        logit_scale: hidden / config.getNumber('dim_model_base', { min: 1, default: 1 }),
+      };
+    },
+    getTraits: (config) => {
+      const kind = getScoreNorm(config);
+      return {
+        router: {
+          scoreNorm: kind === 'rms' ? config.getNumber('rms_norm_eps') : null,
+          sumEpsilon: kind === 'sum' ? 1e-5 / getNormScale(config) : 0,
+        },
+      };
+    },
+  },
+];
+
+function requireString(config: GgufMetadata, key: string, only: string, fallback: string): void {
+  const value = config.getString(key, fallback);
+  if (value !== only) refuse(config, key, value, only);
+}
+
+/** What BlockFFN's scores go through behind their relu. */
+function getScoreNorm(config: GgufMetadata): string {
+  const kind = config.getString('norm_after_router', 'sum');
+  return ['rms', 'sum', 'none'].includes(kind) ? kind : refuse(config, 'norm_after_router', kind, 'rms, sum, none');
+}
+
+/** Factor on the sum that scores are divided by. */
+function getNormScale(config: GgufMetadata): number {
+  return config.getNumber('norm_scale', { min: 1e-6, default: 1 });
+}

@@ -1,0 +1,123 @@
+"""Makes test/golden/research: tiny models of the research line as folders of safetensors, and what research_models.py computes.
+
+Usage: python make_research.py [NAME ...]     (all architectures, or those named)
+
+Sizes are those of architecture_shape.py. A file's directory is the state dict of the PyTorch model; values are drawn from the
+names, as the tests draw them again.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+import research_models as research
+from architecture_oracle import compress, draw_values, make_answers, write_golden
+from architecture_shape import SHAPES, Shape
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "research"
+LENGTH_BYTES = 8
+
+
+def common(shape: Shape, model_type: str, **extra: object) -> dict:
+    config = shape.config(head_dim=shape.head_dim, rope_theta=shape.theta, model_type=model_type, **extra)
+    del config["rope_parameters"]
+    return config
+
+
+def adamoe(shape: Shape) -> dict:
+    """Nearly as many null experts as true ones, three times as many, and one."""
+    return common(
+        shape,
+        "adamoe",
+        intermediate_size=shape.width,
+        num_local_experts=shape.experts,
+        num_experts_per_tok=shape.chosen + 1,
+        num_null_experts=(4, 24, 1)[shape.index],
+    )
+
+
+def dynamic_moe(shape: Shape) -> dict:
+    """Every layer, every other one, and a p that one expert often passes."""
+    config = common(
+        shape,
+        "llama",
+        architectures=["MoEForCausalLM"],
+        intermediate_size=shape.width,
+        num_experts=shape.experts,
+        expert_frequency=(1, 2, 1)[shape.index],
+        top_p_threshold=(0.4, 0.6, 0.25)[shape.index],
+    )
+    # The authors' attention has as many key heads as query heads, of hidden / heads values.
+    del config["head_dim"]
+    return config | {"num_key_value_heads": shape.heads}
+
+
+def blockffn(shape: Shape) -> dict:
+    """The scores' norm by each of its kinds, factors on all streams, and latent attention."""
+    config = common(
+        shape,
+        "minicpm",
+        ffn_type="block",
+        ffn_gated=False,
+        router_act="relu",
+        expert_size=shape.width,
+        num_experts=(7, 9, 12)[shape.index],
+        norm_after_router=("rms", "sum", "rms")[shape.index],
+        norm_scale=(1.0, 2.0, 1.0)[shape.index],
+        scale_emb=(12, 1, 3)[shape.index],
+        scale_depth=(1.4, 1.0, 0.5)[shape.index],
+        dim_model_base=(16, 96, 32)[shape.index],
+        attention_type=("vanilla", "vanilla", "mla")[shape.index],
+    )
+    latent = {"q_lora_rank": 32, "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 48}
+    if shape.index == 2:
+        del config["head_dim"]
+        return config | latent
+    return config
+
+
+MODELS = {
+    "adamoe": (adamoe, research.AdaMoeLayer),
+    "dynamic_moe": (dynamic_moe, research.TopPLayer),
+    "blockffn": (blockffn, research.BlockFfnLayer),
+}
+
+
+def make_model(name: str, config: dict, layer: type[research.Layer]) -> dict:
+    def load() -> torch.nn.Module:
+        model = research.Decoder(config, layer).eval()
+        values = {key: torch.from_numpy(draw_values(key, tuple(old.shape))) for key, old in model.state_dict().items()}
+        model.load_state_dict(values)
+        return model
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_file(load().state_dict(), path)
+        data = path.read_bytes()
+    header = data[: LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")]
+    return {
+        "name": name,
+        "vocabSize": config["vocab_size"],
+        "config": config,
+        "header": compress(header),
+        **make_answers(name, config["vocab_size"], load),
+    }
+
+
+def main() -> None:
+    for name in sys.argv[1:] or MODELS:
+        make_config, layer = MODELS[name]
+        models = []
+        for index in range(len(SHAPES)):
+            models.append(make_model(f"{name}-{index}", json.loads(json.dumps(make_config(Shape(index)))), layer))
+            print(f"{name}-{index}", file=sys.stderr)
+        write_golden(GOLDEN / f"{name}.json", models)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

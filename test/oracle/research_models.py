@@ -1,0 +1,260 @@
+"""Decoders of the research line in plain PyTorch, written from the papers' formulas.
+
+Owns the mathematics, with each paper cited where its formula is. Parameters have the names that the authors' checkpoints have,
+so that a state dict is a file's directory. Never optimised: every expert is computed for every token, and weighed.
+"""
+
+import math
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=False)
+
+
+def rotate(x: Tensor, theta: float) -> Tensor:
+    """Rotary embedding (arXiv 2104.09864) of [heads, tokens, dims]: dimension d turns with d + dims / 2."""
+    tokens, dims = x.shape[-2:]
+    frequencies = theta ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
+    angles = torch.arange(tokens, dtype=torch.float64)[:, None] * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal softmax attention of [heads, tokens, dims]; [tokens, heads * dims]."""
+    tokens = q.shape[-2]
+    scores = (q @ k.transpose(-1, -2) * scale).masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -math.inf)
+    return (scores.softmax(-1) @ v).transpose(0, 1).reshape(tokens, -1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: dict):
+        super().__init__()
+        hidden, self.heads = config["hidden_size"], config["num_attention_heads"]
+        self.kv_heads = config["num_key_value_heads"]
+        self.dim = config.get("head_dim") or hidden // self.heads
+        self.theta = config["rope_theta"]
+        self.q_proj = linear(hidden, self.heads * self.dim)
+        self.k_proj = linear(hidden, self.kv_heads * self.dim)
+        self.v_proj = linear(hidden, self.kv_heads * self.dim)
+        self.o_proj = linear(self.heads * self.dim, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (p(x).view(len(x), -1, self.dim).transpose(0, 1) for p in (self.q_proj, self.k_proj, self.v_proj))
+        group = self.heads // self.kv_heads
+        k, v = (rotate(k, self.theta).repeat_interleave(group, 0), v.repeat_interleave(group, 0))
+        return self.o_proj(attend(rotate(q, self.theta), k, v, self.dim**-0.5))
+
+
+class LatentAttention(nn.Module):
+    """DeepSeek-V2 (arXiv 2405.04434, equations 9 to 19), not absorbed. Norms of the latents have an eps of 1e-6."""
+
+    def __init__(self, config: dict):
+        super().__init__()
+        hidden, self.heads = config["hidden_size"], config["num_attention_heads"]
+        self.plain, self.turned, self.value = (config[f"{n}_head_dim"] for n in ("qk_nope", "qk_rope", "v"))
+        self.rank, self.theta = config["kv_lora_rank"], config["rope_theta"]
+        self.q_a_proj = linear(hidden, config["q_lora_rank"])
+        self.q_a_layernorm = RMSNorm(config["q_lora_rank"], 1e-6)
+        self.q_b_proj = linear(config["q_lora_rank"], self.heads * (self.plain + self.turned))
+        self.kv_a_proj_with_mqa = linear(hidden, self.rank + self.turned)
+        self.kv_a_layernorm = RMSNorm(self.rank, 1e-6)
+        self.kv_b_proj = linear(self.rank, self.heads * (self.plain + self.value))
+        self.o_proj = linear(self.heads * self.value, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))).view(len(x), self.heads, -1).transpose(0, 1)
+        q_plain, q_turned = q.split([self.plain, self.turned], dim=-1)
+        latent, k_turned = self.kv_a_proj_with_mqa(x).split([self.rank, self.turned], dim=-1)
+        kv = self.kv_b_proj(self.kv_a_layernorm(latent)).view(len(x), self.heads, -1).transpose(0, 1)
+        k_plain, v = kv.split([self.plain, self.value], dim=-1)
+        q = torch.cat([q_plain, rotate(q_turned, self.theta)], dim=-1)
+        k_turned = rotate(k_turned[None], self.theta).expand(self.heads, -1, -1)
+        return self.o_proj(attend(q, torch.cat([k_plain, k_turned], dim=-1), v, q.shape[-1] ** -0.5))
+
+
+class GatedMlp(nn.Module):
+    """down(silu(gate x) * up x), its projections under the names that a family uses."""
+
+    def __init__(self, hidden: int, width: int, names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")):
+        super().__init__()
+        self.names = names
+        for name, (inputs, outputs) in zip(names, ((hidden, width), (hidden, width), (width, hidden))):
+            setattr(self, name, linear(inputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up, down = (getattr(self, name) for name in self.names)
+        return down(F.silu(gate(x)) * up(x))
+
+
+MIXTRAL = ("w1", "w3", "w2")
+
+
+def mix(experts: nn.ModuleList, x: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the experts' outputs by weights [tokens, experts]."""
+    return sum(weights[:, e, None] * expert(x) for e, expert in enumerate(experts))
+
+
+class AdaMoe(nn.Module):
+    """
+    AdaMoE (arXiv 2406.13233, section 3.2): null experts, whose output is zero, join the top-k; weights are renormalised over the
+    true experts among the chosen (equation 5). A second linear layer scores the null experts, as in the authors' Mixtral.
+    """
+
+    def __init__(self, config: dict, _layer: int):
+        super().__init__()
+        hidden, self.count = config["hidden_size"], config["num_local_experts"]
+        self.k = config["num_experts_per_tok"]
+        self.gate = linear(hidden, self.count)
+        self.gate2 = linear(hidden, config["num_null_experts"])
+        self.experts = nn.ModuleList(GatedMlp(hidden, config["intermediate_size"], MIXTRAL) for _ in range(self.count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = torch.cat([self.gate(x), self.gate2(x)], dim=-1).softmax(-1)
+        best, chosen = scores.topk(self.k, dim=-1)
+        weights = torch.zeros_like(scores).scatter(-1, chosen, best)[:, : self.count]
+        total = weights.sum(-1, keepdim=True)
+        return mix(self.experts, x, weights / torch.where(total == 0, 1, total))
+
+
+class TopPMoe(nn.Module):
+    """
+    Dynamic routing (arXiv 2403.07652, equations 3 to 5): the fewest experts whose probabilities, largest first, pass p; each
+    weighed by its probability.
+    """
+
+    def __init__(self, config: dict, _layer: int):
+        super().__init__()
+        hidden, self.p = config["hidden_size"], config["top_p_threshold"]
+        self.router = linear(hidden, config["num_experts"])
+        self.experts = nn.ModuleList(GatedMlp(hidden, config["intermediate_size"]) for _ in range(config["num_experts"]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.router(x).softmax(-1)
+        ordered, order = scores.sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        kept = torch.where(before <= self.p, ordered, 0)
+        return mix(self.experts, x, torch.zeros_like(scores).scatter(-1, order, kept))
+
+
+class DenseMlp(nn.Module):
+    """A layer of Dynamic_MoE without experts."""
+
+    def __init__(self, config: dict):
+        super().__init__()
+        self.mlp = GatedMlp(config["hidden_size"], config["intermediate_size"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x)
+
+
+class BlockFfn(nn.Module):
+    """
+    BlockFFN (arXiv 2507.08771, section 3.1): scores RMSNorm(ReLU(x W)), as many experts as are positive; an expert is
+    down(silu(up x)), without a gate. The authors' code can also divide by the scores' sum, or leave them.
+    """
+
+    def __init__(self, config: dict, _layer: int):
+        super().__init__()
+        hidden, experts, width = config["hidden_size"], config["num_experts"], config["expert_size"]
+        self.kind, self.scale = config["norm_after_router"], config["norm_scale"]
+        self.router_proj = linear(hidden, experts)
+        if self.kind == "rms":
+            self.router_norm = RMSNorm(experts, config["rms_norm_eps"])
+        self.up_proj = nn.Parameter(torch.empty(experts, width, hidden))
+        self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = F.relu(self.router_proj(x))
+        if self.kind == "rms":
+            scores = self.router_norm(scores)
+        elif self.kind == "sum":
+            scores = scores / (scores.sum(-1, keepdim=True) * self.scale + 1e-5)
+        inner = F.silu(torch.einsum("th,ewh->tew", x, self.up_proj)) * scores[:, :, None]
+        return torch.einsum("tew,ehw->th", inner, self.down_proj)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    norms = ("input_layernorm", "post_attention_layernorm")
+    mlp_name = "mlp"
+
+    def __init__(self, config: dict, index: int):
+        super().__init__()
+        for name in self.norms:
+            setattr(self, name, RMSNorm(config["hidden_size"], config["rms_norm_eps"]))
+        self.self_attn = LatentAttention(config) if config.get("attention_type") == "mla" else Attention(config)
+        setattr(self, self.mlp_name, self.make_mlp(config, index))
+        self.scale = config["scale_depth"] / math.sqrt(config["num_hidden_layers"]) if "scale_depth" in config else 1.0
+
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, behind = (getattr(self, name) for name in self.norms)
+        x = x + self.scale * self.self_attn(before(x))
+        return x + self.scale * getattr(self, self.mlp_name)(behind(x))
+
+
+class AdaMoeLayer(Layer):
+    mlp_name = "block_sparse_moe"
+
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        return AdaMoe(config, index)
+
+
+class TopPLayer(Layer):
+    norms = ("input_norm", "post_attention_norm")
+
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        return TopPMoe(config, index) if index % config["expert_frequency"] == 0 else DenseMlp(config)
+
+
+class BlockFfnLayer(Layer):
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        return BlockFfn(config, index)
+
+
+class Decoder(nn.Module):
+    """Token ids to logits. `scale_emb` and `dim_model_base` are MiniCPM's (arXiv 2404.06395, appendix A)."""
+
+    def __init__(self, config: dict, layer: type[Layer]):
+        super().__init__()
+        hidden, vocab = config["hidden_size"], config["vocab_size"]
+        self.embedding_scale = config.get("scale_emb", 1)
+        self.logit_divisor = hidden / config["dim_model_base"] if "dim_model_base" in config else 1
+        self.model = nn.Module()
+        self.model.embed_tokens = nn.Embedding(vocab, hidden)
+        self.model.layers = nn.ModuleList(layer(config, i) for i in range(config["num_hidden_layers"]))
+        self.model.norm = RMSNorm(hidden, config["rms_norm_eps"])
+        if not config["tie_word_embeddings"]:
+            self.lm_head = linear(hidden, vocab)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.model.embed_tokens
+
+    def forward(self, ids: Tensor, use_cache: bool = False) -> SimpleNamespace:
+        assert not use_cache and len(ids) == 1
+        x = self.model.embed_tokens(ids[0]) * self.embedding_scale
+        for layer in self.model.layers:
+            x = layer(x)
+        x = self.model.norm(x) / self.logit_divisor
+        logits = self.lm_head(x) if hasattr(self, "lm_head") else x @ self.model.embed_tokens.weight.T
+        return SimpleNamespace(logits=logits[None])

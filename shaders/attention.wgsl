@@ -2,7 +2,8 @@
 // A sink is a logit that joins the softmax and is dropped behind it (gpt-oss).
 //
 // Online softmax over chunks of positions, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135).
-// Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
+// Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH] rows
+// of HEAD_DIM values in units of lib/kv_*.wgsl;
 // out [rows, heads, VALUE_DIM] f32; sinks [heads] f32 (unread without).
 // Grid: (heads, rows). One workgroup per head and row: the sums' order depends on the position alone.
 // Assumes HEAD_DIM % 4 == 0, VALUE_DIM % 4 == 0.
@@ -28,8 +29,8 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> k_cache: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> v_cache: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> k_cache: array<KvWord>;
+@group(0) @binding(4) var<storage, read> v_cache: array<KvWord>;
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> control: array<u32>;
 @group(0) @binding(7) var<storage, read> sinks: array<f32>;
@@ -52,7 +53,8 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
   let quads = HEAD_DIM / 4u;
   let value_quads = VALUE_DIM / 4u;
   let head = group.x;
-  let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * quads;
+  let row_words = get_row_words(quads);
+  let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * row_words;
   let q = group.y * (Q_STRIDE / 4u) + head * quads;
   let positions = step.position + group.y + 1u;
 
@@ -69,10 +71,10 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     let count = min(CHUNK, positions - start);
     var own_highest = LOWEST;
     for (var i = lane; i < count; i += WORKGROUP_SIZE) {
-      let k = cache + get_slot(start + i) * quads;
+      let k = cache + get_slot(start + i) * row_words;
       var sum = 0.0;
       for (var d = 0u; d < quads; d++) {
-        sum += dot(qkv[q + d], k_cache[k + d]);
+        sum += dot(qkv[q + d], read_key(k, d));
       }
       scores[i] = sum * SCALE;
       own_highest = max(own_highest, sum * SCALE);
@@ -90,7 +92,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     for (var d = lane; d < value_quads; d += WORKGROUP_SIZE) {
       var sum = mixed[d] * fade;
       for (var i = 0u; i < count; i++) {
-        sum += scores[i] * v_cache[cache + get_slot(start + i) * quads + d];
+        sum += scores[i] * read_value(cache + get_slot(start + i) * row_words, d);
       }
       mixed[d] = sum;
     }

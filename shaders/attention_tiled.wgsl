@@ -4,7 +4,8 @@
 // Online softmax over 16 positions at a time, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135). A lane has four
 // rows of a head; keys and values are read once for the rows of four lanes. A row's sums run over rising positions, so they
 // depend on its position alone. Never runs behind a fault.
-// Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32;
+// Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH] rows
+// of HEAD_DIM values in units of lib/kv_*.wgsl;
 // out [rows, heads, VALUE_DIM] f32, which also holds the sums on the way; sinks [heads] f32 (unread without).
 // Grid: (heads, ceil(rows / (4 * WORKGROUP_SIZE))). Assumes HEAD_DIM % 4 == 0.
 override WORKGROUP_SIZE: u32;
@@ -27,8 +28,8 @@ const LOWEST = -3.4028234e38;
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> k_cache: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> v_cache: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> k_cache: array<KvWord>;
+@group(0) @binding(3) var<storage, read> v_cache: array<KvWord>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> sinks: array<f32>;
 
@@ -48,13 +49,13 @@ fn mask_four(scores: mat4x4<f32>, first: u32, own: vec4<u32>) -> mat4x4<f32> {
   );
 }
 
-// First quad in the cache of four positions, those behind the last repeating it.
+// First element in the cache of four positions, those behind the last repeating it.
 fn locate(cache: u32, first: u32, last: u32) -> vec4<u32> {
   var places = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
   if (RING == 1u) {
     places = places % vec4<u32>(CACHE_LENGTH);
   }
-  return cache + places * (HEAD_DIM / 4u);
+  return cache + places * get_row_words(HEAD_DIM / 4u);
 }
 
 fn get_highest(scores: mat4x4<f32>) -> vec4<f32> {
@@ -73,7 +74,7 @@ fn attention_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
   let own = step.position + r;
   let q = r * (Q_STRIDE / 4u) + head * quads;
   let o = (r * HEADS + head) * value_quads;
-  let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * quads;
+  let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * get_row_words(quads);
   // Positions that any row of the workgroup looks at.
   let end = step.position + min((group.y + 1u) * WORKGROUP_SIZE * 4u, step.rows);
 

@@ -3,9 +3,9 @@
 // the rotation (which keeps a head's length, so the root mean square may be taken before it).
 // Rope turns the first ROPE_DIMS dimensions of a head: d with d + ROPE_DIMS / 2, or INTERLEAVED 2d with 2d + 1.
 //
-// Bindings: qkv [rows, Q + 2 KV] f32, its q part rewritten in place; norms f32: q's, then k's, [Q + KV] or [2 HEAD_DIM]
-// (unread without); rope [context, ROPE_DIMS / 2] of (cos, sin); k_cache, v_cache [kv heads, CACHE_LENGTH, HEAD_DIM] f32, a
-// position p at p % CACHE_LENGTH.
+// Bindings: qkv [rows, Q + 2 KV] f32, its q and k parts rewritten in place; norms f32: q's, then k's, [Q + KV] or [2 HEAD_DIM]
+// (unread without); rope [context, ROPE_DIMS / 2] of (cos, sin); k_cache, v_cache [kv heads, CACHE_LENGTH] rows of
+// HEAD_DIM values in units of lib/kv_*.wgsl, a position p at p % CACHE_LENGTH.
 // Grid: (rows). One workgroup per row.
 override WORKGROUP_SIZE: u32;
 override HEADS: u32;
@@ -28,8 +28,8 @@ const NORM_HEAD_AFTER = 3u;
 @group(0) @binding(2) var<storage, read_write> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
 @group(0) @binding(4) var<storage, read> rope: array<vec2<f32>>;
-@group(0) @binding(5) var<storage, read_write> k_cache: array<f32>;
-@group(0) @binding(6) var<storage, read_write> v_cache: array<f32>;
+@group(0) @binding(5) var<storage, read_write> k_cache: array<KvWord>;
+@group(0) @binding(6) var<storage, read_write> v_cache: array<KvWord>;
 @group(0) @binding(7) var<storage, read> control: array<u32>;
 
 // 1 / rms of every head of q, then of k.
@@ -100,31 +100,39 @@ fn qk_norm_rope(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     workgroupBarrier();
   }
 
-  for (var i = lane; i < q_width / 2u; i += WORKGROUP_SIZE) {
+  for (var i = lane; i < (q_width + kv_width) / 2u; i += WORKGROUP_SIZE) {
     let head = i / half_dim;
     let pair = i % half_dim;
     let dims = get_pair(pair);
     let at = row + head * HEAD_DIM;
-    let own_scale = select(head_scales[head], scale.x, NORM < NORM_HEAD);
-    let norm_at = select(0u, head * HEAD_DIM, NORM == NORM_FULL);
-    let q = prepare(vec2<f32>(qkv[at + dims.x], qkv[at + dims.y]), dims, pair, own_scale, norm_at, position);
-    qkv[at + dims.x] = q.x;
-    qkv[at + dims.y] = q.y;
+    let is_key = head >= HEADS;
+    let own_scale = select(head_scales[head], select(scale.x, scale.y, is_key), NORM < NORM_HEAD);
+    let norm_at = select(select(0u, HEAD_DIM, is_key), head * HEAD_DIM, NORM == NORM_FULL);
+    let value = prepare(vec2<f32>(qkv[at + dims.x], qkv[at + dims.y]), dims, pair, own_scale, norm_at, position);
+    qkv[at + dims.x] = value.x;
+    qkv[at + dims.y] = value.y;
   }
+  storageBarrier(); // the row's keys are there, whoever made them
 
-  for (var i = lane; i < kv_width / 2u; i += WORKGROUP_SIZE) {
-    let head = i / half_dim;
-    let pair = i % half_dim;
-    let dims = get_pair(pair);
-    let at = row + q_width + head * HEAD_DIM;
-    let own_scale = select(head_scales[HEADS + head], scale.y, NORM < NORM_HEAD);
-    let norm_at = select(HEAD_DIM, q_width + head * HEAD_DIM, NORM == NORM_FULL);
-    let k = prepare(vec2<f32>(qkv[at + dims.x], qkv[at + dims.y]), dims, pair, own_scale, norm_at, position);
-    let v = clip(vec2<f32>(qkv[at + kv_width + dims.x], qkv[at + kv_width + dims.y]));
-    let to = (head * CACHE_LENGTH + position % CACHE_LENGTH) * HEAD_DIM;
-    k_cache[to + dims.x] = k.x;
-    k_cache[to + dims.y] = k.y;
-    v_cache[to + dims.x] = v.x;
-    v_cache[to + dims.y] = v.y;
+  let row_words = get_row_words(HEAD_DIM / 4u);
+  let units = row_words / KV_WORDS;
+  for (var i = lane; i < KV_HEADS * units; i += WORKGROUP_SIZE) {
+    let head = i / units;
+    let first = i % units * KV_QUADS;
+    var keys = array<vec4<f32>, KV_QUADS>();
+    var values = array<vec4<f32>, KV_QUADS>();
+    for (var j = 0u; j < min(KV_QUADS, HEAD_DIM / 4u - first); j++) {
+      let k = row + q_width + head * HEAD_DIM + (first + j) * 4u;
+      let v = k + kv_width;
+      keys[j] = vec4<f32>(qkv[k], qkv[k + 1u], qkv[k + 2u], qkv[k + 3u]);
+      values[j] = clamp(vec4<f32>(qkv[v], qkv[v + 1u], qkv[v + 2u], qkv[v + 3u]), vec4<f32>(-CLIP), vec4<f32>(CLIP));
+    }
+    let key_words = pack_unit(keys);
+    let value_words = pack_unit(values);
+    let to = (head * CACHE_LENGTH + position % CACHE_LENGTH) * row_words + i % units * KV_WORDS;
+    for (var j = 0u; j < KV_WORDS; j++) {
+      k_cache[to + j] = key_words[j];
+      v_cache[to + j] = value_words[j];
+    }
   }
 }

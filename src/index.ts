@@ -28,6 +28,7 @@ export type {
   InstalledModel,
   InstallState,
   KernelOptions,
+  KvType,
   LoadedModel,
   LoadOptions,
   LoadProgress,

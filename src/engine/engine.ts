@@ -5,6 +5,7 @@
 import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { QuantizationReport } from '../checkpoint/manifest';
 import type { EvictionName } from '../experts/eviction-policies';
+import type { KvType } from '../kernels/kv-type';
 import type { KernelOptions } from '../kernels/variant';
 import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
@@ -35,6 +36,11 @@ export interface LoadOptions {
   readonly gpuBudgetBytes?: number;
   /** Tokens; default and maximum: the model's own. */
   readonly contextLength?: number;
+  /**
+   * What keys and values are stored as. Default `f32`. `f16` takes half of the memory, `q8` 9/32 of it; both round, and the
+   * result is as exact as before whatever the budget: docs/numerics.md has their errors.
+   */
+  readonly kvType?: KvType;
   /** Ask for no optional GPU feature and no raised limit: what every WebGPU has. */
   readonly defaultLimitsOnly?: boolean;
   /**
@@ -111,7 +117,7 @@ export interface LoadedModel {
   readonly tools: { readonly family: ToolFamily; readonly inTemplate: boolean };
   /** Human-readable adapter description. */
   readonly adapter: string;
-  /** Forms in use: `kernels` how workgroups add up, and by how many lanes. */
+  /** Forms in use: `kernels` how workgroups add up, and by how many lanes; `kv` what keys and values are stored as. */
   readonly variants: Readonly<Record<string, string>>;
   /** False when the model was already in the store. */
   readonly installed: boolean;
@@ -165,7 +171,7 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { EvictionName, KernelOptions, PredictorName };
+export type { EvictionName, KernelOptions, KvType, PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {

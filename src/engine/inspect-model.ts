@@ -116,7 +116,7 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
       const floor = planMemory(
         manifest,
         { bindingBytes },
-        { contextLength: request.contextLength, expertBudget: { percent: smallestPercent } },
+        { contextLength: request.contextLength, kvType: request.kvType, expertBudget: { percent: smallestPercent } },
       );
       return {
         slotsPerLayer: plan.slotsPerLayer,

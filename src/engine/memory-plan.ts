@@ -8,6 +8,7 @@ import { EngineError } from '../errors';
 import { getPageTableRequest } from '../experts/page-table';
 import { getPoolParts, getPoolRequests } from '../experts/slot-pool';
 import { type BufferRequest, roundUp } from '../gpu/memory';
+import { type KvType, kvTypes } from '../kernels/kv-type';
 import { getForwardUniformBytes } from '../model/forward';
 import { getStateRequests, getStateShape, type StateShape } from '../model/run-state';
 import { getWeightRequests, planWeights, type WeightPlan } from '../model/weights';
@@ -24,6 +25,8 @@ export interface MemoryRequest {
   readonly gpuBudgetBytes?: number | undefined;
   /** Tokens; default: the model's own. */
   readonly contextLength?: number | undefined;
+  /** Default `f32`. */
+  readonly kvType?: KvType | undefined;
 }
 
 export interface MemoryPlan {
@@ -60,7 +63,7 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
     );
   }
   const weights = planWeights(manifest, limits.bindingBytes);
-  const state = getStateShape(config, contextLength);
+  const state = getStateShape(config, contextLength, checkKvType(request.kvType ?? 'f32'));
   const poolRequests = (slots: number): BufferRequest[] => getPoolRequests(pageLayouts, slots, limits.bindingBytes);
   const poolPartsPerLayer = getPoolParts(config.moe.experts, largestPage, limits.bindingBytes).length;
   // The constants grow with the number of pool buffers; the most there can be keeps the plan independent of the slots.
@@ -159,6 +162,13 @@ function checkContext(contextLength: number, most: number): number {
     );
   }
   return contextLength;
+}
+
+function checkKvType(kvType: KvType): KvType {
+  if (!kvTypes.includes(kvType)) {
+    throw new EngineError('BAD_ARGUMENT', `KV cache type "${kvType}" is unknown: give one of ${kvTypes.join(', ')}`);
+  }
+  return kvType;
 }
 
 function sumBytes(requests: readonly BufferRequest[]): number {

@@ -224,8 +224,8 @@ async function readRopeFactors({ resident }: ModelManifest, reader: RecordReader
 }
 
 /** Names of the forms in use, for people and statistics. */
-export function getVariants({ variant }: Pick<Runtime, 'variant'>): Readonly<Record<string, string>> {
-  return { kernels: variant.name };
+export function getVariants({ variant, plan }: Pick<Runtime, 'variant' | 'plan'>): Readonly<Record<string, string>> {
+  return { kernels: variant.name, kv: plan.state.kvType };
 }
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -27,7 +27,7 @@ export async function compileAttentionTiled(
   const lanes = Math.min(MOST_LANES, variant.tileLanes);
   const program = await compileProgram(device, {
     name: 'attention_tiled',
-    source: getProgramSource(source, variant, undefined, ['kv']),
+    source: getProgramSource(source, variant, undefined, [`kv_${spec.kvType}`, 'kv_read', 'kv_four']),
     bindings: ['uniform', 'read', 'read', 'read', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: lanes,

@@ -5,6 +5,7 @@ import type { AttentionConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
+import type { KvType } from './kv-type';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
 
@@ -14,13 +15,14 @@ export interface AttentionSpec {
   readonly slides: boolean;
   /** Positions that the cache holds. */
   readonly cacheLength: number;
+  readonly kvType: KvType;
 }
 
 export interface AttentionBuffers {
   readonly moeLayer: BindingResource; // u32: the MoE layer at or behind it
   readonly step: BindingResource; // {rows, position}
   readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32; of latent attention queries alone, [rows, heads * headDim]
-  readonly kCache: BindingResource; // [kvHeads, cacheLength, headDim] f32
+  readonly kCache: BindingResource; // [kvHeads, cacheLength] rows of headDim values as `kvType` has them
   readonly vCache: BindingResource; // likewise; of latent attention the same buffer
   readonly out: BindingResource; // [rows, heads * value width] f32
   readonly control: BindingResource;
@@ -53,7 +55,7 @@ export function getAttentionConstants({ attention, slides, cacheLength }: Attent
 export async function compileAttention(device: GpuDevice, variant: Variant, spec: AttentionSpec): Promise<Attention> {
   const program = await compileProgram(device, {
     name: 'attention',
-    source: getProgramSource(source, variant),
+    source: getProgramSource(source, variant, undefined, [`kv_${spec.kvType}`, 'kv_read']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'read', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,

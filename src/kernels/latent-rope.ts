@@ -5,6 +5,7 @@ import type { AttentionConfig, LatentConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
+import type { KvType } from './kv-type';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
 
@@ -13,6 +14,7 @@ export interface LatentRopeSpec {
   readonly latent: LatentConfig;
   /** Positions that the cache holds. */
   readonly cacheLength: number;
+  readonly kvType: KvType;
 }
 
 export interface LatentRopeBuffers {
@@ -21,7 +23,7 @@ export interface LatentRopeBuffers {
   readonly projections: BindingResource; // [rows, heads * (plainDim + rope dims) + rank + rope dims] f32
   readonly norm: BindingResource; // [rank] f32
   readonly rope: BindingResource; // [context, rope dims / 2] of (cos, sin) f32
-  readonly cache: BindingResource; // [cacheLength, rank + rope dims] f32
+  readonly cache: BindingResource; // [cacheLength] rows of rank + rope dims values as `kvType` has them
   readonly queries: BindingResource; // [rows, heads, rank + rope dims] f32; the last rope dims are written
   readonly control: BindingResource;
 }
@@ -33,12 +35,12 @@ export interface LatentRope {
 export async function compileLatentRope(
   device: GpuDevice,
   variant: Variant,
-  { attention, latent, cacheLength }: LatentRopeSpec,
+  { attention, latent, cacheLength, kvType }: LatentRopeSpec,
 ): Promise<LatentRope> {
   const { heads, rope } = attention;
   const program = await compileProgram(device, {
     name: 'latent_rope',
-    source: getProgramSource(source, variant),
+    source: getProgramSource(source, variant, undefined, [`kv_${kvType}`]),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,

@@ -6,8 +6,13 @@
 import activation from '../../shaders/lib/activation.wgsl?raw';
 import control from '../../shaders/lib/control.wgsl?raw';
 import expertPool from '../../shaders/lib/expert_pool.wgsl?raw';
+import kvF16 from '../../shaders/lib/kv_f16.wgsl?raw';
+import kvF32 from '../../shaders/lib/kv_f32.wgsl?raw';
 import kvPlain from '../../shaders/lib/kv_plain.wgsl?raw';
+import kvQ8 from '../../shaders/lib/kv_q8.wgsl?raw';
 import kvQuad from '../../shaders/lib/kv_quad.wgsl?raw';
+import kvRead from '../../shaders/lib/kv_read.wgsl?raw';
+import kvRows from '../../shaders/lib/kv_rows.wgsl?raw';
 import multiplyAdd from '../../shaders/lib/multiply_add.wgsl?raw';
 import normRow from '../../shaders/lib/norm_row.wgsl?raw';
 import openPlain from '../../shaders/lib/open_plain.wgsl?raw';
@@ -37,6 +42,7 @@ import weightsQ5_K from '../../shaders/lib/weights_q5_k.wgsl?raw';
 import weightsQ6_K from '../../shaders/lib/weights_q6_k.wgsl?raw';
 import weightsQ8_0 from '../../shaders/lib/weights_q8_0.wgsl?raw';
 import type { WeightType } from '../checkpoint/model-config';
+import type { KvType } from './kv-type';
 import type { Variant } from './variant';
 
 const REDUCE = { subgroup: reduceSubgroup, workgroup: reduceWorkgroup } as const;
@@ -66,8 +72,19 @@ const WEIGHTS: Readonly<Record<WeightType, string>> = {
 /** Formats that say themselves what the quads of a block share; the others stand on open_plain. */
 const OPENS_BLOCKS: ReadonlySet<WeightType> = new Set(['q4_0', 'q8_0']);
 
-/** What a kernel stands on besides the control words, reductions and weights: `tile` is a tiled product, `kv` the cache. */
-export type Snippet = 'activation' | 'expert_pool' | 'tile_list' | 'tile' | 'kv' | 'norm_row';
+/**
+ * What a kernel stands on besides the control words, reductions and weights: `tile` is a tiled product, `kv_read` reads a cache
+ * of the type that is named too, `kv_four` four positions of it at a time.
+ */
+export type Snippet =
+  | 'activation'
+  | 'expert_pool'
+  | 'tile_list'
+  | 'tile'
+  | `kv_${KvType}`
+  | 'kv_read'
+  | 'kv_four'
+  | 'norm_row';
 
 /** Full source of a kernel; `weightType` where it reads quantised weights. */
 export function getProgramSource(
@@ -89,7 +106,11 @@ export function getProgramSource(
       tile,
     ],
     norm_row: [normRow],
-    kv: [multiplyAdd, isQuad ? kvQuad : kvPlain],
+    kv_f32: [kvF32, kvRows],
+    kv_f16: [kvF16, kvRows],
+    kv_q8: [kvQ8, kvRows],
+    kv_read: [kvRead],
+    kv_four: [multiplyAdd, isQuad ? kvQuad : kvPlain],
   };
   return [
     isQuad ? 'enable subgroups;' : '',

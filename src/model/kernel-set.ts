@@ -121,6 +121,7 @@ export async function compileKernels(
         attention,
         latent: latent as LatentConfig,
         cacheLength: getCacheLength(config, state, 0),
+        kvType: state.kvType,
       }),
     ),
     // It has no shadow half: nothing reads these rows before they are written again.

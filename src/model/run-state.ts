@@ -5,6 +5,7 @@ import type { ModelConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
 import { getChangesWords } from '../kernels/adjust-logits';
+import { getKvRowBytes, type KvType } from '../kernels/kv-type';
 import { getMostTiles, TILE_WORDS } from '../kernels/route-order';
 import { computeRope } from './rope';
 
@@ -13,6 +14,8 @@ export interface StateShape {
   readonly rows: number;
   /** Positions of the KV cache. */
   readonly contextLength: number;
+  /** What keys and values are stored as. */
+  readonly kvType: KvType;
   /** Rows that the head can make logits of in one pass. */
   readonly logitRows: number;
   /** Most ids of one row whose logits a caller can change singly; a mask over all of them comes on top. */
@@ -43,12 +46,13 @@ export function getChunkRows(config: ModelConfig): number {
   return Math.min(256, Math.max(8, Math.floor((16 << 20) / rowBytes)));
 }
 
-export function getStateShape(config: ModelConfig, contextLength: number): StateShape {
+export function getStateShape(config: ModelConfig, contextLength: number, kvType: KvType): StateShape {
   const rows = Math.min(getChunkRows(config), contextLength);
   const logitRows = Math.min(rows, Math.max(1, Math.floor(LOGITS_BYTES / (config.vocabSize * 4))));
   return {
     rows,
     contextLength,
+    kvType,
     logitRows,
     // Every token of the context may be penalised, and as many more ids biased as callers have a use for.
     changedLogits: Math.min(config.vocabSize, contextLength + MOST_BIASED_IDS),
@@ -98,7 +102,7 @@ export interface RunState {
   readonly rope: DeviceBuffer; // [context, rope dims / 2] of (cos, sin) f32
   readonly nothing: DeviceBuffer; // bound where a model has no such weights
   readonly readback: DeviceBuffer;
-  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, cache length, headDim] f32; of a convolution [cache length, hidden]
+  readonly kCache: readonly DeviceBuffer[]; // per layer [kvHeads, cache length] rows of headDim values; of a convolution [cache length, hidden] f32
   readonly vCache: readonly DeviceBuffer[]; // likewise; empty where keys are values too, and of a convolution
 }
 
@@ -170,7 +174,7 @@ export function getStateRequests(config: ModelConfig, shape: StateShape): Buffer
     const length = getCacheLength(config, shape, layer);
     const isConvolution = config.mixers[layer] === 'convolution';
     if (isValue && (latent !== null || isConvolution)) return 4;
-    return length * (isConvolution ? config.hiddenSize : kvHeads * headDim) * 4;
+    return length * (isConvolution ? config.hiddenSize * 4 : kvHeads * getKvRowBytes(shape.kvType, headDim));
   };
   return [
     ...Object.entries(getSizes(config, shape)).map(

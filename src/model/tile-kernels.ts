@@ -94,5 +94,6 @@ export function getAttentionSpec(config: ModelConfig, state: StateShape, mixer: 
     attention: config.attention,
     slides: mixer === 'sliding',
     cacheLength: getCacheLength(config, state, config.mixers.indexOf(mixer)),
+    kvType: state.kvType,
   };
 }

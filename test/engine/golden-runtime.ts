@@ -1,7 +1,7 @@
-/** Installs a golden model into memory and puts it on the GPU. Owns set-up only; tests say what must hold. */
-import type { ExpertBudget } from '../../src/engine/engine';
+/** Installs a model into memory and puts it on the GPU. Owns set-up only; tests say what must hold. */
 import { type PassPlan, PassRunner } from '../../src/engine/pass-runner';
-import { createRuntime, type Runtime } from '../../src/engine/runtime';
+import { createRuntime, type Runtime, type RuntimeRequest } from '../../src/engine/runtime';
+import type { DeviceOptions } from '../../src/gpu/device';
 import { installModel } from '../../src/store/install';
 import { createMemorySource } from '../../src/store/memory-source';
 import { createMemoryStore } from '../../src/store/memory-store';
@@ -14,12 +14,16 @@ export interface GoldenRuntime {
   readonly runner: PassRunner;
 }
 
-export async function openGolden(
-  name: string,
-  options: { readonly expertBudget?: ExpertBudget; readonly defaultLimitsOnly?: boolean } = {},
-): Promise<GoldenRuntime> {
+type Options = RuntimeRequest & Pick<DeviceOptions, 'defaultLimitsOnly'>;
+
+export async function openGolden(name: string, options: Options = {}): Promise<GoldenRuntime> {
+  return openFile(await readGoldenModel(name), options);
+}
+
+/** @param file a GGUF. */
+export async function openFile(file: Uint8Array<ArrayBuffer>, options: Options = {}): Promise<GoldenRuntime> {
   const store = createMemoryStore();
-  const { manifest } = await installModel(createMemorySource(await readGoldenModel(name), name), store);
+  const { manifest } = await installModel(createMemorySource(file, 'test'), store);
   const reader = createVerifiedReader(store, manifest);
   const { defaultLimitsOnly = false, ...request } = options;
   const runtime = await createRuntime(manifest, reader, { gpu: sharedGpu, defaultLimitsOnly }, request, () => {});

@@ -1,7 +1,9 @@
 import { describe, it } from 'vitest';
 import { type AttentionTiled, compileAttentionTiled } from '../../src/kernels/attention-tiled';
+import type { KvType } from '../../src/kernels/kv-type';
 import { createAttention } from '../plain-config';
 import { attention } from '../reference/attention';
+import { packKv, unpackKv } from '../reference/kv-cache';
 import { createRandom, expectClose, expectSameBits, openBenches, randomFloats, SENTINEL } from './harness';
 
 /** Of the first row: alone, around 16 positions at a time, and far in. */
@@ -15,6 +17,9 @@ const SHAPES = [
   { heads: 4, kvHeads: 2, headDim: 20 },
   { heads: 2, kvHeads: 1, headDim: 64 },
 ];
+
+type Row = Float32Array<ArrayBuffer>;
+type Packed = Uint8Array<ArrayBuffer>;
 
 const benches = await openBenches();
 
@@ -41,6 +46,18 @@ describe.each(benches)('attention_tiled, $name', (bench) => {
       }
     });
 
+    it.each(bench.thin(['f16', 'q8'] as const))('reads keys and values of %s', async (kvType) => {
+      const kernel = await compile({ kvType });
+      const [k, v] = [kCache, vCache].map((cache) => packKv(kvType, cache, headDim)) as [Packed, Packed];
+      const q = new Float32Array(ROWS * own);
+      for (let row = 0; row < ROWS; row++) q.set(qkv.subarray(row * width, row * width + own), row * own);
+      const [keys, values] = [k, v].map((cache) => unpackKv(kvType, cache, kvHeads * CONTEXT, headDim)) as [Row, Row];
+      const out = await run(kernel, qkv, ROWS, 16, { k, v });
+      expectClose(out, attention(shape, q, keys, values, 16), 1e-5, 'out');
+      const alone = await run(kernel, qkv.slice(17 * width, 18 * width), 1, 33, { k, v });
+      expectSameBits(out.slice(17 * own, 18 * own), alone, 'row 17');
+    });
+
     it('does not read behind the last row', async () => {
       const kernel = await compile();
       const before = await run(kernel, qkv, 6, 5);
@@ -51,7 +68,7 @@ describe.each(benches)('attention_tiled, $name', (bench) => {
         }
         return poisoned;
       });
-      expectSameBits(await run(kernel, qkv, 6, 5, { k: k!, v: v! }), before);
+      expectSameBits(await run(kernel, qkv, 6, 5, { k: k as Row, v: v as Row }), before);
     });
 
     it.each([150, 40])('sees the last %i positions in a ring, with sinks', async (window) => {
@@ -69,15 +86,15 @@ describe.each(benches)('attention_tiled, $name', (bench) => {
       }
     });
 
-    function compile(own: { window?: number; context?: number } = {}): Promise<AttentionTiled> {
-      const { window, context = CONTEXT } = own;
+    function compile(own: { window?: number; context?: number; kvType?: KvType } = {}): Promise<AttentionTiled> {
+      const { window, context = CONTEXT, kvType = 'f32' } = own;
       const slides = window !== undefined;
       const attentionConfig = createAttention({
         ...base,
         scale: shape.scale,
         ...(slides && { window, hasSinks: true }),
       });
-      const spec = { attention: attentionConfig, slides, cacheLength: context };
+      const spec = { attention: attentionConfig, slides, cacheLength: context, kvType };
       return bench.compileOnce(spec, () => compileAttentionTiled(bench.device, bench.variant, spec));
     }
 
@@ -86,7 +103,11 @@ describe.each(benches)('attention_tiled, $name', (bench) => {
       rowsOfQkv: Float32Array,
       rows: number,
       position: number,
-      { k = kCache, v = vCache, sinks = new Float32Array(4) } = {},
+      {
+        k = kCache,
+        v = vCache,
+        sinks = new Float32Array(4),
+      }: { k?: Row | Packed; v?: Row | Packed; sinks?: Float32Array } = {},
     ): Promise<Float32Array> {
       const blank = new Float32Array(rows * own).fill(SENTINEL);
       const b = await bench.place({ qkv: rowsOfQkv, kCache: k, vCache: v, out: blank, sinks });

@@ -1,7 +1,9 @@
 import { describe, it } from 'vitest';
 import { type Attention, type AttentionSpec, compileAttention } from '../../src/kernels/attention';
+import type { KvType } from '../../src/kernels/kv-type';
 import { createAttention } from '../plain-config';
 import { attention } from '../reference/attention';
+import { packKv, unpackKv } from '../reference/kv-cache';
 import {
   type Bench,
   createControl,
@@ -28,6 +30,9 @@ const SHAPES = [
   { heads: 2, kvHeads: 1, headDim: 64 },
 ];
 
+type Row = Float32Array<ArrayBuffer>;
+type Packed = Uint8Array<ArrayBuffer>;
+
 const benches = await openBenches();
 
 describe.each(benches)('attention, $name', (bench) => {
@@ -52,6 +57,23 @@ describe.each(benches)('attention, $name', (bench) => {
       for (let row = 0; row < ROWS; row++) {
         const alone = await run(bench, kernel, qkv.slice(row * width, (row + 1) * width), 1, position + row);
         expectSameBits(out.slice(row * own, (row + 1) * own), alone, `row ${row}`);
+      }
+    });
+
+    it.each(bench.thin(['f16', 'q8'] as const))('reads keys and values of %s', async (kvType) => {
+      const kernel = await compile(bench, shape, kvType);
+      const [k, v] = [kCache, vCache].map((cache) => packKv(kvType, cache, headDim)) as [Packed, Packed];
+      const q = new Float32Array(ROWS * heads * headDim);
+      for (let row = 0; row < ROWS; row++) {
+        q.set(qkv.subarray(row * width, row * width + heads * headDim), row * heads * headDim);
+      }
+      const [keys, values] = [k, v].map((cache) => unpackKv(kvType, cache, kvHeads * CONTEXT, headDim)) as [Row, Row];
+      for (const position of [0, 129]) {
+        const out = await run(bench, kernel, qkv, ROWS, position, { k, v });
+        expectClose(out, attention(shape, q, keys, values, position), 1e-5, `from position ${position}`);
+        const alone = await run(bench, kernel, qkv.slice(2 * width, 3 * width), 1, position + 2, { k, v });
+        const own = heads * headDim;
+        expectSameBits(out.slice(2 * own, 3 * own), alone, `row 2 from position ${position}`);
       }
     });
 
@@ -106,15 +128,16 @@ describe.each(benches)('attention, $name', (bench) => {
       position: number,
       {
         k = kCache,
+        v = vCache,
         state = {},
         sinks = new Float32Array(4),
-      }: { k?: Float32Array; state?: PassState; sinks?: Float32Array } = {},
+      }: { k?: Row | Packed; v?: Row | Packed; state?: PassState; sinks?: Float32Array } = {},
     ): Promise<Float32Array> {
       const blank = new Float32Array(rows * heads * headDim).fill(SENTINEL);
       const b = await where.place({
         qkv: rowsOfQkv,
         kCache: k,
-        vCache,
+        vCache: v,
         out: blank,
         control: createControl(state),
         sinks,
@@ -129,11 +152,13 @@ describe.each(benches)('attention, $name', (bench) => {
 function compile(
   bench: Bench,
   { context, ...shape }: Parameters<typeof createAttention>[0] & { context: number },
+  kvType: KvType = 'f32',
 ): Promise<Attention> {
   const spec: AttentionSpec = {
     attention: createAttention(shape),
     slides: shape.window !== undefined,
     cacheLength: context,
+    kvType,
   };
   return bench.compileOnce(spec, () => compileAttention(bench.device, bench.variant, spec));
 }

@@ -37,10 +37,11 @@ export async function runEngine<I, T>(
       signal,
     };
     return await withEnginePage(options, async (page) => {
-      const { store, contextLength, expertBudget, eviction, quantize, kernels } = flags;
+      const { store, contextLength, expertBudget, eviction, quantize, kernels, kvType } = flags;
       const model = await page.load(found.url, {
         expertBudget,
         forecast: found.forecast,
+        ...(kvType === undefined ? {} : { kvType }),
         ...(kernels === undefined ? {} : { kernels }),
         ...(quantize === undefined ? {} : { quantize }),
         ...(store === undefined ? {} : { store }),

@@ -13,7 +13,7 @@ beforeAll(async () => {
 
 function createPrefix(own: Partial<ModelConfig> = {}): KeptPrefix {
   const changed = { ...config, ...own };
-  return new KeptPrefix(changed, { ...getStateShape(changed, CONTEXT), rows: ROWS });
+  return new KeptPrefix(changed, { ...getStateShape(changed, CONTEXT, 'f32'), rows: ROWS });
 }
 
 const createIds = (count: number, from = 0): number[] => Array.from({ length: count }, (_, i) => from + i);

@@ -35,6 +35,29 @@ function getError(request: MemoryRequest, of: ModelManifest = manifest, limits =
   throw new Error(`${JSON.stringify(request)} was planned`);
 }
 
+describe('the type of the KV cache', () => {
+  it('makes the plan smaller by what the cache shrinks, and leaves it to the experts of a whole budget', () => {
+    const [f32, f16, q8] = (['f32', 'f16', 'q8'] as const).map((kvType) =>
+      planMemory(manifest, LIMITS, { kvType }),
+    ) as [MemoryPlan, MemoryPlan, MemoryPlan];
+    const { kvHeads, headDim } = manifest.config.attention;
+    const values = 2 * manifest.config.layers * manifest.config.contextLength * kvHeads * headDim;
+    expect(planMemory(manifest, LIMITS)).toEqual(f32);
+    expect(f32.totalBytes - f16.totalBytes).toBe(values * 2);
+    expect(f32.totalBytes - q8.totalBytes).toBe((values * 23) / 8);
+    const gpuBudgetBytes = Math.floor((f32.fixedBytes + f32.totalBytes) / 2);
+    const slots = (['f32', 'q8'] as const).map((kvType) => planMemory(manifest, LIMITS, { kvType, gpuBudgetBytes }));
+    expect(slots[1]?.slotsPerLayer).toBeGreaterThan(slots[0]?.slotsPerLayer as number);
+  });
+
+  it('is refused when there is no such type', () => {
+    expect(getError({ kvType: 'q4' as 'q8' })).toMatchObject({
+      code: 'BAD_ARGUMENT',
+      message: expect.stringContaining('give one of f32, f16, q8'),
+    });
+  });
+});
+
 describe('the expert budget', () => {
   it('is every expert by default', () => {
     const plan = planMemory(manifest, LIMITS);

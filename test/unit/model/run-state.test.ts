@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ModelConfig } from '../../../src/checkpoint/model-config';
+import type { KvType } from '../../../src/kernels/kv-type';
 import { computeRope } from '../../../src/model/rope';
 import { getChunkRows, getStateRequests, getStateShape } from '../../../src/model/run-state';
 import { goldenModels } from '../../golden';
@@ -28,11 +29,11 @@ describe('computeRope', () => {
 describe('getStateShape', () => {
   it('has a chunk of at most 256 tokens, at most the context, and at least one logits row', () => {
     for (const model of goldenModels) {
-      expect(getStateShape(model.config, 1000).rows).toBe(256);
-      expect(getStateShape(model.config, 128).rows).toBe(128);
-      expect(getStateShape(model.config, 5)).toMatchObject({ rows: 5, contextLength: 5, logitRows: 5 });
+      expect(getStateShape(model.config, 1000, 'f32').rows).toBe(256);
+      expect(getStateShape(model.config, 128, 'f32').rows).toBe(128);
+      expect(getStateShape(model.config, 5, 'f32')).toMatchObject({ rows: 5, contextLength: 5, logitRows: 5 });
     }
-    expect(getStateShape({ ...config, vocabSize: 10 << 20 }, 128).logitRows).toBe(1);
+    expect(getStateShape({ ...config, vocabSize: 10 << 20 }, 128, 'f32').logitRows).toBe(1);
   });
 
   it('has smaller chunks for wide models, never fewer than 8', () => {
@@ -41,16 +42,31 @@ describe('getStateShape', () => {
     expect(middle).toBe(32);
   });
 
-  it('depends on the model and the context alone', () => {
-    expect(getStateShape(config, 100)).toEqual(getStateShape(structuredClone(config), 100));
+  it('depends on the model, the context and the type of the cache alone', () => {
+    expect(getStateShape(config, 100, 'f16')).toEqual(getStateShape(structuredClone(config), 100, 'f16'));
   });
 });
 
 describe('getStateRequests', () => {
-  it('asks for keys and values of every layer: heads, context and dimensions in f32', () => {
+  const getCacheBytes = (of: ModelConfig, kvType: KvType): number[] =>
+    getStateRequests(of, getStateShape(of, 77, kvType))
+      .filter(({ label }) => label.includes('cache'))
+      .map(({ sizeBytes }) => sizeBytes);
+
+  it.each([
+    ['f32', 4],
+    ['f16', 2],
+    ['q8', 36 / 32],
+  ] as const)('asks for keys and values of every layer: heads, context and dimensions in %s', (kvType, valueBytes) => {
     const { kvHeads, headDim } = config.attention;
-    const caches = getStateRequests(config, getStateShape(config, 77)).filter(({ label }) => label.includes('cache'));
-    expect(caches).toHaveLength(2 * config.layers);
-    for (const { sizeBytes } of caches) expect(sizeBytes).toBe(kvHeads * 77 * headDim * 4);
+    expect(headDim % 32, 'the model has whole units').toBe(0);
+    const bytes = kvHeads * 77 * headDim * valueBytes;
+    expect(getCacheBytes(config, kvType)).toEqual(Array.from({ length: 2 * config.layers }, () => bytes));
+  });
+
+  it('asks for the last unit of a head whole', () => {
+    const odd = { ...config, attention: { ...config.attention, headDim: 20, kvHeads: 3 } };
+    expect(new Set(getCacheBytes(odd, 'q8'))).toEqual(new Set([3 * 77 * 36]));
+    expect(new Set(getCacheBytes(odd, 'f16'))).toEqual(new Set([3 * 77 * 40]));
   });
 });

@@ -1,0 +1,117 @@
+/**
+ * Forms that are forced: whatever rounds or reorders, a fixed form gives the same bits from the smallest budget as with
+ * everything resident, behind a kept prefix and behind guesses; and how far it lies from the default is held to a bound.
+ */
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Engine, GenerateRequest, LoadOptions } from '../../src/engine/engine';
+import { createLocalEngine } from '../../src/engine/local-engine';
+import { readGoldenModel } from '../golden';
+import { loadArchitecture } from '../golden/architectures';
+import { catchError, generate, loadModel, openSession, toBits } from './engine-session';
+import { computeLogits, openFile } from './golden-runtime';
+
+const isFull = Boolean(import.meta.env.WEBMOE_FULL);
+
+const engines: Engine[] = [];
+afterEach(async () => {
+  for (const engine of engines.splice(0)) await engine.unload();
+});
+
+const readArchitecture = async (name: string): Promise<Uint8Array<ArrayBuffer>> =>
+  (await loadArchitecture(name))[0]?.gguf as Uint8Array<ArrayBuffer>;
+
+/** Ids that no two prompts share by chance. */
+const createIds = (count: number, seed: number): number[] =>
+  Array.from({ length: count }, (_, i) => 3 + ((i * i + 7 * i + seed * 31) % 45));
+
+const FORMS = [
+  ['OLMoE, no subgroups', () => readGoldenModel('e16k4-q4_0'), { kernels: { subgroups: false } }],
+  ['OLMoE, f16', () => readGoldenModel('e16k4-q4_0'), { kvType: 'f16' }],
+  ['OLMoE, q8', () => readGoldenModel('e16k4-q4_0'), { kvType: 'q8' }],
+  ['gpt-oss, a sliding window, f16', () => readArchitecture('gpt_oss'), { kvType: 'f16' }],
+  ['gpt-oss, a sliding window, q8', () => readArchitecture('gpt_oss'), { kvType: 'q8' }],
+  ['DeepSeek-V2, latents, f16', () => readArchitecture('deepseek2'), { kvType: 'f16' }],
+  ['DeepSeek-V2, latents, q8', () => readArchitecture('deepseek2'), { kvType: 'q8' }],
+] as const;
+/** Every type of cache, and every way to read it. */
+const SAMPLE = [0, 1, 4, 6];
+
+describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, read, form) => {
+  it('gives the same bits paged and resident, behind a kept prefix and behind guesses', async () => {
+    const file = await read();
+    const open = async (options: LoadOptions) => {
+      const session = await openSession(file, options);
+      engines.push(session.engine);
+      return session;
+    };
+    const resident = await open(form);
+    const { experts, expertsPerToken } = resident.loaded;
+    const paged = await open({ ...form, expertBudget: { percent: (expertsPerToken / experts) * 100 } });
+    expect(resident.loaded.variants).toMatchObject('kvType' in form ? { kv: form.kvType } : { kernels: /^workgroup/ });
+    expect(paged.loaded.variants).toEqual(resident.loaded.variants);
+
+    const prompt = createIds(37, 1);
+    const run = async (engine: Engine, own: Partial<GenerateRequest> = {}) => {
+      const request: GenerateRequest = { tokenIds: prompt, maxTokens: 10, ignoreEos: true, topLogprobs: 2, ...own };
+      const { result } = await generate(engine, request);
+      return { stats: result.stats, bits: toBits(result.logprobs), tokenIds: result.tokenIds };
+    };
+    const plain = { reusePrefix: false, draft: { kind: 'off' } } as const;
+    const whole = await run(resident.engine, plain);
+    const fromPages = await run(paged.engine, plain);
+    expect(fromPages.stats.faultingLayers).toBeGreaterThan(0);
+    expect(fromPages.bits).toEqual(whole.bits);
+
+    const drafted = await run(paged.engine, { reusePrefix: false, draft: { kind: 'self', tokens: 3 } });
+    expect(drafted.stats.draft.proposed).toBeGreaterThan(0);
+    expect(drafted.bits).toEqual(whole.bits);
+
+    const next = [...prompt, ...whole.tokenIds, ...createIds(9, 2)];
+    const kept = await run(paged.engine, { tokenIds: next, maxTokens: 3 });
+    expect(kept.stats.reusedTokens).toBeGreaterThan(0);
+    expect(kept.bits).toEqual((await run(resident.engine, { ...plain, tokenIds: next, maxTokens: 3 })).bits);
+  });
+});
+
+it('subgroups are refused where the adapter is to have none', async () => {
+  const options = { defaultLimitsOnly: true, kernels: { subgroups: true } };
+  const { error } = await catchError(loadModel(createLocalEngine(), 'e1k1-f32', options));
+  expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') });
+});
+
+describe('the error of what rounds', () => {
+  /** Nats, mean over the positions: the embedded model in full, else one of random weights, which rounding moves further. */
+  it.each([
+    [{ kvType: 'f16' }, 1e-6],
+    [{ kvType: 'q8' }, isFull ? 1e-3 : 5e-3],
+  ] as const)('%o stays below %d nats of divergence', async (form, most) => {
+    const file = isFull ? await readEmbedded() : await readGoldenModel('e16k4-q4_0');
+    const exact = await openFile(file);
+    const rounded = await openFile(file, form);
+    const { vocabSize } = exact.runtime.manifest.config;
+    const ids = Array.from({ length: isFull ? 250 : 60 }, (_, i) => 3 + ((i * i + 11 * i) % (vocabSize - 3)));
+    const expected = await computeLogits(exact, ids);
+    const found = await computeLogits(rounded, ids);
+    const divergences = expected.map((logits, i) => getDivergence(logits, found[i] as Float32Array));
+    exact.runtime.destroy();
+    rounded.runtime.destroy();
+    const mean = divergences.reduce((sum, value) => sum + value, 0) / divergences.length;
+    expect(mean).toBeGreaterThan(0);
+    expect(mean).toBeLessThan(most);
+  });
+});
+
+async function readEmbedded(): Promise<Uint8Array<ArrayBuffer>> {
+  const { url } = await (await fetch('/models/default.json')).json();
+  return new Uint8Array(await (await fetch(`/${url}`)).arrayBuffer());
+}
+
+/** Kullback-Leibler divergence of two rows of logits, in nats. */
+function getDivergence(expected: Float32Array, found: Float32Array): number {
+  const [p, q] = [expected, found].map((logits) => {
+    const highest = logits.reduce((a, b) => Math.max(a, b));
+    const total = logits.reduce((sum, value) => sum + Math.exp(value - highest), 0);
+    return Float64Array.from(logits, (value) => value - highest - Math.log(total));
+  }) as [Float64Array, Float64Array];
+  return p.reduce((sum, value, i) => sum + Math.exp(value) * (value - (q[i] as number)), 0);
+}

@@ -11,7 +11,7 @@ import { MessageList } from './components/message-list';
 import { ResidencyPanel } from './components/residency-panel';
 import { SettingsDialog } from './components/settings-dialog';
 import { Welcome } from './components/welcome';
-import { type Conversation, getLatestResidency } from './conversation';
+import type { Conversation } from './conversation';
 import type { ConversationArchive } from './conversation-archive';
 import type { ModelChoice, ModelSession } from './model-session';
 import { useObservable } from './observable';
@@ -32,7 +32,7 @@ interface AppProps {
 
 export function App({ engine, session, conversation, archive }: AppProps) {
   const model = useObservable(session);
-  const { turns, answering } = useObservable(conversation);
+  const { turns, answering, residency } = useObservable(conversation);
   const [expertPercent, setExpertPercent] = useState(readExpertPercent);
   const [settings, setSettings] = useState(readAnswerSettings);
   const [, setRemovals] = useState(0);
@@ -40,7 +40,6 @@ export function App({ engine, session, conversation, archive }: AppProps) {
   const [draft, setDraft] = useState('');
   const input = useRef<HTMLTextAreaElement>(null);
   const ready = model.status === 'ready';
-  const residency = getLatestResidency(turns);
 
   const load = useCallback(
     async (choice: ModelChoice, percent: number) => {
@@ -109,7 +108,7 @@ export function App({ engine, session, conversation, archive }: AppProps) {
             onNewChat={(question) => void startNewChat(question)}
           />
         )}
-        {ready && residency && (
+        {ready && residency && turns.length > 0 && (
           <ResidencyPanel
             pages={residency}
             model={model}

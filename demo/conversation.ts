@@ -34,8 +34,6 @@ export interface Answer {
   /** Prompt tokens computed so far. */
   readonly prefill: { readonly done: number; readonly total: number } | null;
   readonly live: LiveStats | null;
-  /** Where the experts were after the latest token: [moeLayers, experts], as the engine's `residency` event has it. */
-  readonly residency: Uint8Array | null;
   /** What the engine wants the reader to know; the tokens are the same. */
   readonly warnings: readonly string[];
   readonly result: GenerateResult | null;
@@ -48,7 +46,6 @@ const EMPTY_ANSWER: Omit<Answer, 'id'> = {
   phase: 'reading',
   prefill: null,
   live: null,
-  residency: null,
   warnings: [],
   result: null,
   error: null,
@@ -58,6 +55,8 @@ export interface ConversationState {
   /** Question and answer in turn. */
   readonly turns: ReadonlyArray<Question | Answer>;
   readonly answering: boolean;
+  /** Where the experts are: [moeLayers, experts]; 0 absent, 1 resident, 2 resident and used by the latest token. Null: nowhere. */
+  readonly residency: Uint8Array | null;
 }
 
 export interface ConversationOptions {
@@ -75,17 +74,27 @@ export interface ConversationOptions {
 export class Conversation extends Observable<ConversationState> {
   readonly #options: Required<ConversationOptions>;
   #nextId = 1;
+  #residency: Uint8Array | null = null;
   #chatId: string = crypto.randomUUID();
   #current: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
 
   constructor(options: ConversationOptions) {
-    super({ turns: [], answering: false });
+    super({ turns: [], answering: false, residency: null });
     this.#options = {
       onNextFrame: (callback) => requestAnimationFrame(callback),
       getSettings: () => DEFAULT_ANSWER_SETTINGS,
       archive: null,
       ...options,
     };
+    // Loads, budgets and lost devices change the map between tokens.
+    options.engine.watchMemory(({ residency }) => {
+      this.#residency = residency;
+      this.#show(this.value);
+    });
+  }
+
+  #show(state: Omit<ConversationState, 'residency'>): void {
+    this.set({ ...state, residency: this.#residency });
   }
 
   /** Asks; does nothing while an answer is being written. Resolves when the answer has ended, however it did. */
@@ -110,7 +119,7 @@ export class Conversation extends Observable<ConversationState> {
   async clear(): Promise<void> {
     await this.stop();
     this.#chatId = crypto.randomUUID();
-    this.set({ turns: [], answering: false });
+    this.#show({ turns: [], answering: false });
   }
 
   /** Stops, and goes on with a chat of the archive. */
@@ -124,7 +133,7 @@ export class Conversation extends Observable<ConversationState> {
     );
     // The page was left while it was being answered.
     if (restored.at(-1)?.role === 'user') restored.push({ ...EMPTY_ANSWER, id: this.#nextId++, phase: 'stopped' });
-    this.set({ turns: restored, answering: false });
+    this.#show({ turns: restored, answering: false });
   }
 
   #keep(): void {
@@ -148,7 +157,7 @@ export class Conversation extends Observable<ConversationState> {
     let frameAsked = false;
     const show = () => {
       frameAsked = false;
-      this.set({ turns: [...asked, answer], answering: !ended });
+      this.#show({ turns: [...asked, answer], answering: !ended });
     };
     const showSoon = () => {
       if (frameAsked) return;
@@ -162,7 +171,8 @@ export class Conversation extends Observable<ConversationState> {
     const clock = new TokenClock();
     try {
       for await (const event of this.#options.engine.generate(this.#getRequest(asked), signal)) {
-        answer = advance(answer, event, clock);
+        if (event.type === 'residency') this.#residency = event.pages;
+        else answer = advance(answer, event, clock);
         showSoon();
       }
       answer = { ...answer, phase: 'done' };
@@ -194,23 +204,13 @@ export function getMessages(turns: ReadonlyArray<Question | Answer>): ChatMessag
   });
 }
 
-/** The latest map of resident experts in the chat: an answer that has no token yet shows the one before it. */
-export function getLatestResidency(turns: ReadonlyArray<Question | Answer>): Uint8Array | null {
-  return turns.reduce<Uint8Array | null>(
-    (latest, turn) => (turn.role === 'assistant' && turn.residency ? turn.residency : latest),
-    null,
-  );
-}
-
-function advance(answer: Answer, event: GenerateEvent, clock: TokenClock): Answer {
+function advance(answer: Answer, event: Exclude<GenerateEvent, { type: 'residency' }>, clock: TokenClock): Answer {
   switch (event.type) {
     case 'routes':
     case 'install':
       return answer;
     case 'warning':
       return { ...answer, warnings: [...answer.warnings, event.message] };
-    case 'residency':
-      return { ...answer, residency: event.pages };
     case 'prefill':
       return { ...answer, prefill: { done: event.done, total: event.total } };
     case 'token': {

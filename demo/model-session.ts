@@ -59,6 +59,11 @@ export class ModelSession extends Observable<ModelState> {
   constructor(engine: Engine) {
     super({ status: 'loading', choice: { kind: 'embedded' }, steps: {} });
     this.#engine = engine;
+    // A new device after repeated losses has fewer slots.
+    engine.watchMemory(({ cause, slotsPerLayer, plannedGpuBytes }) => {
+      if (cause !== 'restored' || this.value.status !== 'ready') return;
+      this.set({ ...this.value, model: { ...this.value.model, slotsPerLayer, plannedGpuBytes } });
+    });
   }
 
   /** Loads `choice` with this share of its experts on the GPU; resolves when it is ready, failed or replaced. */

@@ -1,15 +1,27 @@
-/** webmoe's public interface: named re-exports only. */
+/**
+ * webmoe's public interface: named re-exports only.
+ * @module webmoe
+ */
 export { type Chat, type ChatOptions, createChat } from './chat/chat';
 export type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionMessageParam,
   ChatCompletionRequest,
+  ChatDelta,
+  ChatLogprobs,
   ChatResponseFormat,
+  ChatTokenLogprob,
   ChatTool,
   ChatToolCall,
+  ChatToolCallDelta,
   ChatUsage,
+  FinishReason,
+  PlainRequest,
+  StreamingRequest,
+  TextContentPart,
 } from './chat/types';
+export type { QuantizedType } from './checkpoint/formats/quantize';
 export { readDrop } from './client/dropped-model';
 export { createEngine, type RemoteEngine, type RemoteEngineOptions } from './client/remote-engine';
 export type {
@@ -32,6 +44,7 @@ export type {
   LoadedModel,
   LoadOptions,
   LoadProgress,
+  MemoryEvent,
   ModelSource,
   PagingOptions,
   PredictorName,

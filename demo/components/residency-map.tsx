@@ -27,7 +27,7 @@ export function ResidencyMap({ pages, moeLayerIndices, experts, slotsPerLayer }:
   const counts = STATES.map(({ state }) => pages.reduce((count, page) => count + (page === state ? 1 : 0), 0));
   const [used = 0, unused = 0] = counts;
   const resident = used + unused;
-  const text = `${resident} of ${pages.length} experts are on the GPU after the latest token (${formatPercent(resident / pages.length)}), ${slotsPerLayer} slots per layer.`;
+  const text = `${resident} of ${pages.length} experts are on the GPU (${formatPercent(resident / pages.length)}), ${slotsPerLayer} slots per layer.`;
   return (
     <figure class="residency-map">
       <div class="residency-grid">

@@ -20,7 +20,10 @@ import { createPartStream } from './stream';
 export interface WebmoeProvider {
   (modelId?: string): LanguageModelV4;
   readonly specificationVersion: 'v4';
-  /** @param modelId name or id of the loaded model. Default: whichever is loaded at the time of a call. */
+  /**
+   * The loaded model.
+   * @param modelId its name or id. Default: whichever is loaded at the time of a call.
+   */
   languageModel(modelId?: string): LanguageModelV4;
   /** @throws EngineError `UNSUPPORTED` */
   embeddingModel(modelId: string): never;

@@ -20,6 +20,7 @@ import type {
   StreamingRequest,
 } from './types';
 
+/** Beside a request. */
 export interface ChatOptions {
   readonly signal?: AbortSignal;
 }
@@ -33,7 +34,9 @@ export interface Chat {
      * @throws EngineError `UNSUPPORTED` and `BAD_ARGUMENT` naming the field, `ABORTED`, and what the engine throws.
      */
     create(request: StreamingRequest, options?: ChatOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
+    /** The same, answered whole. */
     create(request: PlainRequest, options?: ChatOptions): Promise<ChatCompletion>;
+    /** The same, where `stream` is known at run time alone. */
     create(
       request: ChatCompletionRequest,
       options?: ChatOptions,
@@ -49,6 +52,7 @@ interface Step {
   readonly end?: { readonly reason: FinishReason; readonly usage: ChatUsage };
 }
 
+/** Chat completions over an engine that has none of its own, such as one in process. */
 export function createChat(engine: Engine): Chat {
   const queue = new TurnQueue();
   async function create(request: PlainRequest, options?: ChatOptions): Promise<ChatCompletion>;

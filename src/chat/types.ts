@@ -4,11 +4,13 @@
  */
 import type { JsonSchema } from '../text/schema-grammar';
 
+/** A part of a message that is text; parts of one message are joined. */
 export interface TextContentPart {
   readonly type: 'text';
   readonly text: string;
 }
 
+/** A call of a function, as an assistant's message has it. */
 export interface ChatToolCall {
   readonly id: string;
   readonly type: 'function';
@@ -16,6 +18,7 @@ export interface ChatToolCall {
   readonly function: { readonly name: string; readonly arguments: string };
 }
 
+/** A message of a request; `developer` counts as `system`. */
 export type ChatCompletionMessageParam =
   | { readonly role: 'system' | 'developer' | 'user'; readonly content: string | readonly TextContentPart[] }
   | {
@@ -25,6 +28,7 @@ export type ChatCompletionMessageParam =
     }
   | { readonly role: 'tool'; readonly content: string | readonly TextContentPart[]; readonly tool_call_id: string };
 
+/** A function that the model may call; `parameters` is the JSON schema of its arguments. */
 export interface ChatTool {
   readonly type: 'function';
   readonly function: {
@@ -35,6 +39,7 @@ export interface ChatTool {
   };
 }
 
+/** What the text of the answer has to be; enforced while decoding. */
 export type ChatResponseFormat =
   | { readonly type: 'text' | 'json_object' }
   | {
@@ -51,6 +56,7 @@ export type ChatResponseFormat =
   /** webmoe's own: XGrammar's EBNF, with the start rule `root`. */
   | { readonly type: 'ebnf'; readonly grammar: string };
 
+/** A request, field by field as OpenAI's; any other field is refused by name. docs/chat.md has the table. */
 export interface ChatCompletionRequest {
   readonly messages: readonly ChatCompletionMessageParam[];
   /** Name or id of the loaded model, when given. */
@@ -91,11 +97,15 @@ export interface ChatCompletionRequest {
   readonly prompt_cache_key?: string;
 }
 
+/** A request that is answered in chunks. */
 export type StreamingRequest = ChatCompletionRequest & { readonly stream: true };
+/** A request that is answered whole. */
 export type PlainRequest = ChatCompletionRequest & { readonly stream?: false | null };
 
+/** Why an answer ended: by itself or a stop text, cut off by `max_tokens` or the context, or to call tools. */
 export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
+/** A token of the answer with its natural log-probability, and the most likely tokens in its place. */
 export interface ChatTokenLogprob {
   token: string;
   logprob: number;
@@ -104,11 +114,13 @@ export interface ChatTokenLogprob {
   top_logprobs: { token: string; logprob: number; bytes: number[] }[];
 }
 
+/** Log-probabilities of an answer, or of one chunk of it. */
 export interface ChatLogprobs {
   content: ChatTokenLogprob[];
   refusal: null;
 }
 
+/** What a request took, in tokens. */
 export interface ChatUsage {
   prompt_tokens: number;
   /** Tokens of the prompt that were kept from an earlier one, and not computed again. */
@@ -118,6 +130,7 @@ export interface ChatUsage {
   total_tokens: number;
 }
 
+/** A whole answer. */
 export interface ChatCompletion {
   id: string;
   object: 'chat.completion';
@@ -140,6 +153,7 @@ export interface ChatCompletion {
   usage: ChatUsage;
 }
 
+/** A piece of a call; `id` and the name come with its first. */
 export interface ChatToolCallDelta {
   index: number;
   id?: string;
@@ -147,6 +161,7 @@ export interface ChatToolCallDelta {
   function: { name?: string; arguments: string };
 }
 
+/** What a chunk adds to the answer. */
 export interface ChatDelta {
   role?: 'assistant';
   content?: string;
@@ -154,6 +169,7 @@ export interface ChatDelta {
   tool_calls?: ChatToolCallDelta[];
 }
 
+/** A piece of an answer. */
 export interface ChatCompletionChunk {
   id: string;
   object: 'chat.completion.chunk';

@@ -16,10 +16,13 @@ import type {
   LoadedModel,
   LoadOptions,
   LoadProgress,
+  MemoryEvent,
   ModelSource,
   ScoreRequest,
   ScoreResult,
 } from '../engine/engine';
+import { Listeners } from '../engine/listeners';
+import { NOTHING_ON_GPU } from '../engine/memory-event';
 import { EngineError } from '../errors';
 import type { StoreChoice } from '../store/model-store';
 import { askPersistence } from '../store/persistence';
@@ -27,6 +30,7 @@ import type { CallId, EngineService, Reply } from '../worker/protocol';
 import { EventQueue } from './event-queue';
 import { WorkerConnection } from './worker-connection';
 
+/** Which worker, and when it counts as dead. */
 export interface RemoteEngineOptions {
   /** A worker of your own that runs webmoe's worker entry. Default: one is started at the first call. */
   readonly worker?: Worker;
@@ -81,6 +85,7 @@ class WorkerEngine implements RemoteEngine {
   #terminated = false;
   #nextCallId: CallId = 1;
   #model: LoadedModel | null = null;
+  readonly #memoryListeners = new Listeners<MemoryEvent>();
   readonly chat: Chat = createChat(this);
 
   constructor(givenWorker: Worker | null, unresponsiveMs: number) {
@@ -163,6 +168,10 @@ class WorkerEngine implements RemoteEngine {
     return change;
   }
 
+  watchMemory(listener: (event: MemoryEvent) => void): () => void {
+    return this.#memoryListeners.add(listener);
+  }
+
   async listModels(store: StoreChoice): Promise<InstalledModel[]> {
     return this.#connect().call((service) => service.listModels(store));
   }
@@ -204,8 +213,19 @@ class WorkerEngine implements RemoteEngine {
     const remedy = this.#givenWorker
       ? 'Create a new engine with a new worker.'
       : 'Load the model again: the next call starts a new worker.';
-    this.#connection = new WorkerConnection(this.#givenWorker ?? startWorker(), this.#unresponsiveMs, remedy);
-    return this.#connection;
+    const worker = this.#givenWorker ?? startWorker();
+    let isOnGpu = false;
+    const connection = new WorkerConnection(worker, this.#unresponsiveMs, remedy, ({ message }) => {
+      if (isOnGpu) this.#memoryListeners.tell({ cause: 'unload', message, ...NOTHING_ON_GPU });
+    });
+    connection.watchMemory((event) => {
+      isOnGpu = event.cause !== 'unload';
+      const { slotsPerLayer, plannedGpuBytes } = event;
+      if (event.residency && this.#model) this.#model = { ...this.#model, slotsPerLayer, plannedGpuBytes };
+      this.#memoryListeners.tell(event);
+    });
+    this.#connection = connection;
+    return connection;
   }
 }
 

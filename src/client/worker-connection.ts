@@ -2,7 +2,8 @@
  * One worker and the calls that wait for it: a call ends with its reply, with its error, or with the worker's death.
  * Owns the worker's life; never knows what a call means.
  */
-import { type Remote, wrap } from 'comlink';
+import { proxy, type Remote, wrap } from 'comlink';
+import type { MemoryEvent } from '../engine/engine';
 import { EngineError } from '../errors';
 import { fromErrorWire, toEngineError } from '../worker/error-wire';
 import type { CallId, EngineService, Reply } from '../worker/protocol';
@@ -13,9 +14,12 @@ export class WorkerConnection {
   readonly #service: Remote<EngineService>;
   readonly #watch: DeathWatch;
   readonly #pending = new Set<(error: EngineError) => void>();
+  readonly #onEnd: (death: EngineError) => void;
   #death: EngineError | null = null;
 
-  constructor(worker: Worker, unresponsiveMs: number, remedy: string) {
+  /** @param onEnd called once, when the worker is gone. */
+  constructor(worker: Worker, unresponsiveMs: number, remedy: string, onEnd: (death: EngineError) => void) {
+    this.#onEnd = onEnd;
     this.#worker = worker;
     this.#service = wrap<EngineService>(worker);
     this.#watch = new DeathWatch({
@@ -65,6 +69,12 @@ export class WorkerConnection {
     });
   }
 
+  /** Has the worker report what changes on the GPU, until it ends. */
+  watchMemory(listener: (event: MemoryEvent) => void): void {
+    // A worker that cannot answer dies of it, which is told elsewhere.
+    this.#service.watchMemory(proxy(listener)).catch(() => {});
+  }
+
   /** Asks the worker to abort a call; its reply then says how it ended. */
   abort(callId: CallId): void {
     if (this.#death) return;
@@ -81,6 +91,7 @@ export class WorkerConnection {
     const pending = [...this.#pending];
     this.#pending.clear();
     for (const reject of pending) reject(death);
+    this.#onEnd(death);
   }
 }
 

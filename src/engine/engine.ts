@@ -11,14 +11,17 @@ import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
 import type { ToolFamily } from '../text/tool-family';
+import type { MemoryEvent } from './memory-event';
+import type { ChatMessage, ToolCall, ToolDefinition } from './messages';
 import type { ModelSource } from './model-source';
 import type { TierStats } from './tiers';
 
-export type { ModelSource };
+export type { ChatMessage, MemoryEvent, ModelSource, ToolCall, ToolDefinition };
 
 /** How many experts may be on the GPU: a share of each layer's experts, or bytes for all slots together. */
 export type ExpertBudget = { readonly percent: number } | { readonly bytes: number };
 
+/** How a model is loaded: where it is kept, and how much of the GPU it gets. Each has a default. */
 export interface LoadOptions {
   /**
    * What the matrices of a folder with safetensors files become when it is installed: `q8_0`; or `q4_0`, which is for the
@@ -71,6 +74,7 @@ export interface LoadOptions {
   readonly copy?: boolean;
 }
 
+/** Files beside a model that forecast its routes. They touch speed only. */
 export interface ForecastFiles {
   /** What the ensemble learnt from other conversations, as `npm run teach` writes it: a first visit starts warm. */
   readonly taughtUrl?: string;
@@ -91,6 +95,7 @@ export interface InstallState {
   readonly remainingMs?: number | null;
 }
 
+/** One step of a load: bytes of the source installed, bytes of weights on the GPU, kernels compiled. */
 export type LoadProgress =
   | ({ readonly phase: 'install' } & InstallState)
   | { readonly phase: 'weights'; readonly doneBytes: number; readonly totalBytes: number }
@@ -98,6 +103,7 @@ export type LoadProgress =
   /** Something the user should know and that did not stop the load. */
   | { readonly phase: 'warning'; readonly message: string };
 
+/** What is loaded: the shape of the model, and what it got. */
 export interface LoadedModel {
   readonly modelId: string;
   readonly name: string;
@@ -127,31 +133,7 @@ export interface LoadedModel {
   readonly isLocal: boolean;
 }
 
-/** A function that the model asks to be called. */
-export interface ToolCall {
-  readonly id: string;
-  readonly name: string;
-  /** JSON, as the model wrote it. */
-  readonly arguments: string;
-}
-
-/** A function that the model may ask for. */
-export interface ToolDefinition {
-  readonly name: string;
-  readonly description?: string;
-  /** JSON schema of the arguments. */
-  readonly parameters?: Readonly<Record<string, unknown>>;
-}
-
-export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant' | 'tool';
-  readonly content: string;
-  /** What an assistant's message asked for. */
-  readonly toolCalls?: readonly ToolCall[];
-  /** Which call a tool's message answers. */
-  readonly toolCallId?: string;
-}
-
+/** How a token is chosen from the logits. The same options and seed choose the same tokens. */
 export interface SamplingOptions {
   /** 0 is greedy. Default 0. */
   readonly temperature?: number;
@@ -238,6 +220,7 @@ export interface GenerateRequest {
   readonly tokensPerSubmit?: number;
 }
 
+/** A chosen token with its log-probability, and the most likely ones beside it. */
 export interface TokenLogprob {
   readonly tokenId: number;
   /** Natural log over the whole vocabulary, before temperature and filters. */
@@ -307,6 +290,7 @@ export interface TraceEntry {
   readonly routes: readonly (readonly number[])[];
 }
 
+/** A whole generation, as the `done` event has it. */
 export interface GenerateResult {
   readonly promptTokenIds: readonly number[];
   /** Generated ids, the end token included. */
@@ -318,6 +302,7 @@ export interface GenerateResult {
   readonly stats: GenerateStats;
 }
 
+/** What `generate` yields, in order: `prefill` for every chunk of the prompt, a `token` for each that is generated, `done` last. */
 export type GenerateEvent =
   /** Something the user should know and that changes no token. */
   | { readonly type: 'warning'; readonly message: string }
@@ -344,6 +329,7 @@ export type GenerateEvent =
 /** Exactly one of `messages`, `prompt` and `tokenIds`; see GenerateRequest. Messages are rendered without an answer's start. */
 export type ScoreRequest = Pick<GenerateRequest, 'messages' | 'tools' | 'prompt' | 'tokenIds'>;
 
+/** Loss of a text under the model. `exp(nll / tokens)` is the perplexity. */
 export interface ScoreResult {
   /** Tokens that were scored: all but the first of each window of the context. */
   readonly tokens: number;
@@ -351,6 +337,7 @@ export interface ScoreResult {
   readonly nll: number;
 }
 
+/** What a changed budget came to. */
 export interface ExpertBudgetChange {
   readonly slotsPerLayer: number;
   readonly plannedGpuBytes: number;
@@ -358,6 +345,7 @@ export interface ExpertBudgetChange {
   readonly warning: string | null;
 }
 
+/** A model in a store. */
 export interface InstalledModel {
   readonly modelId: string;
   readonly name: string;
@@ -366,6 +354,7 @@ export interface InstalledModel {
   readonly storedShare: number;
 }
 
+/** A model and what can be done with it, in process or over a worker. One call at a time: a second one is refused with `BUSY`, `setExpertBudget` excepted. */
 export interface Engine {
   /** What is loaded now. */
   readonly model: LoadedModel | null;
@@ -392,8 +381,18 @@ export interface Engine {
    * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT`, `NOT_LOADED`
    */
   setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange>;
+  /**
+   * Calls `listener` after every change of what is on the GPU, also between calls; tokens are told of by `generate`
+   * (`residency`). Over a worker the news may come shortly behind the end of the call that made it.
+   * @returns what ends it
+   */
+  watchMemory(listener: (event: MemoryEvent) => void): () => void;
   /** Models in a store, also those whose install has not ended. */
   listModels(store: StoreChoice): Promise<InstalledModel[]>;
+  /**
+   * Takes a model and what was learnt of it out of a store.
+   * @throws EngineError `BUSY` while it is loaded, `STORAGE`
+   */
   removeModel(store: StoreChoice, modelId: string): Promise<void>;
   /** Frees the GPU and forgets the model; what is installed stays. */
   unload(): Promise<void>;

@@ -12,6 +12,7 @@ import type { ModelSource } from './engine';
 import { getSmallestPercent, type MemoryRequest, planMemory } from './memory-plan';
 import { openFiles } from './open-files';
 
+/** How headers are read. */
 export interface InspectOptions {
   /** Of a folder with safetensors files: as in `LoadOptions.quantize`. */
   readonly quantize?: QuantizedType;
@@ -26,6 +27,7 @@ export interface MemoryPreviewRequest extends MemoryRequest {
   readonly bindingBytes?: number;
 }
 
+/** What loading a model would take on the GPU, in bytes. */
 export interface MemoryPreview {
   readonly slotsPerLayer: number;
   /** On the GPU whatever the budget: weights that are no experts, KV cache, scratch. */
@@ -41,6 +43,7 @@ export interface MemoryPreview {
   readonly warning: string | null;
 }
 
+/** A model by its headers. */
 export interface ModelReport {
   readonly modelId: string;
   readonly name: string;

@@ -17,9 +17,9 @@ import { openStore } from '../store/open-store';
 import { askPersistence } from '../store/persistence';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
-import { getToolFamily, listsTools } from '../text/tool-family';
 import { Attempts } from './attempts';
 import { isCopied } from './copy-choice';
+import { describeModel } from './describe-model';
 import { buildThroughLosses, type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
 import { Drafter, resolveDraft } from './drafter';
 import type {
@@ -35,17 +35,21 @@ import { fetchForStart } from './fetch-for-start';
 import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
 import { getStats, runGeneration } from './generation';
 import { changeExpertBudget } from './live-budget';
+import { MemoryWatch } from './memory-watch';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
-import { createRuntime, getVariants, type Runtime, throwIfAborted } from './runtime';
+import { createRuntime, type Runtime, throwIfAborted } from './runtime';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
 
 /** What the engine takes from its surroundings; each has the browser's own as default. */
 export interface EngineEnvironment {
+  /** Default: `navigator.gpu`. */
   readonly gpu?: GPU;
+  /** Default: the browser's stores. */
   readonly openStore?: (kind: StoreKind) => Promise<ModelStore>;
+  /** For models that come from a URL. */
   readonly fetch?: typeof globalThis.fetch;
   /** Added to every read-back from the GPU, in milliseconds: for measurements. */
   readonly readbackDelayMs?: number;
@@ -77,11 +81,13 @@ interface PendingBudget {
 /** Without a call for so long, the engine does what spares the next one time. */
 const IDLE_MS = 500;
 
+/** An engine in this thread, whatever that is: for a worker of your own, or Node over Dawn's bindings. */
 export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   const stores = new Map<StoreKind, Promise<ModelStore>>();
   let loaded: Loaded | null = null;
   let busyWith: string | null = null;
   let idleTimer: ReturnType<typeof setTimeout> | undefined;
+  const memoryWatch = new MemoryWatch();
   const pendingBudgets: PendingBudget[] = [];
   /** A budget change outside of any pass; whoever runs the next pass waits for it. */
   let settling: Promise<void> = Promise.resolve();
@@ -147,6 +153,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         holder.runner = new PassRunner(runtime);
         const { slotsPerLayer, totalBytes: plannedGpuBytes } = runtime.plan;
         holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
+        const fewer = slotsPerLayer < before ? `${slotsPerLayer} slots per layer instead of ${before}` : null;
+        memoryWatch.tell('restored', runtime, fewer && `after repeated losses of the device, ${fewer}`);
       },
     };
   };
@@ -161,6 +169,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         const change = await retryThroughLosses(losses, () => changeExpertBudget(losses.use().runtime, budget));
         const { slotsPerLayer, plannedGpuBytes } = change;
         holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
+        memoryWatch.tell('budget', holder.runtime, change.warning);
         resolve(change);
       } catch (error) {
         reject(error);
@@ -176,6 +185,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   const unloadNow = async (): Promise<void> => {
     const before = loaded;
     loaded = null;
+    memoryWatch.tellUnload();
     before?.runtime.destroy();
     before?.grammars.dispose();
     await before?.forecasts.close();
@@ -233,6 +243,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         forecasts,
         drafts: new DraftController(),
       };
+      memoryWatch.tell('load', runtime);
       if (goesOn) opened.finishBehind();
     } catch (error) {
       await opened.close();
@@ -341,6 +352,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       });
     },
 
+    watchMemory: (listener) => memoryWatch.listeners.add(listener),
+
     async listModels(kind) {
       return listModels(await findStore(kind));
     },
@@ -358,32 +371,6 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       await unloadNow();
       release();
     },
-  };
-}
-
-function describeModel({ isNew, records }: OpenModel, runtime: Runtime): LoadedModel {
-  const { manifest } = runtime;
-  const { config } = manifest;
-  const { chatTemplate } = manifest.tokenizer;
-  return {
-    modelId: manifest.modelId,
-    name: manifest.name,
-    architecture: config.architecture,
-    contextLength: runtime.plan.state.contextLength,
-    layers: config.layers,
-    moeLayers: config.moeLayers.length,
-    moeLayerIndices: config.moeLayers,
-    experts: config.moe.experts,
-    expertsPerToken: config.moe.expertsPerToken,
-    slotsPerLayer: runtime.plan.slotsPerLayer,
-    plannedGpuBytes: runtime.plan.totalBytes,
-    hasChatTemplate: chatTemplate !== null,
-    tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
-    adapter: runtime.device.description,
-    variants: getVariants(runtime),
-    installed: isNew,
-    quantization: manifest.quantization ?? null,
-    isLocal: records.isLocal,
   };
 }
 

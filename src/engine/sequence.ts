@@ -8,6 +8,7 @@ import type { TokenContext } from '../routing/predictor';
 import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
 import { type AnswerCounts, type Forecast, splitLayers } from './forecast';
+import { getResidency } from './memory-watch';
 import type { PassPlan, PassRequest, PassResult, PassRunner } from './pass-runner';
 import type { Runtime } from './runtime';
 import { chooseSegmentLayers } from './segment-length';
@@ -98,11 +99,10 @@ export class Sequence {
   /** [moeLayers, experts]: 0 absent, 1 resident, 2 resident and used by this row of a pass. */
   getResidency({ tokenIds, routes }: PassResult, row: number): Uint8Array {
     const { moe } = this.runtime.manifest.config;
-    const pages = new Uint8Array(this.#layers * moe.experts);
+    const pages = getResidency(this.runtime);
     const used = splitRows(routes, this.#layers, tokenIds.length)[row] ?? [];
-    for (let moeLayer = 0; moeLayer < this.#layers; moeLayer++) {
-      for (const expert of this.runtime.pager.getResidents(moeLayer)) pages[moeLayer * moe.experts + expert] = 1;
-      for (const expert of used[moeLayer] ?? []) {
+    for (const [moeLayer, experts] of used.entries()) {
+      for (const expert of experts) {
         if (pages[moeLayer * moe.experts + expert] === 1) pages[moeLayer * moe.experts + expert] = 2;
       }
     }

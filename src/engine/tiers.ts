@@ -13,6 +13,7 @@ export interface TierStats {
   readonly repairs: number;
 }
 
+/** What one tier gave, and what it holds. */
 export interface TierUse {
   /** Pages that were found here when asked for. */
   readonly pages: number;

@@ -1,4 +1,9 @@
-/** `webmoe/inspect`: what needs no GPU: models read from their headers, memory plans, routing traces replayed. Named re-exports only. */
+/**
+ * `webmoe/inspect`: what needs no GPU: models read from their headers, memory plans, routing traces replayed. Named re-exports
+ * only.
+ * @module webmoe/inspect
+ */
+export type { WeightType } from '../checkpoint/model-config';
 export type { ModelSource } from '../engine/engine';
 export {
   type InspectOptions,
@@ -10,5 +15,5 @@ export {
 export { EngineError, type ErrorCode } from '../errors';
 export { getExpectedHitRate, type HitRateRange } from '../routing/expected-hit-rate';
 export { type PackedTrace, packTrace, readPackedTrace } from '../routing/replay/packed-trace';
-export { type ReplayOptions, type ReplayRow, replayTraces } from '../routing/replay/rows';
+export { type LocalRouting, type ReplayOptions, type ReplayRow, replayTraces } from '../routing/replay/rows';
 export type { TraceHeader, TraceToken } from '../routing/trace';

@@ -2,8 +2,8 @@
 import { createDecayedRates } from './decayed-rates';
 import { createLru, type EvictionPolicy } from './eviction';
 
-/** `rates`: the lowest sum of two decayed use rates goes first. `lru`: the least recently used. */
 export const evictionNames = ['rates', 'lru'] as const;
+/** Which page makes room: `rates`, the lowest sum of two decayed use rates; `lru`, the least recently used. */
 export type EvictionName = (typeof evictionNames)[number];
 
 /** A policy for the experts of one layer, of which a token uses so many. */

@@ -31,7 +31,10 @@ const HIGHEST: readonly Point[] = [
   [1, 1],
 ];
 
-/** @param residentShare of a layer's experts that have a slot, 0 to 1 */
+/**
+ * The range that published models have, between their points.
+ * @param residentShare of a layer's experts that have a slot, 0 to 1
+ */
 export function getExpectedHitRate(residentShare: number): HitRateRange {
   return { low: interpolate(LOWEST, residentShare), high: interpolate(HIGHEST, residentShare) };
 }

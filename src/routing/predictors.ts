@@ -22,6 +22,7 @@ export const predictorNames = [
   'ensemble',
   'ensemble+learned',
 ] as const;
+/** Who forecasts the pages of a token; `none` brings in what is missing only. */
 export type PredictorName = (typeof predictorNames)[number];
 
 /** What some predictors need and others do not. */

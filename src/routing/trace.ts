@@ -10,7 +10,7 @@ export interface TraceHeader {
   readonly model: string;
   /** MoE layers only. */
   readonly layers: number;
-  /** [layers]: which layers of the model they are, ascending; a model whose first layer is dense begins with 1. */
+  /** Shape [layers], which layers of the model they are, ascending; a model whose first layer is dense begins with 1. */
   readonly layerIndices: readonly number[];
   readonly experts: number;
   /** The maximum over tokens and layers. */

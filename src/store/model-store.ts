@@ -4,6 +4,7 @@
  */
 import type { ModelManifest } from '../checkpoint/manifest';
 
+/** Where models are kept in the browser, or for the visit (`memory`). */
 export type StoreKind = 'indexeddb' | 'opfs' | 'memory';
 
 /** `auto`: the faster one of `opfs` and `indexeddb`, as measured once on this machine; `memory` where there is neither. */
@@ -33,6 +34,7 @@ export interface RecordSize {
   readonly sizeBytes: number;
 }
 
+/** Bytes at rest: models by id, as records by key. */
 export interface ModelStore {
   readonly kind: StoreKind;
   /** Manifests of the models that are installed whole. */
@@ -41,6 +43,7 @@ export interface ModelStore {
   readManifest(modelId: string): Promise<ModelManifest | undefined>;
   /** Models whose install has begun and is not committed. */
   readDrafts(): Promise<ModelDraft[]>;
+  /** The draft of one model, or undefined. */
   readDraft(modelId: string): Promise<ModelDraft | undefined>;
   /**
    * Begins an install, or replaces what is noted of it.
@@ -71,6 +74,7 @@ export interface ModelStore {
   removeModel(modelId: string): Promise<void>;
   /** Lets go of what is held open to read and write a model; its next use opens it again. */
   release(modelId: string): Promise<void>;
+  /** Lets go of everything; the store is not used again. */
   close(): Promise<void>;
 }
 

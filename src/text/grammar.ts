@@ -47,6 +47,20 @@ export interface GrammarEngine {
 
 type XGrammar = typeof import('@mlc-ai/web-xgrammar');
 
+/** The smallest module there is. Where even that is refused, the engine's loader would wait for ever. */
+const EMPTY_MODULE = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
+async function requireWebAssembly(): Promise<void> {
+  try {
+    await WebAssembly.compile(EMPTY_MODULE);
+  } catch (cause) {
+    const message =
+      'grammars, JSON schemas and tools need WebAssembly, which this page does not allow: add ' +
+      `'wasm-unsafe-eval' to script-src of the Content-Security-Policy that the page and its scripts are served with`;
+    throw new EngineError('UNSUPPORTED', message, { cause });
+  }
+}
+
 /** The package is a script that calls itself a module: what it exports is found where the bundler made of it puts it. */
 async function loadXGrammar(): Promise<XGrammar> {
   const module = await import('@mlc-ai/web-xgrammar');
@@ -83,6 +97,7 @@ export function createGrammarEngine(data: TokenizerData, tokenizer: Tokenizer, v
 }
 
 async function openXGrammar(data: TokenizerData, tokenizer: Tokenizer, vocabSize: number) {
+  await requireWebAssembly();
   const { TokenizerInfo, GrammarCompiler, GrammarMatcher } = await loadXGrammar().catch((cause: unknown) => {
     if (cause instanceof EngineError) throw cause;
     throw new EngineError('NETWORK', 'the grammar engine could not be fetched: try again', { cause });

@@ -8,6 +8,7 @@ import { EngineError } from '../errors';
 import { getIntegerRange } from './integer-range';
 import { getRegexExpression, quoteLiteral } from './regex-grammar';
 
+/** A JSON schema; docs/chat.md lists the keywords that are enforced, others are refused by name. */
 export type JsonSchema = boolean | { readonly [keyword: string]: unknown };
 type SchemaObject = Exclude<JsonSchema, boolean>;
 

@@ -49,6 +49,10 @@ export function exposeEngine(engine: Engine, endpoint: Endpoint): void {
       }),
     score: (callId, request) => abortable(callId, (signal) => engine.score(request, signal)),
     setExpertBudget: (budget) => replyWith(() => engine.setExpertBudget(budget)),
+    watchMemory(listener) {
+      // A client that cannot hear any more has gone: there is no one to tell.
+      engine.watchMemory((event) => void Promise.resolve(listener(event)).catch(() => {}));
+    },
     listModels: (store) => replyWith(() => engine.listModels(store)),
     removeModel: (store, modelId) => replyWith(() => engine.removeModel(store, modelId).then(() => null)),
     unload: () => replyWith(() => engine.unload().then(() => null)),

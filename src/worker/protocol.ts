@@ -11,6 +11,7 @@ import type {
   LoadedModel,
   LoadOptions,
   LoadProgress,
+  MemoryEvent,
   ModelSource,
   ScoreRequest,
   ScoreResult,
@@ -63,6 +64,8 @@ export interface EngineService {
   generate(callId: CallId, request: GenerateRequest, onEvent: RemoteCallback<GenerateEvent>): Promise<Reply<null>>;
   score(callId: CallId, request: ScoreRequest): Promise<Reply<ScoreResult>>;
   setExpertBudget(budget: ExpertBudget): Promise<Reply<ExpertBudgetChange>>;
+  /** For as long as the worker lives. */
+  watchMemory(listener: RemoteCallback<MemoryEvent>): void;
   listModels(store: StoreChoice): Promise<Reply<InstalledModel[]>>;
   removeModel(store: StoreChoice, modelId: string): Promise<Reply<null>>;
   unload(): Promise<Reply<null>>;

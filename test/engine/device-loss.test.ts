@@ -1,6 +1,13 @@
 /** A lost device at many moments: the caller sees the tokens of the calm run. */
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Engine, GenerateEvent, GenerateRequest, GenerateStats, LoadProgress } from '../../src/engine/engine';
+import type {
+  Engine,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateStats,
+  LoadProgress,
+  MemoryEvent,
+} from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { goldenModels, readGoldenModel } from '../golden';
 import { createRandom } from '../unit/random';
@@ -88,10 +95,30 @@ describe('a lost device', () => {
   it('while nothing runs is replaced at the next call', async () => {
     const watched = watchGpu(navigator.gpu);
     ({ engine } = await openSession(NAME, PAGED, { gpu: watched.gpu }));
+    const told: MemoryEvent[] = [];
+    engine.watchMemory((event) => told.push(event));
     const calm = await engine.score({ tokenIds: request.tokenIds ?? [] });
     watched.devices.at(-1)?.destroy();
+    // At once, and not only when the next call finds it gone.
+    await expect.poll(() => told.length).toBe(1);
+    expect(told[0]).toMatchObject({ cause: 'lost', slotsPerLayer: 0, residency: null });
+    expect(told[0]?.message).toMatch(/lost/);
     expect(await engine.score({ tokenIds: request.tokenIds ?? [] })).toEqual(calm);
     expect(watched.devices).toHaveLength(2);
+    await engine.setExpertBudget({ percent: 25 });
+    await engine.unload();
+    expect(told.map(({ cause, slotsPerLayer }) => [cause, slotsPerLayer])).toEqual([
+      ['lost', 0],
+      ['restored', 8],
+      ['budget', 4],
+      ['unload', 0],
+    ]);
+    for (const { residency, slotsPerLayer, usedGpuBytes, plannedGpuBytes } of told.slice(1, 3)) {
+      const layers = (residency?.length ?? 0) / 16;
+      expect(residency?.reduce((sum, page) => sum + page)).toBe(layers * slotsPerLayer);
+      expect(usedGpuBytes).toBeGreaterThan(0);
+      expect(usedGpuBytes).toBeLessThanOrEqual(plannedGpuBytes);
+    }
   });
 
   it('during a load is replaced before the load ends', async () => {
@@ -114,6 +141,8 @@ describe('a lost device', () => {
     const watched = watchGpu(navigator.gpu);
     ({ engine } = await openSession(NAME, { expertBudget: { percent: 100 } }, { gpu: watched.gpu }));
     const calm = (await generate(engine, request)).result;
+    const told: MemoryEvent[] = [];
+    engine.watchMemory((event) => told.push(event));
     const losing = async (): Promise<void> => {
       for await (const event of (engine as Engine).generate(request)) {
         if (event.type === 'prefill' || event.type === 'warning') watched.devices.at(-1)?.destroy();
@@ -122,6 +151,14 @@ describe('a lost device', () => {
     const { error } = await catchError(losing());
     expect(error).toMatchObject({ code: 'DEVICE_LOST', message: expect.stringMatching(/5 devices were lost/) });
     expect(engine.model?.slotsPerLayer).toBe(4);
+    const restored = told.filter(({ cause }) => cause === 'restored');
+    expect(restored.map(({ slotsPerLayer }) => slotsPerLayer)).toEqual([16, 16, 8, 4]);
+    expect(restored.map(({ message }) => message?.includes('slots per layer') ?? false)).toEqual([
+      false,
+      false,
+      true,
+      true,
+    ]);
     expect((await generate(engine, request)).result.tokenIds).toEqual(calm.tokenIds);
   });
 });

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, type Page, test } from '@playwright/test';
 import filePlugin from '@size-limit/file';
 import { publint } from 'publint';
@@ -129,7 +130,7 @@ test('the worker is a file of its own with the shaders in it', async () => {
 test('what it names can be resolved in ES modules, and nothing of it is missing', async () => {
   const { messages } = await publint({ pkgDir: installed(), pack: false, strict: true });
   expect(messages).toEqual([]);
-  const attw = join(repositoryRoot, 'node_modules/@arethetypeswrong/cli/dist/index.js');
+  const attw = join(dirname(fileURLToPath(import.meta.resolve('@arethetypeswrong/cli/package.json'))), 'dist/index.js');
   expectSuccess(await runToEnd('node', [attw, tarball, '--profile', 'esm-only', '--format', 'ascii']));
 });
 
@@ -152,6 +153,18 @@ for (const [moduleResolution, module] of [
     expectSuccess(await runToEnd('node', [tsc, ...args], { cwd: app }));
   });
 }
+
+test('its API reference has every exported name of every entry', async () => {
+  for (const [name, entry] of Object.entries({ webmoe: 'index', 'webmoe/inspect': 'entries/inspect' })) {
+    const declarations = await readFile(installed(`dist/types/${entry}.d.ts`), 'utf8');
+    const names = [...declarations.matchAll(/^export (?:type )?\{([^}]*)\} from/gm)].flatMap(([, list = '']) =>
+      list.split(',').map((part) => part.trim().replace(/^type /, '')),
+    );
+    const reference = await readFile(installed(`dist/api/${name}.md`), 'utf8');
+    expect(names.length).toBeGreaterThan(10);
+    for (const exported of names.filter(Boolean)) expect(reference).toMatch(new RegExp(`^### ${exported}\\b`, 'm'));
+  }
+});
 
 test('it can be imported where there is no Worker, as on a server', async () => {
   const script = `

@@ -1,4 +1,4 @@
-/** `npm run build`: the library and its declarations into dist/, as `npm pack` takes them. */
+/** `npm run build`: the library, its declarations and its API reference into dist/, as `npm pack` takes them. */
 import { existsSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -10,8 +10,10 @@ export async function run(args: string[]): Promise<number> {
   if (args.length > 0) throw new ToolError('BAD_ARGUMENT', `build takes no arguments, got "${args[0]}"`);
   await build({ root, configFile: join(root, 'vite.config.ts'), logLevel: 'warn' });
   const status = await runProgram('node_modules/typescript/bin/tsc', ['-p', 'tsconfig.build.json']);
-  if (status === 0) await addExtensions(join(root, 'dist', 'types'));
-  return status;
+  if (status !== 0) return status;
+  await addExtensions(join(root, 'dist', 'types'));
+  // Fails where an exported name has no docstring, or one names what is not exported.
+  return runProgram('node_modules/typedoc/bin/typedoc', ['--logLevel', 'Warn']);
 }
 
 /**

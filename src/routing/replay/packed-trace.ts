@@ -5,6 +5,7 @@ import type { TokenContext } from '../predictor';
 import { TokenRoutes } from '../token-routes';
 import { readTrace, type TraceHeader, type TraceToken } from '../trace';
 
+/** A routing trace as flat arrays. */
 export interface PackedTrace {
   /** Name of the file. */
   readonly name: string;
@@ -12,13 +13,13 @@ export interface PackedTrace {
   readonly tokens: number;
   /** [tokens] */
   readonly tokenIds: Uint32Array;
-  /** [tokens]: conversation of the token. */
+  /** Shape [tokens], the conversation of each token. */
   readonly sequences: Uint32Array;
-  /** [tokens]: tokens before it in its conversation. */
+  /** Shape [tokens], how many tokens of its conversation come before each. */
   readonly positions: Uint32Array;
   /** Expert ids of all layers of all tokens. */
   readonly ids: Uint16Array;
-  /** [tokens * layers + 1]: where the ids of a token's layer begin. */
+  /** Shape [tokens * layers + 1], where the ids of a token's layer begin. */
   readonly starts: Uint32Array;
 }
 
@@ -47,6 +48,7 @@ export function getContext({ tokenIds, positions }: PackedTrace, token: number):
   return { tokenId: tokenIds[token] as number, position: positions[token] as number };
 }
 
+/** Packs tokens that are there already. */
 export function packTrace(name: string, header: TraceHeader, tokens: Iterable<TraceToken>): PackedTrace {
   const packer = new TracePacker(name, header);
   for (const token of tokens) packer.add(token);

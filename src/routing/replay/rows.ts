@@ -14,6 +14,7 @@ import { createCounters, type ReplayCounters, replay } from './simulator';
 /** Segment length of the fields `srp` and `sch`: the one of the paper's tables. */
 const referenceSegment = 16;
 
+/** What is replayed: every combination of slots, policies and predictors is a row. */
 export interface ReplayOptions {
   /** Slots per layer, one row or more for each; at least the trace's experts per token. */
   readonly slots: readonly number[];
@@ -49,6 +50,7 @@ export interface ReplayRow {
   localRouting?: LocalRouting[];
 }
 
+/** How local the routing of one trace is (arXiv 2505.16056), by segment length in tokens. */
 export interface LocalRouting {
   readonly trace: string;
   readonly srp: Record<string, number | null>;

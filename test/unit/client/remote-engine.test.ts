@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createEngine, type RemoteEngine } from '../../../src/client/remote-engine';
-import type { GenerateEvent, LoadProgress, ModelSource } from '../../../src/engine/engine';
+import type { Engine, GenerateEvent, LoadProgress, MemoryEvent, ModelSource } from '../../../src/engine/engine';
 import { EngineError } from '../../../src/errors';
 import {
   EndlessStream,
@@ -49,6 +49,29 @@ describe('remote engine: calls', () => {
     expect(removeModel).toHaveBeenCalledWith('indexeddb', 'a');
     expect(unload).toHaveBeenCalledOnce();
     expect(load).toHaveBeenCalledWith(source, { expertBudget: { percent: 25 } }, undefined, expect.any(AbortSignal));
+  });
+
+  it('tells what changes on the GPU, between calls too, and that it is gone with the worker', async () => {
+    let tell: Parameters<Engine['watchMemory']>[0] = () => {};
+    const watchMemory: Engine['watchMemory'] = (listener) => {
+      tell = listener;
+      return () => {};
+    };
+    const { engine, worker } = connect({ watchMemory, load: async () => scriptedModel });
+    const [told, others]: [MemoryEvent[], MemoryEvent[]] = [[], []];
+    engine.watchMemory((event) => told.push(event));
+    const leave = engine.watchMemory((event) => others.push(event));
+    await engine.load(source);
+    const after = { slotsPerLayer: 2, plannedGpuBytes: 512, usedGpuBytes: 500, residency: new Uint8Array([1, 0]) };
+    const restored: MemoryEvent = { cause: 'restored', message: 'fewer slots', ...after };
+    tell(restored);
+    await vi.waitFor(() => expect(told).toEqual([restored]));
+    expect(engine.model).toMatchObject({ slotsPerLayer: 2, plannedGpuBytes: 512 });
+    leave();
+    worker.fail('out of memory');
+    const none = { slotsPerLayer: 0, plannedGpuBytes: 0, usedGpuBytes: 0, residency: null };
+    expect(told.slice(1)).toEqual([{ cause: 'unload', message: expect.stringContaining('out of memory'), ...none }]);
+    expect(others).toEqual([restored]);
   });
 
   it('passes a file by cloning', async () => {

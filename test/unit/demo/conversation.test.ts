@@ -1,14 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import {
-  type Answer,
-  Conversation,
-  type ConversationOptions,
-  getLatestResidency,
-  getMessages,
-} from '../../../demo/conversation';
+import { type Answer, Conversation, type ConversationOptions, getMessages } from '../../../demo/conversation';
 import type { KeptChat } from '../../../demo/conversation-archive';
 import { ConversationArchive } from '../../../demo/conversation-archive';
-import type { GenerateEvent, GenerateRequest } from '../../../src/engine/engine';
+import type { Engine, GenerateEvent, GenerateRequest } from '../../../src/engine/engine';
 import { EngineError } from '../../../src/errors';
 import { EndlessStream, ScriptedEngine, scriptedResult, sleep, tokenEvent } from '../worker/scripted-engine';
 import { MemoryStorage } from './memory-storage';
@@ -111,7 +105,7 @@ describe('Conversation', () => {
     await conversation.ask('two');
     expect(conversation.value.turns.length).toBe(2);
     await conversation.clear();
-    expect(conversation.value).toEqual({ turns: [], answering: false });
+    expect(conversation.value).toEqual({ turns: [], answering: false, residency: null });
     expect(endless.stopped).toBe(true);
   });
 
@@ -128,9 +122,10 @@ describe('Conversation', () => {
     expect(last(conversation)).toMatchObject({ phase: 'done', text: 'fine', error: null });
   });
 
-  it('keeps the warnings of an answer, and the last map of its experts for the next one', async () => {
+  it('keeps the warnings of an answer, and the last map of its experts until another comes, also between answers', async () => {
     let calls = 0;
-    const conversation = converse(async function* (request) {
+    let tell: Parameters<Engine['watchMemory']>[0] = () => {};
+    const generate: Generate = async function* (request) {
       expect(request.residency).toBe(true);
       calls += 1;
       if (calls === 1) yield { type: 'warning', message: 'the forecast was forgotten' };
@@ -138,12 +133,23 @@ describe('Conversation', () => {
       if (calls === 1) yield { type: 'residency', pages: new Uint8Array([0, 1]) };
       if (calls === 1) yield { type: 'residency', pages: new Uint8Array([2, 1]) };
       yield { type: 'done', result: scriptedResult };
-    });
+    };
+    const watchMemory: Engine['watchMemory'] = (listener) => {
+      tell = listener;
+      return () => {};
+    };
+    const engine = new ScriptedEngine({ generate, watchMemory });
+    const conversation = converse(generate, true, { engine });
+    expect(conversation.value.residency).toBeNull();
     await conversation.ask('first');
     expect(last(conversation).warnings).toEqual(['the forecast was forgotten']);
     await conversation.ask('second');
-    expect(last(conversation)).toMatchObject({ residency: null, warnings: [] });
-    expect(getLatestResidency(conversation.value.turns)).toEqual(new Uint8Array([2, 1]));
+    expect(last(conversation).warnings).toEqual([]);
+    expect(conversation.value.residency).toEqual(new Uint8Array([2, 1]));
+    const shrunk = { slotsPerLayer: 1, plannedGpuBytes: 8, usedGpuBytes: 8, residency: new Uint8Array([1, 0]) };
+    tell({ cause: 'budget', message: null, ...shrunk });
+    expect(conversation.value.residency).toEqual(new Uint8Array([1, 0]));
+    expect(conversation.value.turns).toHaveLength(4);
   });
 
   it('is made by the settings of the moment, the system prompt first', async () => {
@@ -203,7 +209,6 @@ describe('Conversation', () => {
       phase: 'failed',
       prefill: null,
       live: null,
-      residency: null,
       warnings: [],
       result: null,
       error: new EngineError('BUSY', 'busy'),

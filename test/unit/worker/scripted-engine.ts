@@ -9,6 +9,7 @@ import type {
   LoadedModel,
   LoadOptions,
   LoadProgress,
+  MemoryEvent,
   ModelSource,
   ScoreRequest,
   ScoreResult,
@@ -122,6 +123,11 @@ export class ScriptedEngine implements Engine {
 
   async setExpertBudget(budget: ExpertBudget): Promise<ExpertBudgetChange> {
     return this.#get('setExpertBudget')(budget);
+  }
+
+  /** The only call without a script that does nothing: every connection watches. */
+  watchMemory(listener: (event: MemoryEvent) => void): () => void {
+    return this.#script.watchMemory?.(listener) ?? (() => {});
   }
 
   async listModels(store: 'indexeddb' | 'memory') {

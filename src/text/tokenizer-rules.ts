@@ -44,6 +44,8 @@ function adapt(part: JsonObject): JsonObject {
     // GPT-2's pattern is spelled out: the library's own copy takes U+FEFF for white space and U+0085 for none.
     return { type: 'Sequence', pretokenizers: [splitBy(GPT2_WORDS), toBytes(false)] };
   }
+  // The library's own knows ASCII's digits only; tokenizers takes all numbers (char::is_numeric).
+  if (type === 'Digits') return splitBy(part.individual_digits === true ? String.raw`\p{N}` : String.raw`\p{N}+`);
   if (type === 'Split' && typeof pattern === 'object' && pattern !== null) {
     const regex: unknown = Reflect.get(pattern, 'Regex');
     if (typeof regex === 'string') return { ...part, pattern: { Regex: adaptPattern(regex) } };

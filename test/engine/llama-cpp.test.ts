@@ -6,9 +6,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { goldenModels, llamaCppGoldens } from '../golden';
 import { computeLogits, type GoldenRuntime, openGolden } from './golden-runtime';
+import { expectSameTop1 } from './llama-cpp-top1';
 
-/** Share of the largest logit that the engine may be off: docs/numerics.md. */
-const OWN_TOLERANCE = 2e-3;
 /** Share of the positions that must be decided; 8-bit and bf16 activations leave few, or none. */
 const DECIDED: Partial<Record<WeightType, number>> = { f32: 0.9, f16: 0.9, bf16: 0 };
 
@@ -25,18 +24,9 @@ describe.each(llamaCppGoldens.map((golden) => [golden.name, golden] as const))('
     open = await openGolden(name);
     let positions = 0;
     let decided = 0;
-    for (const [i, { top1, margin }] of golden.prompts.entries()) {
-      const logits = await computeLogits(open, model.prompts[i]?.tokenIds ?? []);
-      expect(logits).toHaveLength(top1.length);
-      for (const [position, row] of logits.entries()) {
-        positions++;
-        const largest = row.reduce((most, logit) => Math.max(most, Math.abs(logit)), 0);
-        // Both candidates may be off, one up and one down.
-        const tolerance = 2 * (golden.maxLogprobDifference + OWN_TOLERANCE * largest);
-        if ((margin[position] as number) <= tolerance) continue;
-        decided++;
-        expect(row.indexOf(Math.max(...row)), `position ${position} of ${top1.length}`).toBe(top1[position]);
-      }
+    for (const [i, { tokenIds }] of model.prompts.entries()) {
+      positions += tokenIds.length;
+      decided += expectSameTop1(golden, i, await computeLogits(open, tokenIds));
     }
     expect(decided).toBeGreaterThanOrEqual(positions * (DECIDED[model.format] ?? 0.01));
   });

@@ -11,17 +11,38 @@ export interface DrawnRule {
   readonly offset: number;
 }
 
-/** The oracle's `draw`: FNV-1a of the name as seed, then a 32-bit mixer of each index. */
-export function drawTensor(name: string, { count, scale, offset }: DrawnRule): Float32Array<ArrayBuffer> {
+/** Blocks of a quantised type: random bytes, but for those that hold its scales. */
+export interface BlocksRule {
+  readonly blocks: number;
+  readonly blockBytes: number;
+  /** Of every block: at this byte, the random bits under the mask, and the value. */
+  readonly set: readonly (readonly [at: number, mask: number, value: number])[];
+}
+
+/** The oracle's `hash_indices`: FNV-1a of the name as seed, then a 32-bit mixer of each index. */
+function createHash(name: string): (index: number) => number {
   let seed = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(name)) seed = Math.imul(seed ^ byte, 0x01000193);
-  return Float32Array.from({ length: count }, (_, i) => {
-    let x = (Math.imul(i, 0x9e3779b9) + seed) >>> 0;
+  return (index) => {
+    let x = (Math.imul(index, 0x9e3779b9) + seed) >>> 0;
     x = Math.imul(x ^ (x >>> 16), 0x85ebca6b) >>> 0;
     x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35) >>> 0;
-    x = (x ^ (x >>> 16)) >>> 0;
-    return Math.fround(((x >>> 8) / 2 ** 23 - 1) * scale) + offset;
-  });
+    return (x ^ (x >>> 16)) >>> 0;
+  };
+}
+
+export function drawTensor(name: string, { count, scale, offset }: DrawnRule): Float32Array<ArrayBuffer> {
+  const hash = createHash(name);
+  return Float32Array.from({ length: count }, (_, i) => Math.fround(((hash(i) >>> 8) / 2 ** 23 - 1) * scale) + offset);
+}
+
+function drawBlocks(name: string, { blocks, blockBytes, set }: BlocksRule): Uint8Array<ArrayBuffer> {
+  const hash = createHash(name);
+  const bytes = Uint8Array.from({ length: blocks * blockBytes }, (_, i) => hash(i) >>> 24);
+  for (let at = 0; at < bytes.length; at += blockBytes) {
+    for (const [offset, mask, value] of set) bytes[at + offset] = ((bytes[at + offset] as number) & mask) | value;
+  }
+  return bytes;
 }
 
 /** The oracle's `get_scale_and_offset`. */
@@ -37,17 +58,22 @@ export interface GgufRules {
   /** Everything in front of the tensors' bytes, gzipped, as base64. */
   readonly header: string;
   /** In file order; `values` where they are not drawn. */
-  readonly tensors: Readonly<Record<string, DrawnRule | { readonly values: readonly number[] }>>;
+  readonly tensors: Readonly<Record<string, DrawnRule | BlocksRule | { readonly values: readonly number[] }>>;
 }
 
 export async function buildGguf({ header, tensors }: GgufRules): Promise<Uint8Array<ArrayBuffer>> {
   const parts = [await decompress(header)];
   for (const [name, rule] of Object.entries(tensors)) {
-    const floats = 'values' in rule ? Float32Array.from(rule.values) : drawTensor(name, rule);
-    const values = new Uint8Array(floats.buffer);
-    parts.push(values, new Uint8Array((32 - (values.length % 32)) % 32));
+    const bytes = drawBytes(name, rule);
+    parts.push(bytes, new Uint8Array((32 - (bytes.length % 32)) % 32));
   }
   return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
+function drawBytes(name: string, rule: GgufRules['tensors'][string]): Uint8Array<ArrayBuffer> {
+  if ('blocks' in rule) return drawBlocks(name, rule);
+  const values = 'values' in rule ? Float32Array.from(rule.values) : drawTensor(name, rule);
+  return new Uint8Array(values.buffer);
 }
 
 /** As the oracle's files have them. */

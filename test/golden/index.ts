@@ -82,6 +82,8 @@ export const goldenModels: readonly GoldenModel[] = catalogue as GoldenModel[];
 
 /** The models that llama.cpp can run. */
 export const llamaCppGoldens: readonly LlamaCppGolden[] = llamaCpp.models;
+/** The same of ./weight-types.ts. */
+export const weightTypeLlamaCppGoldens: readonly LlamaCppGolden[] = llamaCpp.weightTypes;
 
 /** Bytes of a file beside this module. */
 async function readBeside(file: string): Promise<Uint8Array<ArrayBuffer>> {

@@ -1,7 +1,8 @@
 """Writes test/golden/encodings.json.gz: tokenizers as GGUF keys, with the ids of hard text by reference tokenizers.
 
 - `embedded`: the default model's own keys (not repeated here), by the tokenizers package.
-- `byteLevel`: one vocabulary whose merges cross every word boundary, by each pre-tokenizer, by the tokenizers package.
+- `byteLevel`: one vocabulary whose merges cross every word boundary, by each pre-tokenizer, by the tokenizers package;
+  `rules` has what the package writes of each into a tokenizer.json.
 - `sentencePiece`: a vocabulary trained and applied by the sentencepiece package.
 
 Run: python test/oracle/make_encodings.py   (packages: test/oracle/requirements.txt)
@@ -131,7 +132,7 @@ def make_byte_level() -> dict:
     unmade = set(model["vocab"]) - {left + right for left, right in model["merges"]} - set(alphabet)
     assert unmade, "every word is made by merges"
     tokens = sorted(model["vocab"], key=model["vocab"].get)
-    ids = {}
+    ids, rules = {}, {}
     for pre, (normalizer, steps, ignore_merges) in PRE_TOKENIZERS.items():
         merges = [tuple(merge) for merge in model["merges"]]
         tokenizer = Tokenizer(models.BPE(model["vocab"], merges, ignore_merges=ignore_merges))
@@ -139,7 +140,9 @@ def make_byte_level() -> dict:
             tokenizer.normalizer = normalizer
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
         ids[pre] = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
-    return {"tokens": tokens, "merges": [" ".join(merge) for merge in model["merges"]], "ids": ids}
+        written = json.loads(tokenizer.to_str())
+        rules[pre] = {key: written[key] for key in ("normalizer", "pre_tokenizer")} | {"ignore_merges": ignore_merges}
+    return {"tokens": tokens, "merges": [" ".join(merge) for merge in model["merges"]], "ids": ids, "rules": rules}
 
 
 def make_sentence_piece() -> dict:

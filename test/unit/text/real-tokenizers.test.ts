@@ -2,11 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { GgufMetadata } from '../../../src/checkpoint/gguf-metadata';
-import { readHfTokenizer } from '../../../src/checkpoint/hf-tokenizer';
-import type { TokenizerData } from '../../../src/checkpoint/manifest';
 import { renderChat } from '../../../src/text/chat-template';
 import { createTokenizer } from '../../../src/text/tokenizer';
+import { type GoldenCheckpoint, readCheckpointTokenizer, toGgufKeys } from '../../golden/tokenizer-keys';
 
 interface Chat {
   messages: { role: 'system' | 'user' | 'assistant'; content: string }[];
@@ -16,11 +14,7 @@ interface Chat {
   refusal?: string;
 }
 
-interface Checkpoint {
-  pre: string | null;
-  vocabSize: number;
-  tokenizer: object;
-  config: object;
+interface Checkpoint extends GoldenCheckpoint {
   ids: number[][];
   chats: Chat[];
 }
@@ -30,18 +24,6 @@ const { texts, models }: { texts: string[]; models: Record<string, Checkpoint> }
   gunzipSync(readFileSync(new URL('../../golden/real-tokenizers.json.gz', import.meta.url))).toString(),
 );
 
-const read = ({ tokenizer, config, vocabSize }: Checkpoint): TokenizerData =>
-  readHfTokenizer(
-    'test',
-    { tokenizer, config, generation: {}, chatTemplate: null, modelConfig: new GgufMetadata('config.json', new Map()) },
-    vocabSize,
-  );
-
-/** As a converter writes the same vocabulary into a GGUF file: the rules become a name. */
-function toGgufKeys({ rules: _, ...data }: TokenizerData, pre: string): TokenizerData {
-  return { ...data, pre };
-}
-
 // Llama 3.2's template asks what day it is.
 beforeAll(() => void vi.useFakeTimers({ now: new Date(2024, 6, 26, 12), toFake: ['Date'] }));
 afterAll(() => void vi.useRealTimers());
@@ -49,7 +31,7 @@ afterAll(() => void vi.useRealTimers());
 const plain = { parseSpecial: false, addBos: false };
 
 describe.each(Object.entries(models))('%s', (_, checkpoint) => {
-  const data = read(checkpoint);
+  const data = readCheckpointTokenizer(checkpoint);
   const { pre } = checkpoint;
 
   it('encodes hard text as the tokenizers package does, from its tokenizer.json', () => {
@@ -60,7 +42,7 @@ describe.each(Object.entries(models))('%s', (_, checkpoint) => {
   });
 
   it.skipIf(pre === null)('encodes it the same from the keys of a GGUF file', () => {
-    const tokenizer = createTokenizer(toGgufKeys(data, pre ?? ''));
+    const tokenizer = createTokenizer(toGgufKeys(checkpoint));
     for (const [i, text] of texts.entries()) {
       expect(tokenizer.encode(text, plain), JSON.stringify(text)).toEqual(checkpoint.ids[i]);
     }

@@ -59,10 +59,10 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = (choice * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
-      var xs = array<vec4<f32>, 8>(
+      var xs = stage_block(array<vec4<f32>, 8>(
         act[at], act[at + 1u], act[at + 2u], act[at + 3u],
         act[at + 4u], act[at + 5u], act[at + 6u], act[at + 7u],
-      );
+      ));
       // Row after row in the first place, so that one copy of the product is compiled: four take twice as long.
       var own = r + block;
       for (var i = 0u; i < 4u; i++) {

@@ -59,10 +59,10 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = (x_row * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
-      var xs = array<vec4<f32>, 8>(
+      var xs = stage_block(array<vec4<f32>, 8>(
         x[at], x[at + 1u], x[at + 2u], x[at + 3u],
         x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
-      );
+      ));
       // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
       var own = r + block;
       var bases = page + vec2<u32>(pool.gate_base, pool.up_base);

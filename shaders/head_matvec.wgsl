@@ -46,10 +46,10 @@ fn head_matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = x_row + block * 8u;
       // One by one: software adapters pay for an index that is not a constant.
-      var xs = array<vec4<f32>, 8>(
+      var xs = stage_block(array<vec4<f32>, 8>(
         x[at], x[at + 1u], x[at + 2u], x[at + 3u],
         x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
-      );
+      ));
       sum += vec4<f32>(
         block_dot(0u, all_blocks, r.x + block, &xs),
         block_dot(0u, all_blocks, r.y + block, &xs),

@@ -51,10 +51,10 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = (group.y * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
-      var xs = array<vec4<f32>, 8>(
+      var xs = stage_block(array<vec4<f32>, 8>(
         x[at], x[at + 1u], x[at + 2u], x[at + 3u],
         x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
-      );
+      ));
       // Row after row in the first place, so that one copy of the product is compiled: four take twice as long.
       var own = r + block;
       for (var i = 0u; i < 4u; i++) {

@@ -18,20 +18,6 @@ fn high_nibbles(word: u32) -> vec4<f32> {
   return vec4<f32>(vec4<u32>(word) & vec4<u32>(0xf0u, 0xf000u, 0xf00000u, 0xf0000000u)) * vec4<f32>(0x1p-4, 0x1p-12, 0x1p-20, 0x1p-28) - 8.0;
 }
 
-// Dot product of one block with 32 activations. `base`: first vec4 of the matrix; `blocks`: blocks of the whole matrix.
-fn block_dot(base: u32, blocks: u32, block: u32, x: ptr<function, array<vec4<f32>, 8>>) -> f32 {
-  let q = weights[base + block];
-  var sum = dot(low_nibbles(q.x), (*x)[0]);
-  sum += dot(low_nibbles(q.y), (*x)[1]);
-  sum += dot(low_nibbles(q.z), (*x)[2]);
-  sum += dot(low_nibbles(q.w), (*x)[3]);
-  sum += dot(high_nibbles(q.x), (*x)[4]);
-  sum += dot(high_nibbles(q.y), (*x)[5]);
-  sum += dot(high_nibbles(q.z), (*x)[6]);
-  sum += dot(high_nibbles(q.w), (*x)[7]);
-  return sum * block_scale(base, blocks, block);
-}
-
 // For tiles: what a block's quads share, read once.
 fn open_block(base: u32, blocks: u32, block: u32) -> f32 {
   return block_scale(base, blocks, block);

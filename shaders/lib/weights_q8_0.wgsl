@@ -14,21 +14,6 @@ fn signed_bytes(word: u32) -> vec4<f32> {
   return bytes * vec4<f32>(1.0, 0x1p-8, 0x1p-16, 0x1p-24) - 128.0;
 }
 
-// Dot product of one block with 32 activations. `base`: first vec4 of the matrix; `blocks`: blocks of the whole matrix.
-fn block_dot(base: u32, blocks: u32, block: u32, x: ptr<function, array<vec4<f32>, 8>>) -> f32 {
-  let a = weights[base + block * 2u];
-  let b = weights[base + block * 2u + 1u];
-  var sum = dot(signed_bytes(a.x), (*x)[0]);
-  sum += dot(signed_bytes(a.y), (*x)[1]);
-  sum += dot(signed_bytes(a.z), (*x)[2]);
-  sum += dot(signed_bytes(a.w), (*x)[3]);
-  sum += dot(signed_bytes(b.x), (*x)[4]);
-  sum += dot(signed_bytes(b.y), (*x)[5]);
-  sum += dot(signed_bytes(b.z), (*x)[6]);
-  sum += dot(signed_bytes(b.w), (*x)[7]);
-  return sum * block_scale(base, blocks, block);
-}
-
 // For tiles: what a block's quads share, read once.
 fn open_block(base: u32, blocks: u32, block: u32) -> f32 {
   return block_scale(base, blocks, block);

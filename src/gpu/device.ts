@@ -17,6 +17,8 @@ export interface DeviceOptions {
 export interface DeviceTraits {
   /** Invocations of a subgroup where subgroups are enabled and of one fixed size, else null. */
   readonly subgroupSize: number | null;
+  /** Whether WGSL has packed 4x8 dot products. */
+  readonly hasPackedDot: boolean;
   /** The adapter runs on a CPU: workgroup barriers are dear, parallelism small. */
   readonly isSoftware: boolean;
 }
@@ -51,12 +53,16 @@ const RAISED_LIMITS = [
 /** How long the news of a loss may take behind the first error that it causes. */
 const LOSS_NEWS_MS = 100;
 
+function findGpu({ gpu }: DeviceOptions): GPU | undefined {
+  return gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
+}
+
 /**
  * The most capable adapter.
  * @throws EngineError `NO_WEBGPU`
  */
 export async function requireAdapter(options: DeviceOptions = {}): Promise<GPUAdapter> {
-  const gpu = options.gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
+  const gpu = findGpu(options);
   if (!gpu) {
     throw new EngineError(
       'NO_WEBGPU',
@@ -81,7 +87,12 @@ function usesSubgroups(adapter: GPUAdapter, { defaultLimitsOnly = false }: Devic
 export function getTraits(adapter: GPUAdapter, options: DeviceOptions): DeviceTraits {
   const { subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
   const hasOneSize = usesSubgroups(adapter, options) && subgroupMinSize === subgroupMaxSize;
-  return { subgroupSize: hasOneSize && subgroupMinSize ? subgroupMinSize : null, isSoftware: isFallbackAdapter };
+  const language = options.defaultLimitsOnly ? undefined : findGpu(options)?.wgslLanguageFeatures;
+  return {
+    subgroupSize: hasOneSize && subgroupMinSize ? subgroupMinSize : null,
+    hasPackedDot: language?.has('packed_4x8_integer_dot_product') ?? false,
+    isSoftware: isFallbackAdapter,
+  };
 }
 
 /**

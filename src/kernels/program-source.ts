@@ -5,6 +5,10 @@
 
 import activation from '../../shaders/lib/activation.wgsl?raw';
 import control from '../../shaders/lib/control.wgsl?raw';
+import dotQ4_0 from '../../shaders/lib/dot_q4_0.wgsl?raw';
+import dotQ4_0Packed from '../../shaders/lib/dot_q4_0_packed.wgsl?raw';
+import dotQ8_0 from '../../shaders/lib/dot_q8_0.wgsl?raw';
+import dotQ8_0Packed from '../../shaders/lib/dot_q8_0_packed.wgsl?raw';
 import expertPool from '../../shaders/lib/expert_pool.wgsl?raw';
 import kvF16 from '../../shaders/lib/kv_f16.wgsl?raw';
 import kvF32 from '../../shaders/lib/kv_f32.wgsl?raw';
@@ -18,6 +22,8 @@ import normRow from '../../shaders/lib/norm_row.wgsl?raw';
 import openPlain from '../../shaders/lib/open_plain.wgsl?raw';
 import reduceSubgroup from '../../shaders/lib/reduce_subgroup.wgsl?raw';
 import reduceWorkgroup from '../../shaders/lib/reduce_workgroup.wgsl?raw';
+import stagePacked from '../../shaders/lib/stage_packed.wgsl?raw';
+import stagePlain from '../../shaders/lib/stage_plain.wgsl?raw';
 import tile from '../../shaders/lib/tile.wgsl?raw';
 import tileList from '../../shaders/lib/tile_list.wgsl?raw';
 import tilePlain from '../../shaders/lib/tile_plain.wgsl?raw';
@@ -50,7 +56,7 @@ const REDUCE = { subgroup: reduceSubgroup, workgroup: reduceWorkgroup } as const
 const withNibbles = (own: string): string => [weightsPlanes, weightsNibbles, own].join('\n');
 const withPairs = (own: string): string => [weightsPlanes, weightsPairs, own].join('\n');
 
-/** Each defines `block_dot` and `block_quad`. */
+/** Each defines `block_quad`, and with `getDot` before it `block_dot`. */
 const WEIGHTS: Readonly<Record<WeightType, string>> = {
   f32: weightsF32,
   f16: weightsF16,
@@ -68,6 +74,18 @@ const WEIGHTS: Readonly<Record<WeightType, string>> = {
   iq4_nl: withNibbles(weightsIq4Nl),
   mxfp4: withNibbles(weightsMxfp4),
 };
+
+/** Of the formats that have two forms of it: `block_dot` with activations as they are, and in bytes. */
+const DOTS: Partial<Record<WeightType, { readonly plain: string; readonly packed: string }>> = {
+  q4_0: { plain: dotQ4_0, packed: dotQ4_0Packed },
+  q8_0: { plain: dotQ8_0, packed: dotQ8_0Packed },
+};
+
+/** How a block's activations are staged, and `block_dot` where the format does not have one of its own. */
+function getDot(type: WeightType, { packedDot }: Variant): string {
+  const dots = DOTS[type];
+  return dots && packedDot ? [stagePacked, dots.packed].join('\n') : [stagePlain, dots?.plain ?? ''].join('\n');
+}
 
 /** Formats that say themselves what the quads of a block share; the others stand on open_plain. */
 const OPENS_BLOCKS: ReadonlySet<WeightType> = new Set(['q4_0', 'q8_0']);
@@ -116,7 +134,7 @@ export function getProgramSource(
     isQuad ? 'enable subgroups;' : '',
     control,
     REDUCE[variant.reduce],
-    weightType ? WEIGHTS[weightType] : '',
+    weightType ? [getDot(weightType, variant), WEIGHTS[weightType]].join('\n') : '',
     ...snippets.flatMap((snippet) => texts[snippet]),
     kernel,
   ].join('\n');

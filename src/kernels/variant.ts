@@ -9,10 +9,15 @@ import type { DeviceTraits } from '../gpu/device';
 export interface KernelOptions {
   /** Whether workgroups add up by subgroup operations. Default: where the adapter's subgroups have one size. */
   readonly subgroups?: boolean | undefined;
+  /**
+   * Whether products with Q4_0 and Q8_0 weights round activations to 8 bits and use packed dot products, row by row (decoding,
+   * short prompts). Lossy: docs/numerics.md has the error. Default false.
+   */
+  readonly packedDot?: boolean | undefined;
 }
 
 export interface Variant {
-  /** Name for statistics: reduction and workgroup size. */
+  /** Name for statistics: reduction, workgroup size, and whether products are packed. */
   readonly name: string;
   /** How a workgroup sums up: by subgroup operations, or by a tree in workgroup memory. */
   readonly reduce: 'subgroup' | 'workgroup';
@@ -24,6 +29,8 @@ export interface Variant {
   readonly tileLanes: number;
   /** Positions that attention takes at a time. */
   readonly attentionChunk: number;
+  /** Whether products row by row round activations to bytes where the weights' type has such a form. */
+  readonly packedDot: boolean;
 }
 
 /**
@@ -32,7 +39,7 @@ export interface Variant {
  * (docs/log.md, "matrix-vector forms on the software adapter").
  * @throws EngineError `UNSUPPORTED` where the adapter lacks what is forced.
  */
-export function chooseVariant(traits: DeviceTraits, { subgroups }: KernelOptions = {}): Variant {
+export function chooseVariant(traits: DeviceTraits, { subgroups, packedDot = false }: KernelOptions = {}): Variant {
   if (subgroups && traits.subgroupSize === null) {
     throw new EngineError(
       'UNSUPPORTED',
@@ -40,15 +47,23 @@ export function chooseVariant(traits: DeviceTraits, { subgroups }: KernelOptions
         'feature: leave the option out',
     );
   }
+  if (packedDot && !traits.hasPackedDot) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      "packed dot products are forced (kernels.packedDot), and this browser's WGSL has no packed_4x8_integer_dot_product, or " +
+        'was asked for no optional feature: leave the option out',
+    );
+  }
   const subgroupSize = subgroups === false ? null : traits.subgroupSize;
   const reduce = subgroupSize === null ? 'workgroup' : 'subgroup';
   const workgroupSize = subgroupSize ?? (traits.isSoftware ? 4 : 64);
   return {
-    name: `${reduce}-${workgroupSize}`,
+    name: `${reduce}-${workgroupSize}${packedDot ? '-packed' : ''}`,
     reduce,
     workgroupSize,
     tiles: traits.isSoftware ? 8 : 1,
     tileLanes: traits.isSoftware ? 4 : 64,
     attentionChunk: Math.max(128, workgroupSize),
+    packedDot,
   };
 }

@@ -26,6 +26,7 @@ const createIds = (count: number, seed: number): number[] =>
 
 const FORMS = [
   ['OLMoE, no subgroups', () => readGoldenModel('e16k4-q4_0'), { kernels: { subgroups: false } }],
+  ['OLMoE, packed dot products', () => readGoldenModel('e16k4-q4_0'), { kernels: { packedDot: true } }],
   ['OLMoE, f16', () => readGoldenModel('e16k4-q4_0'), { kvType: 'f16' }],
   ['OLMoE, q8', () => readGoldenModel('e16k4-q4_0'), { kvType: 'q8' }],
   ['gpt-oss, a sliding window, f16', () => readArchitecture('gpt_oss'), { kvType: 'f16' }],
@@ -33,8 +34,8 @@ const FORMS = [
   ['DeepSeek-V2, latents, f16', () => readArchitecture('deepseek2'), { kvType: 'f16' }],
   ['DeepSeek-V2, latents, q8', () => readArchitecture('deepseek2'), { kvType: 'q8' }],
 ] as const;
-/** Every type of cache, and every way to read it. */
-const SAMPLE = [0, 1, 4, 6];
+/** Every type of cache, every way to read it, and packed products. */
+const SAMPLE = [1, 2, 5, 7];
 
 describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, read, form) => {
   it('gives the same bits paged and resident, behind a kept prefix and behind guesses', async () => {
@@ -47,7 +48,11 @@ describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, re
     const resident = await open(form);
     const { experts, expertsPerToken } = resident.loaded;
     const paged = await open({ ...form, expertBudget: { percent: (expertsPerToken / experts) * 100 } });
-    expect(resident.loaded.variants).toMatchObject('kvType' in form ? { kv: form.kvType } : { kernels: /^workgroup/ });
+    expect(resident.loaded.variants).toMatchObject(
+      'kvType' in form
+        ? { kv: form.kvType }
+        : { kernels: expect.stringMatching('packedDot' in form.kernels ? /-packed$/ : /^workgroup/) },
+    );
     expect(paged.loaded.variants).toEqual(resident.loaded.variants);
 
     const prompt = createIds(37, 1);
@@ -73,9 +78,10 @@ describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, re
   });
 });
 
-it('subgroups are refused where the adapter is to have none', async () => {
-  const options = { defaultLimitsOnly: true, kernels: { subgroups: true } };
-  const { error } = await catchError(loadModel(createLocalEngine(), 'e1k1-f32', options));
+it.each(['subgroups', 'packedDot'])('%s are refused where the adapter is to have none', async (option) => {
+  const kernels = { [option]: true };
+  const load = loadModel(createLocalEngine(), 'e1k1-f32', { defaultLimitsOnly: true, kernels });
+  const { error } = await catchError(load);
   expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') });
 });
 

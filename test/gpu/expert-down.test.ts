@@ -21,6 +21,7 @@ import {
   expectClose,
   expectSameBits,
   expectUntouched,
+  onGrid,
   openBenches,
   type PassState,
   PROMISED,
@@ -34,11 +35,12 @@ const benches = await openBenches();
 function compile(
   bench: Bench,
   variant: Bench['variant'],
-  { type, experts, topK, hidden, width, isClamped = false }: ExpertShape,
+  { type, experts, topK, hidden, width, isClamped = false, isPacked = false }: ExpertShape,
 ) {
   const moe = createMoe({ experts, expertsPerToken: topK, expertWidth: width, expertBias: isClamped });
   const spec = { type, moe, hiddenSize: hidden };
-  return bench.compileOnce([variant, spec], () => compileExpertDown(bench.device, variant, spec));
+  const form = { ...variant, packedDot: isPacked };
+  return bench.compileOnce([form, spec], () => compileExpertDown(bench.device, form, spec));
 }
 
 async function run(
@@ -76,11 +78,12 @@ async function run(
 
 describe.each(benches)('expert_down, $name', (bench) => {
   it.each(bench.thin(EXPERT_CASES))(
-    '$type, $experts experts, top $topK, width $width',
+    '$type, $experts experts, top $topK, width $width, packed $isPacked',
     async ({ routes, placement, ...shape }) => {
       const { topK, hidden, width } = shape;
       const pages = createPages(shape);
-      const act = randomFloats(createRandom(9), routes.length * topK * width);
+      const random = randomFloats(createRandom(9), routes.length * topK * width);
+      const act = shape.isPacked ? onGrid(random) : random;
       const input = { pages, placement, routes, act };
       const kernel = await compile(bench, bench.variant, shape);
       const outputs = await run(bench, kernel, shape, input);

@@ -22,6 +22,7 @@ import {
   expectClose,
   expectSameBits,
   expectUntouched,
+  onGrid,
   openBenches,
   type PassState,
   randomFloats,
@@ -37,7 +38,7 @@ const benches = await openBenches();
 function compile(
   bench: Bench,
   variant: Bench['variant'],
-  { type, experts, topK, hidden, width, isClamped = false, isUngated = false }: ExpertShape,
+  { type, experts, topK, hidden, width, isClamped = false, isUngated = false, isPacked = false }: ExpertShape,
 ) {
   const moe = createMoe({
     experts,
@@ -47,7 +48,8 @@ function compile(
     ...(isClamped && { expertBias: true, activation: CLAMPED }),
   });
   const spec = { type, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
-  return bench.compileOnce([variant, spec], () => compileExpertGateUp(bench.device, variant, spec));
+  const form = { ...variant, packedDot: isPacked };
+  return bench.compileOnce([form, spec], () => compileExpertGateUp(bench.device, form, spec));
 }
 
 async function run(
@@ -88,11 +90,12 @@ async function run(
 
 describe.each(benches)('expert_gate_up, $name', (bench) => {
   it.each(bench.thin(EXPERT_CASES))(
-    '$type, $experts experts, top $topK, width $width, no gate $isUngated',
+    '$type, $experts experts, top $topK, width $width, no gate $isUngated, packed $isPacked',
     async ({ routes, placement, ...shape }) => {
       const { topK, hidden, width } = shape;
       const pages = createPages(shape);
-      const x = randomFloats(createRandom(9), routes.length * hidden, 0.5);
+      const random = randomFloats(createRandom(9), routes.length * hidden, 0.5);
+      const x = shape.isPacked ? onGrid(random) : random;
       const input = { pages, placement, routes, x };
       const kernel = await compile(bench, bench.variant, shape);
       const act = await run(bench, kernel, shape, input);

@@ -16,6 +16,8 @@ export interface ExpertShape {
   readonly isClamped?: boolean;
   /** Whether experts have no gate: of the two matrices the first is used. */
   readonly isUngated?: boolean;
+  /** Whether products are packed: activations must be `onGrid`. */
+  readonly isPacked?: boolean;
 }
 
 export interface Expert {
@@ -120,7 +122,9 @@ export function layOutRoutes(routes: readonly (readonly number[])[]): Uint32Arra
 }
 
 /** Shapes both kernels are tested in: every type, widths that are no multiple of 64, k = experts, one expert. */
-export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placement: Placement })[] = [
+type ExpertCase = ExpertShape & { routes: number[][]; placement: Placement };
+
+const UNPACKED_CASES: readonly ExpertCase[] = [
   ...(['q4_0', 'f32', 'q8_0', 'f16', 'bf16'] as const).map((type) => ({
     type,
     experts: 6,
@@ -195,6 +199,11 @@ export const EXPERT_CASES: readonly (ExpertShape & { routes: number[][]; placeme
     ],
     placement: { slots: [2, null, 0], firstBufferSlots: 2, allSlots: 3 },
   })),
+];
+
+export const EXPERT_CASES: readonly ExpertCase[] = [
+  ...UNPACKED_CASES,
+  ...['q4_0', 'q8_0'].map((type) => ({ ...UNPACKED_CASES.find((one) => one.type === type)!, isPacked: true })),
 ];
 
 /** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */

@@ -127,6 +127,7 @@ export async function openBenches(): Promise<Bench[]> {
     tiles,
     tileLanes: Math.max(4, workgroupSize),
     attentionChunk: 128,
+    packedDot: false,
   });
   return [
     new Bench(own, chooseVariant(own.traits), null),
@@ -170,6 +171,14 @@ export function createRandom(seed: number): () => number {
 /** Numbers in [-amplitude, amplitude). */
 export function randomFloats(random: () => number, count: number, amplitude = 1): Float32Array<ArrayBuffer> {
   return Float32Array.from({ length: count }, () => (random() * 2 - 1) * amplitude);
+}
+
+/**
+ * The same numbers, magnitudes below 1, as what 8 bits hold exactly: multiples of 2^-7, the first of every 32 the largest there
+ * can be. Kernels that round activations to bytes change none of them.
+ */
+export function onGrid(values: Float32Array): Float32Array<ArrayBuffer> {
+  return Float32Array.from(values, (value, i) => (i % 32 === 0 ? 127 : Math.trunc(value * 127)) / 128);
 }
 
 /** Where a block has its f16 scales and minima. */

@@ -8,6 +8,7 @@ import {
   expectClose,
   expectSameBits,
   expectUntouched,
+  onGrid,
   openBenches,
   type PassState,
   randomFloats,
@@ -18,32 +19,40 @@ import { describeCase, LAYER, MODES } from './modes';
 
 const ROWS = 3;
 
-/** [type, heads, rows of a head, columns, values before a head's part of x, and behind its part of y] */
-const SHAPES: readonly [WeightType, number, number, number, number, number][] = [
+/** [type, heads, rows of a head, columns, values before a head's part of x, and behind its part of y, packed] */
+const SHAPES: readonly [WeightType, number, number, number, number, number, boolean?][] = [
   ['f32', 3, 9, 32, 0, 0],
   ['q8_0', 2, 32, 96, 8, 3],
   ['q4_0', 1, 64, 160, 4, 0],
   ['bf16', 5, 6, 64, 0, 2],
+  ['q4_0', 3, 9, 64, 0, 1, true],
+  ['q8_0', 2, 32, 96, 32, 3, true],
 ];
 
 const benches = await openBenches();
 
 describe.each(benches)('head_matvec, $name', (bench) => {
-  it.each(bench.thin(SHAPES))('%s, %i heads of %i x %i, %i values behind in x, %i in y', async (...shape) => {
-    const { run, values, x, heads, rows, cols, xHead, yHead } = await prepare(shape);
-    const y = await run(x);
-    for (let row = 0; row < ROWS; row++) {
-      const own = x.slice(row * heads * xHead, (row + 1) * heads * xHead);
-      for (let head = 0; head < heads; head++) {
-        const matrix = values.subarray(head * rows * cols, (head + 1) * rows * cols);
-        const expected = matvec(matrix, own.subarray(head * xHead, head * xHead + cols), rows, cols);
-        const at = (row * heads + head) * yHead;
-        expectClose(y.slice(at, at + rows), expected, 1e-4, `row ${row}, head ${head}`);
-        expectUntouched(y.slice(at + rows, at + yHead), `behind head ${head}`);
+  it.each(bench.thin(SHAPES))(
+    '%s, %i heads of %i x %i, %i values behind in x, %i in y, packed %s',
+    async (...shape) => {
+      const { run, values, x, heads, rows, cols, xHead, yHead } = await prepare(shape);
+      const y = await run(x);
+      for (let row = 0; row < ROWS; row++) {
+        const own = x.slice(row * heads * xHead, (row + 1) * heads * xHead);
+        for (let head = 0; head < heads; head++) {
+          const matrix = values.subarray(head * rows * cols, (head + 1) * rows * cols);
+          const expected = matvec(matrix, own.subarray(head * xHead, head * xHead + cols), rows, cols);
+          const at = (row * heads + head) * yHead;
+          expectClose(y.slice(at, at + rows), expected, 1e-4, `row ${row}, head ${head}`);
+          expectUntouched(y.slice(at + rows, at + yHead), `behind head ${head}`);
+        }
+        expectSameBits(
+          (await run(own)).slice(0, heads * yHead),
+          y.slice(row * heads * yHead, (row + 1) * heads * yHead),
+        );
       }
-      expectSameBits((await run(own)).slice(0, heads * yHead), y.slice(row * heads * yHead, (row + 1) * heads * yHead));
-    }
-  });
+    },
+  );
 
   it('writes in shadow too, and nothing when dead', async () => {
     const { run, x } = await prepare(SHAPES[0]!);
@@ -55,12 +64,15 @@ describe.each(benches)('head_matvec, $name', (bench) => {
     }
   });
 
-  async function prepare([type, heads, rows, cols, xGap, yGap]: (typeof SHAPES)[number]) {
+  async function prepare([type, heads, rows, cols, xGap, yGap, packedDot = false]: (typeof SHAPES)[number]) {
     const random = createRandom(rows + cols);
     const { packed, values } = randomWeights(random, type, heads * rows, cols);
     const [xHead, yHead] = [cols + xGap, rows + yGap];
-    const x = randomFloats(random, ROWS * heads * xHead);
-    const kernel = await bench.compileOnce(type, () => compileHeadMatvec(bench.device, bench.variant, type));
+    const raw = randomFloats(random, ROWS * heads * xHead);
+    const x = packedDot ? onGrid(raw) : raw;
+    const kernel = await bench.compileOnce([type, packedDot], () =>
+      compileHeadMatvec(bench.device, { ...bench.variant, packedDot }, type),
+    );
     const run = async (input: Float32Array, state: PassState = {}) => {
       const count = input.length / (heads * xHead);
       const blank = new Float32Array(count * heads * yHead).fill(SENTINEL);

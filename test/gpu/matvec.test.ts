@@ -9,6 +9,7 @@ import {
   createRandom,
   expectClose,
   expectSameBits,
+  onGrid,
   openBenches,
   type PassState,
   randomFloats,
@@ -160,6 +161,53 @@ describe.each(benches)('matvec, $name', (bench) => {
       const other = await compileMatvec(bench.device, otherTiles, spec);
       const [same] = await run(bench, other, { packed, x, matrixRows, cols, y, tokens: [7] });
       expectSameBits(same!, all!, `tiles ${otherTiles.tiles}`);
+    });
+  });
+
+  describe.each(bench.thin(['q4_0', 'q8_0'] as const))('packed, %s', (type) => {
+    const spec = { type, accumulate: false, ...PLAIN };
+    const compilePacked = () =>
+      bench.compileOnce(['packed', spec], () =>
+        compileMatvec(bench.device, { ...bench.variant, packedDot: true }, spec),
+      );
+
+    it('multiplies activations that 8 bits hold exactly, every shape, and each row as it is alone', async () => {
+      const kernel = await compilePacked();
+      const random = createRandom(11);
+      for (const { matrixRows, cols } of getShapes(bench, type)) {
+        const { packed, values } = randomWeights(random, type, matrixRows, cols);
+        const x = onGrid(randomFloats(random, 2 * cols));
+        const y = new Float32Array(2 * (matrixRows + Y_PADDING));
+        const [got] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [2] });
+        const expected = embed(y, matvec(values, x, matrixRows, cols), matrixRows, false);
+        const tolerance = embed(y, getTolerance(values, x, matrixRows, cols), matrixRows, false);
+        expectClose(got!, expected, tolerance, `${matrixRows}x${cols}`);
+        const [alone] = await run(bench, kernel, { packed, x: x.slice(cols), matrixRows, cols, y, tokens: [1] });
+        expectSameBits(got!.slice(matrixRows + Y_PADDING), alone!, `${matrixRows}x${cols}, row 1`);
+      }
+    });
+
+    it('rounds others by half a step of their 32 at most, and takes zeros', async () => {
+      const kernel = await compilePacked();
+      const random = createRandom(12);
+      const [matrixRows, cols] = [5, 160];
+      const { packed, values } = randomWeights(random, type, matrixRows, cols);
+      const x = randomFloats(random, 2 * cols, 3).fill(0, cols, cols + 32);
+      const y = new Float32Array(2 * (matrixRows + Y_PADDING));
+      const [got] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [2] });
+      const steps = x.map((_, i) => {
+        const block = x.subarray(Math.floor(i / 32) * 32, Math.floor(i / 32) * 32 + 32);
+        return (Math.max(...block.map(Math.abs)) / 127) * 0.501;
+      });
+      const rounding = matvec(values.map(Math.abs), steps, matrixRows, cols);
+      const order = getTolerance(values, x, matrixRows, cols);
+      const tolerance = embed(
+        y,
+        rounding.map((bound, i) => bound + 2 * order[i]!),
+        matrixRows,
+        false,
+      );
+      expectClose(got!, embed(y, matvec(values, x, matrixRows, cols), matrixRows, false), tolerance);
     });
   });
 

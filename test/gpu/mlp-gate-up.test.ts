@@ -9,6 +9,7 @@ import {
   expectClose,
   expectSameBits,
   expectUntouched,
+  onGrid,
   openBenches,
   type PassState,
   randomFloats,
@@ -21,19 +22,21 @@ const ROWS = 3;
 /** Rows of a half of x: more than any pass here has. */
 const CAPACITY = 4;
 
-/** [type, hidden, width, scaled] */
-const SHAPES: readonly [WeightType, number, number, boolean][] = [
+/** [type, hidden, width, scaled, packed] */
+const SHAPES: readonly [WeightType, number, number, boolean, boolean?][] = [
   ['f32', 32, 32, false],
   ['q4_0', 96, 160, true],
   ['q8_0', 160, 96, false],
   ['bf16', 64, 32, true],
   ['f16', 32, 96, false],
+  ['q4_0', 96, 160, false, true],
+  ['q8_0', 160, 96, false, true],
 ];
 
 const benches = await openBenches();
 
 describe.each(benches)('mlp_gate_up, $name', (bench) => {
-  it.each(bench.thin(SHAPES))('%s, hidden size %i, width %i, scaled %s', async (...shape) => {
+  it.each(bench.thin(SHAPES))('%s, hidden size %i, width %i, scaled %s, packed %s', async (...shape) => {
     const { run, values, x, scale, hidden, width, isScaled } = await prepare(shape);
     const act = await run(x);
     for (let row = 0; row < ROWS; row++) {
@@ -61,13 +64,16 @@ describe.each(benches)('mlp_gate_up, $name', (bench) => {
     }
   });
 
-  async function prepare([type, hidden, width, isScaled]: (typeof SHAPES)[number]) {
+  async function prepare([type, hidden, width, isScaled, packedDot = false]: (typeof SHAPES)[number]) {
     const random = createRandom(hidden + width);
     const { packed, values } = randomWeights(random, type, 2 * width, hidden);
-    const x = randomFloats(random, ROWS * hidden);
+    const raw = randomFloats(random, ROWS * hidden);
+    const x = packedDot ? onGrid(raw) : raw;
     const scale = randomFloats(random, hidden);
     const spec = { type, isScaled, rowsCapacity: CAPACITY };
-    const kernel = await bench.compileOnce(spec, () => compileMlpGateUp(bench.device, bench.variant, spec));
+    const kernel = await bench.compileOnce([spec, packedDot], () =>
+      compileMlpGateUp(bench.device, { ...bench.variant, packedDot }, spec),
+    );
     const run = async (exact: Float32Array, shadow = new Float32Array(0), state: PassState = {}) => {
       const halves = new Float32Array(2 * CAPACITY * hidden).fill(SENTINEL);
       halves.set(exact);

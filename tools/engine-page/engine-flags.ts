@@ -32,6 +32,7 @@ export const engineOptions = {
   store: { type: 'string' },
   eviction: { type: 'string' },
   subgroups: { type: 'string' },
+  'packed-dot': { type: 'string' },
   'kv-type': { type: 'string' },
   profile: { type: 'string' },
   adapter: { type: 'string' },
@@ -53,10 +54,20 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
     expertBudget: parseExpertBudget(values['expert-budget'] ?? '100%'),
     ...(values.store === undefined ? {} : { store: parseOneOf('store', values.store, storeChoices) }),
     ...(values.eviction === undefined ? {} : { eviction: parseOneOf('eviction', values.eviction, evictionNames) }),
-    ...(values.subgroups === undefined ? {} : { kernels: { subgroups: parseSwitch('subgroups', values.subgroups) } }),
+    ...parseKernels(values),
     ...(values['kv-type'] === undefined ? {} : { kvType: parseOneOf('kv-type', values['kv-type'], kvTypes) }),
     ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
     chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
+  };
+}
+
+function parseKernels({ subgroups, 'packed-dot': packedDot }: EngineValues): Pick<EngineFlags, 'kernels'> {
+  if (subgroups === undefined && packedDot === undefined) return {};
+  return {
+    kernels: {
+      ...(subgroups === undefined ? {} : { subgroups: parseSwitch('subgroups', subgroups) }),
+      ...(packedDot === undefined ? {} : { packedDot: parseSwitch('packed-dot', packedDot) }),
+    },
   };
 }
 

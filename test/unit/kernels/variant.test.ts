@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { chooseVariant } from '../../../src/kernels/variant';
 
-const quad = { subgroupSize: 4, isSoftware: true };
-const none = { subgroupSize: null, isSoftware: false };
+const quad = { subgroupSize: 4, hasPackedDot: true, isSoftware: true };
+const none = { subgroupSize: null, hasPackedDot: false, isSoftware: false };
 
 test('subgroups of one size are used unless they are forbidden', () => {
   expect(chooseVariant(quad)).toMatchObject({ name: 'subgroup-4', reduce: 'subgroup' });
@@ -11,8 +11,15 @@ test('subgroups of one size are used unless they are forbidden', () => {
   expect(chooseVariant(none)).toMatchObject({ name: 'workgroup-64', reduce: 'workgroup' });
 });
 
+test('activations are rounded only when that is asked for', () => {
+  expect(chooseVariant(quad).packedDot).toBe(false);
+  expect(chooseVariant(quad, { packedDot: true })).toMatchObject({ name: 'subgroup-4-packed', packedDot: true });
+});
+
 test('what is forced and not there is refused, with the remedy', () => {
-  expect(() => chooseVariant(none, { subgroups: true })).toThrow(
-    expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') }),
-  );
+  for (const forced of [{ subgroups: true }, { packedDot: true }]) {
+    expect(() => chooseVariant(none, forced)).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') }),
+    );
+  }
 });

@@ -1,4 +1,4 @@
-// x = norm(residual);  l = W x + bias;  s = softmax(l) or sigmoid(l);  the TOP_K best, in falling order, ties to the lower id;
+// x = norm(residual);  l = W x + bias, or W h where a router_state made h;  s = softmax(l) or sigmoid(l);  the TOP_K best, in falling order, ties to the lower id;
 // then the page table: an expert without a slot raises the fault word. Behind a fault it names the experts that the residual
 // stream of the shadow would choose, and raises nothing; a draft raises nothing either.
 //
@@ -12,9 +12,9 @@
 // arXiv 2403.07652), null experts, whose ids lie behind the others' (AdaMoE, arXiv 2406.13233), and without a positive l those
 // of RELU. What is left comes first, in its order; behind it lies NO_EXPERT with a weight of 0. NORMALIZE goes over what is left.
 //
-// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [1 or 2, HIDDEN], W [CANDIDATES, HIDDEN], the logits' bias,
+// Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [1 or 2, HIDDEN], W [CANDIDATES, HIDDEN or STATE], the logits' bias,
 // the choice's and the scores' norm [EXPERTS up to a multiple of 4] where there is one; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
-// page_table [MoE layers, EXPERTS] u32; route_ids, route_weights [MoE layers, rows, TOP_K].
+// page_table [MoE layers, EXPERTS] u32; states [MoE layers, rows, STATE] f32; route_ids, route_weights [MoE layers, rows, TOP_K].
 // Grid: (rows). One workgroup per row. Assumes HIDDEN % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override HIDDEN: u32;
@@ -45,6 +45,8 @@ override JITTER: f32;
 override SCORE_NORM: u32;
 override SCORE_EPSILON: f32;
 override VARIABLE: u32;
+// 0: experts are scored by x.
+override STATE: u32;
 // 0: as many as TOP_K.
 override TOP_P: f32;
 // Rows of the exact half of residual and x; the shadow's half follows.
@@ -64,6 +66,7 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(6) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> route_ids: array<u32>;
 @group(0) @binding(8) var<storage, read_write> route_weights: array<f32>;
+@group(0) @binding(9) var<storage, read> states: array<vec4<f32>>;
 
 // FAULT_LAYER, RUN_AHEAD, DRAFT.
 var<workgroup> pass_state: vec3<u32>;
@@ -77,7 +80,7 @@ var<workgroup> chosen_weights: array<f32, TOP_K>;
 // One entry of the vectors over the experts that lie behind W.
 fn get_bias(vector: u32, expert: u32) -> f32 {
   let quads = (EXPERTS + 3u) / 4u;
-  return gate[((1u + LAYER_NORM) + CANDIDATES) * (HIDDEN / 4u) + vector * quads + expert / 4u][expert % 4u];
+  return gate[(1u + LAYER_NORM) * (HIDDEN / 4u) + CANDIDATES * (select(HIDDEN, STATE, STATE > 0u) / 4u) + vector * quads + expert / 4u][expert % 4u];
 }
 
 // Only lane 0 runs it: two rounds over few experts.
@@ -143,12 +146,19 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let x_row = (select(0u, CAPACITY, is_shadow) + group.x) * quads;
   write_norm(row, x_row, sum_own(row, lane), lane);
 
+  let input_quads = select(quads, STATE / 4u, STATE > 0u);
   // Four experts at a time; a lane reads back only what it wrote itself.
   for (var first = 0u; first < CANDIDATES; first += 4u) {
-    let w = (min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(CANDIDATES - 1u)) + (1u + LAYER_NORM)) * quads;
+    let rows = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(CANDIDATES - 1u));
+    let w = (1u + LAYER_NORM) * quads + rows * input_quads;
     var sum = vec4<f32>(0.0);
-    for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
-      let v = x[x_row + i];
+    for (var i = lane; i < input_quads; i += WORKGROUP_SIZE) {
+      var v: vec4<f32>;
+      if (STATE > 0u) {
+        v = states[(moe_layer * step.rows + group.x) * input_quads + i];
+      } else {
+        v = x[x_row + i];
+      }
       sum += vec4<f32>(dot(gate[w.x + i], v), dot(gate[w.y + i], v), dot(gate[w.z + i], v), dot(gate[w.w + i], v));
     }
     let total = reduce_sum(sum, lane);

@@ -65,6 +65,7 @@ export const architectures: readonly ArchitectureTraits[] = [
   // Of the research line: names of ours, since no converter to GGUF has any. hf-research.ts has the papers.
   { name: 'adamoe', pairing: 'half', router: { normalize: true } },
   { name: 'dynamic-moe', pairing: 'half' },
+  { name: 'rmoe', pairing: 'half', router: { normalize: true } },
   { name: 'blockffn', pairing: 'half', router: { scoring: 'relu' } },
 ];
 

@@ -261,20 +261,20 @@ class DecoderFile {
       normalize: gating === 3 || this.gguf.metadata.getBool(`${this.traits.name}.expert_weights_norm`, base.normalize),
       // Converters write 0 for "not used".
       scale: weightsScale === 0 ? base.scale : weightsScale,
-      nullExperts: this.#readNullExperts(layer),
+      nullExperts: this.#countRows('nullRouter', layer, 'expert_null_count', MAX_EXPERTS) ?? 0,
+      stateWidth: this.#countRows('routerInput', layer, 'router_state_length', MAX_HIDDEN_SIZE),
       topP: topP === 0 ? null : topP,
     };
   }
 
-  #readNullExperts(layer: number): number {
-    if (!this.#has('nullRouter', layer)) return 0;
-    const { name, shape } = this.tensors.get(this.#name('nullRouter', layer), 2);
+  /** Rows of a tensor that a model may lack, and that a key may say again. */
+  #countRows(role: keyof TensorNames, layer: number, key: string, most: number): number | null {
+    if (!this.#has(role, layer)) return null;
+    const { name, shape } = this.tensors.get(this.#name(role, layer), 2);
     const [count] = shape as [number, number];
-    this.#checkRange(`null experts (${name})`, count, 1, MAX_EXPERTS);
-    const declared = this.#integer('expert_null_count', { default: count });
-    if (declared !== count) {
-      this.#fail(`"${this.traits.name}.expert_null_count" is ${declared}; ${name} has ${count} null experts`);
-    }
+    this.#checkRange(`rows of ${name}`, count, 1, most);
+    const declared = this.#integer(key, { default: count });
+    if (declared !== count) this.#fail(`"${this.traits.name}.${key}" is ${declared}; ${name} has ${count} rows`);
     return count;
   }
 

@@ -73,6 +73,42 @@ export function stackExperts(sourceName: string, name: string, found: readonly P
   };
 }
 
+/** Tensors that lie apart as one, their rows behind each other; alike but for the number of rows. */
+export function joinRows(sourceName: string, ...tensors: PlacedTensor[]): TensorEntry {
+  const [first] = tensors as [PlacedTensor];
+  for (const { name, dtype, shape } of tensors) {
+    if (dtype === first.dtype && String(shape.slice(1)) === String(first.shape.slice(1))) continue;
+    throw new EngineError(
+      'BAD_FILE',
+      `${sourceName}: tensor "${name}" is ${dtype} [${shape.join(', ')}], "${first.name}" is ${first.dtype} ` +
+        `[${first.shape.join(', ')}]; the two are read as one`,
+    );
+  }
+  const rows = tensors.reduce((sum, { shape }) => sum + (shape[0] as number), 0);
+  return {
+    name: first.name,
+    type: getType(sourceName, first),
+    shape: [rows, ...first.shape.slice(1)],
+    getSlab: (_, count) => {
+      assert(count === 1, `${first.name} is one piece`);
+      return {
+        ranges: tensors.map(({ name, offsetBytes, sizeBytes }) => sliceRange(name, offsetBytes, sizeBytes, 0, 1)),
+        assemble: concatenate,
+      };
+    },
+  };
+}
+
+function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.byteLength;
+  }
+  return all;
+}
+
 /** Without a leading dimension of 1. */
 export function flatten(entry: TensorEntry): TensorEntry {
   return entry.shape.length === 2 && entry.shape[0] === 1 ? { ...entry, shape: entry.shape.slice(1) } : entry;

@@ -4,10 +4,27 @@
  */
 import type { GgufMetadata } from './gguf-metadata';
 import { getDecoderKeys, getRopeScaling, refuse } from './hf-config';
+import { joinRows } from './hf-entries';
 import { getExpertKeys, type HfModel } from './hf-model';
 import { blockSparseNames, commonNames, latentNames, stackedNames } from './hf-names';
 
+import type { HfLayout } from './hf-tensors';
+import type { TensorRole } from './traits';
+
 const MLP = 'model.layers.{i}.mlp';
+
+const SPARSE = 'model.layers.{i}.block_sparse_moe';
+/** Parts of a GRU as its parameters' names end. */
+const [RESET, UPDATE, NEW] = ['r', 'z', 'n'];
+
+/** A tensor of a GRU's three parts. */
+function joinCell(role: TensorRole, name: string): HfLayout {
+  return {
+    patterns: [RESET, UPDATE, NEW].map((part) => `model.rnn_router.${name}${part}`),
+    roles: [role],
+    make: (source, ...tensors) => [joinRows(source, ...tensors)],
+  };
+}
 
 export const researchModels: readonly HfModel[] = [
   {
@@ -53,6 +70,34 @@ export const researchModels: readonly HfModel[] = [
         // The largest probabilities of so many pass it, however they lie.
         expert_used_count: Math.min(experts, Math.floor(topP * experts) + 1),
         expert_top_p: topP,
+      };
+    },
+  },
+  {
+    // RMoE (arXiv 2408.06793): Llama with Mixtral's experts, and one GRU for the routers of all layers.
+    modelType: 'llama_moe_rnn',
+    architecture: 'rmoe',
+    names: {
+      ...commonNames,
+      ...blockSparseNames,
+      router: `${SPARSE}.weight2`,
+      routerInput: `${SPARSE}.weight1`,
+    },
+    layouts: [
+      joinCell('cellInput', 'weight_i'),
+      joinCell('cellState', 'weight_h'),
+      joinCell('cellInputBias', 'bias_i'),
+      joinCell('cellStateBias', 'bias_h'),
+    ],
+    getKeys: (config) => {
+      requireString(config, 'moe_router_type', 'gru', 'gru');
+      for (const key of ['add_moe_share_expert', 'add_moe_bias'])
+        if (config.getBool(key, false)) refuse(config, key, 'true', 'false');
+      return {
+        ...getDecoderKeys(config),
+        ...getRopeScaling(config),
+        ...getExpertKeys(config, ['num_local_experts'], 'num_experts_per_tok'),
+        router_state_length: config.getInteger('moe_router_rnn_hidden_size', { default: 256 }),
       };
     },
   },

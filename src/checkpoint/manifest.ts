@@ -66,6 +66,12 @@ export type ResidentRole =
   | 'ffnNorm'
   | 'ffnNormBias'
   | 'router'
+  // a recurrent router: one GRU for all layers, its matrices and biases of reset, update and new state joined
+  | 'cellInput'
+  | 'cellState'
+  | 'cellInputBias'
+  | 'cellStateBias'
+  | 'routerInput'
   // AdaMoE's null experts, behind the others
   | 'nullRouter'
   | 'routerBias'

@@ -151,6 +151,11 @@ export interface RouterConfig {
   readonly nullExperts: number;
   /** Of the chosen, best first, only those up to the first by which the sum of scores has passed this (dynamic routing). */
   readonly topP: number | null;
+  /**
+   * Values of the state by which a recurrent router scores experts: what a GRU makes of the input and of the state of the MoE
+   * layer before (RMoE); null: it scores them by the input.
+   */
+  readonly stateWidth: number | null;
 }
 
 /** Whether a token may choose fewer experts than `expertsPerToken`. */
@@ -231,4 +236,5 @@ export const plainRouter: RouterConfig = {
   scoreNorm: null,
   nullExperts: 0,
   topP: null,
+  stateWidth: null,
 };

@@ -43,12 +43,19 @@ export function isMatrixRole(role: ResidentRole): boolean {
 export function listResidentTensors(config: ModelConfig): ResidentShape[] {
   const { hiddenSize, vocabSize, norm, layers } = config;
   const { rope } = config.attention;
+  const { stateWidth: width } = config.moe.router;
   const outside: Shapes = {
     embedding: [vocabSize, hiddenSize],
     outputNorm: [hiddenSize],
     ...(norm.kind === 'layer' && { outputNormBias: [hiddenSize] }),
     ...(!config.tiedHead && { head: [vocabSize, hiddenSize] }),
     ...(config.headBias && { headBias: [vocabSize] }),
+    ...(width !== null && {
+      cellInput: [3 * width, width],
+      cellState: [3 * width, width],
+      cellInputBias: [3 * width],
+      cellStateBias: [3 * width],
+    }),
     ...(rope.scaling?.kind === 'longrope' && { ropeFactors: [rope.dims / 2] }),
   };
   return [
@@ -140,7 +147,8 @@ function getAttentionShapes({ hiddenSize: hidden, attention }: ModelConfig): Sha
 function getMoeShapes({ hiddenSize: hidden, moe }: ModelConfig): Shapes {
   const { experts, router, shared } = moe;
   return {
-    router: [experts, hidden],
+    ...(router.stateWidth !== null && { routerInput: [router.stateWidth, hidden] }),
+    router: [experts, router.stateWidth ?? hidden],
     ...(router.nullExperts > 0 && { nullRouter: [router.nullExperts, hidden] }),
     ...(router.logitBias && { routerBias: [experts] }),
     ...(router.choiceBias && { choiceBias: [experts] }),

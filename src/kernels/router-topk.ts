@@ -20,13 +20,14 @@ export interface RouterTopkBuffers {
   readonly moeLayer: BindingResource; // u32
   readonly step: BindingResource; // {rows, position}
   /** Norm weights (of a LayerNorm biases too), then the router, its bias, the choice's and the scores' norm; see the shader. */
-  readonly gate: BindingResource; // [1 or 2 + experts and null experts, hiddenSize] f32, and [experts] each
+  readonly gate: BindingResource; // [1 or 2, hiddenSize], [experts and null experts, hiddenSize or stateWidth] f32, and [experts] each
   readonly residual: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly pageTable: BindingResource; // [moeLayers, experts] u32
   readonly control: BindingResource;
   readonly x: BindingResource; // [2, rowsCapacity, hiddenSize] f32: the experts' input
   readonly routeIds: BindingResource; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
+  readonly states: BindingResource; // [moeLayers, rows, stateWidth] f32; unread where there is none
 }
 
 const SCORING = { softmax: 0, sigmoid: 1, sparsemixer: 2, relu: 3 } as const;
@@ -54,7 +55,7 @@ export async function compileRouterTopk(
   const program = await compileProgram(device, {
     name: 'router_topk',
     source: getProgramSource(source, variant, undefined, ['norm_row']),
-    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'write', 'write', 'write'],
+    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'write', 'write', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
       HIDDEN: spec.hiddenSize,
@@ -79,12 +80,14 @@ export async function compileRouterTopk(
       SCORE_EPSILON: router.scoreNorm ?? 0,
       VARIABLE: hasVariableCount(router) ? 1 : 0,
       TOP_P: router.topP ?? 0,
+      STATE: router.stateWidth ?? 0,
       CAPACITY: spec.rowsCapacity,
     },
   });
   return {
-    bind({ moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights }) {
-      const group = program.bind([moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights]);
+    bind({ moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights, states }) {
+      const resources = [moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights, states];
+      const group = program.bind(resources);
       return (submission, rows) => submission.dispatch(program.pipeline, group, rows);
     },
   };

@@ -216,7 +216,7 @@ export class Forward {
     if (moeLayers.includes(layer)) {
       return {
         // The shared expert needs no page: it is done before the pass may stop.
-        attention: [...attention, this.#bindRouter(plan, place), this.#bindOrder(place), ...mlp],
+        attention: [...attention, ...this.#bindRouter(plan, place), this.#bindOrder(place), ...mlp],
         experts: [],
         poolUniforms: uniforms.reserve(this.parts.poolPartsPerLayer),
         combine: this.#bindCombine(nextNorm, place),
@@ -230,13 +230,17 @@ export class Forward {
     };
   }
 
-  #bindRouter(plan: LayerWeightPlan, moeLayer: BindingResource): Step {
-    const { kernels, weights, state, pageTable, step } = this.parts;
-    const { control, residual, routeIds, routeWeights, expertInput: x } = state;
-    const gate = weights.getBuffer(plan.gate);
-    return same(
-      kernels.routerTopk.bind({ moeLayer, step, gate, residual, pageTable, control, x, routeIds, routeWeights }),
-    );
+  /** Of a recurrent router first the state that it scores experts by. */
+  #bindRouter({ gate, routerInput }: LayerWeightPlan, moeLayer: BindingResource): Step[] {
+    const { manifest, kernels, weights, state, pageTable, step } = this.parts;
+    const { control, residual, routeIds, routeWeights, expertInput: x, routerStates: states } = state;
+    const shared = { moeLayer, step, residual, control, x, states };
+    const [cell, { stateWidth }] = [weights.plan.routerCell, manifest.config.moe.router];
+    const choice = { ...shared, gate: weights.getBuffer(gate), pageTable, routeIds, routeWeights };
+    const router = same(kernels.routerTopk.bind(choice));
+    if (stateWidth === null || !routerInput || !cell) return [router];
+    const own = { ...shared, input: weights.getBuffer(routerInput), cell: weights.getBuffer(cell) };
+    return [same(kernels.getRouterState(stateWidth).bind(own)), router];
   }
 
   /** Tiles alone need the router's choices sorted. */

@@ -24,6 +24,7 @@ import { compileMatvec, type Matvec } from '../kernels/matvec';
 import { compileMlpGateUp, type MlpGateUp } from '../kernels/mlp-gate-up';
 import { compileNorm, type Norm } from '../kernels/norm';
 import { compileQkNormRope, type QkNormRope } from '../kernels/qk-norm-rope';
+import { compileRouterState, type RouterState } from '../kernels/router-state';
 import { compileRouterTopk, type RouterTopk } from '../kernels/router-topk';
 import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
 import { compileShortConv, type ShortConv } from '../kernels/short-conv';
@@ -48,6 +49,7 @@ export interface KernelSet {
   readonly norm: Norm;
   getMlpGateUp(mlp: MlpWeightPlan): MlpGateUp;
   readonly routerTopk: RouterTopk;
+  getRouterState(stateWidth: number): RouterState;
   getExpertGateUp(type: WeightType): ExpertGateUp;
   getExpertDown(type: WeightType): ExpertDown;
   readonly combineNorm: CombineNorm;
@@ -90,6 +92,7 @@ export async function compileKernels(
     normKernel,
     getMlpGateUp,
     routerTopk,
+    getRouterState,
     getExpertGateUp,
     getExpertDown,
     combineNorm,
@@ -142,6 +145,9 @@ export async function compileKernels(
     track(compileNorm(device, variant, { hiddenSize, norm, rowsCapacity })),
     byForm(mlps.map(getMlpForm), compileMlp),
     track(compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity })),
+    byForm(moe.router.stateWidth === null ? [] : [moe.router.stateWidth], (stateWidth) =>
+      compileRouterState(device, variant, { hiddenSize, stateWidth, norm, rowsCapacity }),
+    ),
     byForm(
       pageLayouts.map((page) => page.upProj.type),
       (type) => compileExpertGateUp(device, variant, { type, moe, hiddenSize, rowsCapacity }),
@@ -175,6 +181,7 @@ export async function compileKernels(
     norm: normKernel,
     getMlpGateUp: (mlp) => getMlpGateUp(getMlpForm(mlp)),
     routerTopk,
+    getRouterState,
     getExpertGateUp,
     getExpertDown,
     combineNorm,

@@ -84,6 +84,7 @@ export interface RunState {
   readonly queryDown: DeviceBuffer; // [rows, queryRank] f32
   readonly queryLatent: DeviceBuffer; // [rows, queryRank] f32: behind its norm
   readonly expertInput: DeviceBuffer; // [2, rows, hidden] f32: normed residual for router and experts; exact, shadow
+  readonly routerStates: DeviceBuffer; // [moeLayers, rows, stateWidth] f32, of a recurrent router
   readonly routeIds: DeviceBuffer; // [moeLayers, rows, expertsPerToken] u32
   readonly routeWeights: DeviceBuffer; // [moeLayers, rows, expertsPerToken] f32
   readonly routeOrder: DeviceBuffer; // [rows * expertsPerToken] u32: choices of one layer by expert
@@ -145,6 +146,7 @@ function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number>
     queryDown: latent?.queryRank ? rows * latent.queryRank : 1,
     queryLatent: latent?.queryRank ? rows * latent.queryRank : 1,
     expertInput: 2 * hidden,
+    routerStates: Math.max(4, rows * config.moeLayers.length * (config.moe.router.stateWidth ?? 0)),
     routeIds: routes,
     routeWeights: routes,
     routeOrder: rows * expertsPerToken,

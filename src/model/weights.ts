@@ -71,6 +71,8 @@ export interface LayerWeightPlan {
   readonly oBias: MatrixPlan | null; // [hidden] f32
   /** ffn norm; in a layer with experts then the router (null experts behind), its bias, the choice's and the scores' norm. */
   readonly gate: MatrixPlan; // [1 or 2 + experts and null experts, hidden] f32, and [experts] each
+  /** Of a recurrent router: the ffn norm, and what its cell reads. */
+  readonly routerInput: MatrixPlan | null; // [1 or 2 + state width, hidden] f32
   readonly mlp: MlpWeightPlan | null;
 }
 
@@ -79,8 +81,12 @@ export interface WeightPlan {
   readonly head: readonly MatrixPlan[]; // [vocab, hidden], split; the embedding's own where tied
   readonly headBias: MatrixPlan | null; // [vocab] f32
   readonly outputNorm: MatrixPlan; // [1 or 2, hidden] f32
+  /** GRU of a recurrent router; see shaders/router_state.wgsl. */
+  readonly routerCell: MatrixPlan | null;
   readonly layers: readonly LayerWeightPlan[];
 }
+
+const GATE = ['ffnNorm', 'ffnNormBias', 'router', 'nullRouter', 'routerBias', 'choiceBias', 'scoreNorm'] as const;
 
 /** @param bindingBytes largest size of a buffer: the device's limit on a storage binding. */
 export function planWeights(manifest: ModelManifest, bindingBytes: number): WeightPlan {
@@ -163,6 +169,7 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     head: ownHead ? splitByRows('head', ownHead, bindingBytes) : embedding,
     headBias: joinFound('head bias', null, ['headBias']),
     outputNorm: joinAll('output norm', null, ['outputNorm', 'outputNormBias']),
+    routerCell: joinFound('router cell', null, ['cellInput', 'cellState', 'cellInputBias', 'cellStateBias']),
     layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
       const isConvolution = find('convIn', layer) !== undefined;
       return {
@@ -180,15 +187,10 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
           : null,
         oProj: join(`mixer output ${layer}`, [get(isConvolution ? 'convOut' : 'oProj', layer)]),
         oBias: joinFound(`mixer output bias ${layer}`, layer, [isConvolution ? 'convOutBias' : 'oBias']),
-        gate: joinAll(`gate ${layer}`, layer, [
-          'ffnNorm',
-          'ffnNormBias',
-          'router',
-          'nullRouter',
-          'routerBias',
-          'choiceBias',
-          'scoreNorm',
-        ]),
+        gate: joinAll(`gate ${layer}`, layer, GATE),
+        routerInput: find('routerInput', layer)
+          ? joinAll(`router input ${layer}`, layer, ['ffnNorm', 'ffnNormBias', 'routerInput'])
+          : null,
         mlp: planMlp(layer),
       };
     }),
@@ -245,6 +247,7 @@ export function listMatrices(plan: WeightPlan): MatrixPlan[] {
     ...plan.head,
     plan.headBias,
     plan.outputNorm,
+    plan.routerCell,
     ...plan.layers.flatMap(({ qkv, mlp, latent, convolution, ...layer }) => [
       ...qkv,
       ...Object.values(layer),

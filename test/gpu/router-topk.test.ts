@@ -55,6 +55,8 @@ const SHAPES: readonly [number, number, number, Partial<RouterConfig>][] = [
   [5, 3, 32, { topP: 0.4 }],
   [14, 14, 32, { scoring: 'relu', scoreNorm: 1e-5 }],
   [11, 11, 64, { scoring: 'relu', normalize, sumEpsilon: 1e-5 }],
+  [9, 3, 64, { stateWidth: 32, normalize }],
+  [6, 2, 32, { stateWidth: 96, logitBias: true }],
 ];
 
 const benches = await openBenches();
@@ -62,6 +64,8 @@ const benches = await openBenches();
 interface Inputs {
   readonly gate: Float32Array;
   readonly residual: Float32Array;
+  /** Of a recurrent router. */
+  readonly states: Float32Array;
 }
 
 const RMS = { kind: 'rms', epsilon: 1e-5 } as const;
@@ -70,9 +74,11 @@ function createInputs({ hidden, experts, norm, router }: RouterShape): Inputs {
   const random = createRandom(experts + hidden);
   const vectors = [router.logitBias, router.choiceBias, router.scoreNorm].filter(Boolean).length;
   const words =
-    ((norm.kind === 'layer' ? 2 : 1) + experts + (router.nullExperts ?? 0)) * hidden +
+    (norm.kind === 'layer' ? 2 : 1) * hidden +
+    (experts + (router.nullExperts ?? 0)) * (router.stateWidth ?? hidden) +
     vectors * Math.ceil(experts / 4) * 4;
-  return { gate: randomFloats(random, words), residual: randomFloats(random, ROWS * hidden, 3) };
+  const states = randomFloats(random, ROWS * (router.stateWidth ?? 4), 2);
+  return { gate: randomFloats(random, words), residual: randomFloats(random, ROWS * hidden, 3), states };
 }
 
 function compile(bench: Bench, shape: RouterShape) {
@@ -95,7 +101,7 @@ async function run(
   bench: Bench,
   kernel: Awaited<ReturnType<typeof compile>>,
   { hidden, experts, topK }: RouterShape,
-  { gate, residual }: Inputs,
+  { gate, residual, states: own }: Inputs,
   {
     absent = [],
     isPromised = false,
@@ -118,6 +124,9 @@ async function run(
         : ABSENT;
   }
   const routes = LAYERS * rows * topK;
+  // Those of other layers would score otherwise.
+  const states = new Float32Array(LAYERS * own.length).fill(SENTINEL);
+  states.set(own, LAYER * own.length);
   const b = await bench.place({
     gate,
     residual: halves,
@@ -126,6 +135,7 @@ async function run(
     x: new Float32Array(2 * half).fill(SENTINEL),
     routeIds: new Uint32Array(routes).fill(777),
     routeWeights: new Float32Array(routes).fill(SENTINEL),
+    states,
   });
   const command = kernel.bind({ ...b, moeLayer: bench.uniform(LAYER), step: bench.uniform(rows, 0) });
   const bytes = await bench.run([[command, rows]], [b.control, b.x, b.routeIds, b.routeWeights]);
@@ -162,7 +172,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
       const kind = router.logitBias ? 'layer' : 'rms';
       const shape: RouterShape = { experts, topK, hidden, router, norm: { kind, epsilon: 1e-5 } };
       const inputs = createInputs(shape);
-      const reference = routerTopk(shape, inputs.gate, inputs.residual);
+      const reference = routerTopk(shape, inputs.gate, inputs.residual, router.stateWidth ? inputs.states : null);
       // Else the order of f32 sums, not the kernel, would decide: choose another seed.
       expect(Math.min(...reference.margins)).toBeGreaterThan(2e-5);
       const chosen = new Set(reference.ids.flat());
@@ -190,7 +200,9 @@ describe.each(benches)('router_topk, $name', (bench) => {
 
       for (let row = 0; row < ROWS; row++) {
         const residual = inputs.residual.slice(row * hidden, (row + 1) * hidden);
-        const alone = await run(bench, kernel, shape, { ...inputs, residual });
+        const width = router.stateWidth ?? 4;
+        const states = inputs.states.slice(row * width, (row + 1) * width);
+        const alone = await run(bench, kernel, shape, { gate: inputs.gate, residual, states });
         expectSameBits(got.x.slice(row * hidden, (row + 1) * hidden), alone.x, `x of row ${row}`);
         const aloneWeights = Float32Array.from(ofLayer([...alone.weights], SENTINEL));
         expectSameBits(own.slice(row * topK, (row + 1) * topK), aloneWeights, `weights of row ${row}`);
@@ -225,7 +237,7 @@ describe.each(benches)('router_topk, $name', (bench) => {
     residual[7] = 4;
     residual.fill(0, 32);
     const kernel = await compile(bench, shape);
-    const { ids, weights } = await run(bench, kernel, shape, { gate, residual });
+    const { ids, weights } = await run(bench, kernel, shape, { gate, residual, states: new Float32Array(8) });
     expect(ofLayer(ids, 777)).toEqual([1, 2, 5, 6, 9, 10, 13, 14, 0, 1, 2, 3, 4, 5, 6, 7]);
     const own = ofLayer([...weights], SENTINEL);
     expect(new Set(own.slice(0, 8)).size).toBe(1);

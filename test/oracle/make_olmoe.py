@@ -218,6 +218,7 @@ def model_config(oracle: Oracle) -> dict:
                 "scoreNorm": None,
                 "nullExperts": 0,
                 "topP": None,
+                "stateWidth": None,
             },
             "activation": {"kind": "silu"},
             "isGated": True,

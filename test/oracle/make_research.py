@@ -80,16 +80,35 @@ def blockffn(shape: Shape) -> dict:
     return config
 
 
+def rmoe(shape: Shape) -> dict:
+    """States narrower and wider than the residual stream; a dense layer before those with experts."""
+    shape.layers = 3
+    return common(
+        shape,
+        "llama_moe_rnn",
+        intermediate_size=shape.width,
+        num_local_experts=shape.experts,
+        num_experts_per_tok=shape.chosen,
+        moe_num_layers=(3, 2, 3)[shape.index],
+        moe_router_type="gru",
+        moe_router_rnn_hidden_size=(32, 64, 96)[shape.index],
+        add_moe_share_expert=False,
+        add_moe_bias=False,
+    )
+
+
 MODELS = {
     "adamoe": (adamoe, research.AdaMoeLayer),
     "dynamic_moe": (dynamic_moe, research.TopPLayer),
     "blockffn": (blockffn, research.BlockFfnLayer),
+    "rmoe": (rmoe, research.RecurrentLayer),
 }
 
 
-def make_model(name: str, config: dict, layer: type[research.Layer]) -> dict:
+def make_model(name: str, config: dict, layer: type[torch.nn.Module]) -> dict:
     def load() -> torch.nn.Module:
-        model = research.Decoder(config, layer).eval()
+        recurrent = layer is research.RecurrentLayer
+        model = (research.RecurrentDecoder if recurrent else research.Decoder)(config, layer).eval()
         values = {key: torch.from_numpy(draw_values(key, tuple(old.shape))) for key, old in model.state_dict().items()}
         model.load_state_dict(values)
         return model

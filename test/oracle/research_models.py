@@ -190,6 +190,48 @@ class BlockFfn(nn.Module):
         return torch.einsum("tew,ehw->th", inner, self.down_proj)
 
 
+class GruCell(nn.Module):
+    """GRU (arXiv 1406.1078) in the form of torch.nn.GRUCell, its parts apart."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        for part in "rzn":
+            for source in "ih":
+                setattr(self, f"weight_{source}{part}", nn.Parameter(torch.empty(width, width)))
+                setattr(self, f"bias_{source}{part}", nn.Parameter(torch.empty(width)))
+
+    def apply_part(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, getattr(self, f"weight_{name}"), getattr(self, f"bias_{name}"))
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        r = (self.apply_part("ir", x) + self.apply_part("hr", h)).sigmoid()
+        z = (self.apply_part("iz", x) + self.apply_part("hz", h)).sigmoid()
+        n = (self.apply_part("in", x) + r * self.apply_part("hn", h)).tanh()
+        return (1 - z) * n + z * h
+
+
+class RecurrentMoe(nn.Module):
+    """
+    RMoE (arXiv 2408.06793, section 3.1): a token's router state goes through the layers, h = GRU(W1 x, h of the layer before),
+    zero before the first; experts are the top-k of softmax(W2 h), renormalised.
+    """
+
+    def __init__(self, config: dict, _layer: int):
+        super().__init__()
+        hidden, self.count = config["hidden_size"], config["num_local_experts"]
+        width, self.k = config["moe_router_rnn_hidden_size"], config["num_experts_per_tok"]
+        self.weight1 = nn.Parameter(torch.empty(width, hidden))
+        self.weight2 = nn.Parameter(torch.empty(self.count, width))
+        self.experts = nn.ModuleList(GatedMlp(hidden, config["intermediate_size"], MIXTRAL) for _ in range(self.count))
+
+    def forward(self, x: Tensor, cell: GruCell, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = cell(F.linear(x, self.weight1), state)
+        scores = F.linear(state, self.weight2).softmax(-1)
+        best, chosen = scores.topk(self.k, dim=-1)
+        weights = torch.zeros_like(scores).scatter(-1, chosen, best / best.sum(-1, keepdim=True))
+        return mix(self.experts, x, weights), state
+
+
 class Layer(nn.Module):
     """Pre-norm attention and MLP, each added to the residual stream."""
 
@@ -232,6 +274,27 @@ class BlockFfnLayer(Layer):
         return BlockFfn(config, index)
 
 
+class RecurrentLayer(nn.Module):
+    def __init__(self, config: dict, index: int):
+        super().__init__()
+        hidden, eps = config["hidden_size"], config["rms_norm_eps"]
+        self.input_layernorm, self.post_attention_layernorm = RMSNorm(hidden, eps), RMSNorm(hidden, eps)
+        self.self_attn = Attention(config)
+        self.has_experts = index >= config["num_hidden_layers"] - config["moe_num_layers"]
+        if self.has_experts:
+            self.block_sparse_moe = RecurrentMoe(config, index)
+        else:
+            self.mlp = GatedMlp(hidden, config["intermediate_size"])
+
+    def forward(self, x: Tensor, cell: GruCell, state: Tensor) -> tuple[Tensor, Tensor]:
+        x = x + self.self_attn(self.input_layernorm(x))
+        normed = self.post_attention_layernorm(x)
+        if not self.has_experts:
+            return x + self.mlp(normed), state
+        added, state = self.block_sparse_moe(normed, cell, state)
+        return x + added, state
+
+
 class Decoder(nn.Module):
     """Token ids to logits. `scale_emb` and `dim_model_base` are MiniCPM's (arXiv 2404.06395, appendix A)."""
 
@@ -253,8 +316,23 @@ class Decoder(nn.Module):
     def forward(self, ids: Tensor, use_cache: bool = False) -> SimpleNamespace:
         assert not use_cache and len(ids) == 1
         x = self.model.embed_tokens(ids[0]) * self.embedding_scale
-        for layer in self.model.layers:
-            x = layer(x)
-        x = self.model.norm(x) / self.logit_divisor
+        x = self.model.norm(self.run_layers(x)) / self.logit_divisor
         logits = self.lm_head(x) if hasattr(self, "lm_head") else x @ self.model.embed_tokens.weight.T
         return SimpleNamespace(logits=logits[None])
+
+    def run_layers(self, x: Tensor) -> Tensor:
+        for layer in self.model.layers:
+            x = layer(x)
+        return x
+
+
+class RecurrentDecoder(Decoder):
+    def __init__(self, config: dict, layer: type[nn.Module]):
+        super().__init__(config, layer)
+        self.model.rnn_router = GruCell(config["moe_router_rnn_hidden_size"])
+
+    def run_layers(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), self.model.layers[-1].block_sparse_moe.weight1.shape[0])
+        for layer in self.model.layers:
+            x, state = layer(x, self.model.rnn_router, state)
+        return x

@@ -19,15 +19,22 @@ export interface Routes {
   readonly margins: number[];
 }
 
-/** gate: the norm's weights (and biases) [hidden], the router [experts and null experts, hidden], vectors [experts padded to 4]; residual [rows, hidden]. */
-export function routerTopk(shape: RouterShape, gate: Float32Array, residual: Float32Array): Routes {
+/** states [rows, stateWidth] score experts in the place of x where the router is recurrent. gate: the norm's weights (and biases) [hidden], the router [experts and null experts, hidden], vectors [experts padded to 4]; residual [rows, hidden]. */
+export function routerTopk(
+  shape: RouterShape,
+  gate: Float32Array,
+  residual: Float32Array,
+  states: Float32Array | null = null,
+): Routes {
   const { hidden, experts, topK, norm } = shape;
   const router = { ...plainRouter, ...shape.router };
   const normWidth = norm.kind === 'layer' ? 2 * hidden : hidden;
   const candidates = experts + router.nullExperts;
   const x = normalize(norm.kind, residual, gate.subarray(0, normWidth), norm.epsilon);
-  const logits = matvec(gate.subarray(normWidth, normWidth + candidates * hidden), x, candidates, hidden);
-  const biases = gate.subarray(normWidth + candidates * hidden);
+  const width = router.stateWidth ?? hidden;
+  const end = normWidth + candidates * width;
+  const logits = matvec(gate.subarray(normWidth, end), states ?? x, candidates, width);
+  const biases = gate.subarray(end);
   const quads = Math.ceil(experts / 4) * 4;
   const choiceBias = router.logitBias ? biases.subarray(quads) : biases;
   const scoreNorm = router.choiceBias ? choiceBias.subarray(quads) : choiceBias;

@@ -38,7 +38,16 @@ beforeAll(async () => {
 
 /** Rows by name, with their values by metric. */
 async function measure(table: TableName, shapes: readonly RandomShape[] = []): Promise<ResultRow[]> {
-  const measurement: Measurement = { bench, model, store: 'indexeddb', runs: 1, tokens: 2, shapes, report: () => {} };
+  const measurement: Measurement = {
+    bench,
+    model,
+    store: 'indexeddb',
+    runs: 1,
+    tokens: 2,
+    shapes,
+    peers: null,
+    report: () => {},
+  };
   const rows = await tableMeasures[table](measurement);
   expect(rows.length).toBeGreaterThan(0);
   for (const { row, metric, median, runs } of rows) {

@@ -5,7 +5,15 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { extname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+
+/** A page takes scripts by their type alone. */
+const contentTypes: Readonly<Record<string, string>> = {
+  '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
+  '.wasm': 'application/wasm',
+};
 
 export interface ByteRange {
   readonly start: number;
@@ -56,7 +64,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, path: 
   const { size, mtimeMs } = found;
   const headers = {
     'Accept-Ranges': 'bytes',
-    'Content-Type': 'application/octet-stream',
+    'Content-Type': contentTypes[extname(path)] ?? 'application/octet-stream',
     'Cache-Control': 'no-store',
     ETag: `"${size.toString(16)}-${Math.round(mtimeMs).toString(16)}"`,
   };

@@ -26,8 +26,16 @@ export interface ServedFile {
   readonly path: string;
 }
 
+/** What isolates a page, so that its workers may share memory, and its clock is fine. */
+const isolation = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+
 /** `folder`: where under tools/ the page.html is. */
-export async function servePage(files: readonly ServedFile[], folder = 'engine-page'): Promise<PageServer> {
+export async function servePage(
+  files: readonly ServedFile[],
+  folder = 'engine-page',
+  isIsolated = false,
+): Promise<PageServer> {
+  const headers: Record<string, string> = isIsolated ? isolation : {};
   const pageRoot = join(root, 'tools', folder);
   const outDir = await mkdtemp(join(tmpdir(), 'webmoe-page-'));
   const removeOutDir = () => rm(outDir, { recursive: true, force: true });
@@ -42,11 +50,16 @@ export async function servePage(files: readonly ServedFile[], folder = 'engine-p
     const server = await preview({
       ...common,
       build: { outDir },
-      preview: { host: '127.0.0.1', port: 0 },
+      preview: { host: '127.0.0.1', port: 0, headers },
       plugins: [
         {
           name: 'webmoe-model-files',
           configurePreviewServer: ({ middlewares }) => {
+            // Also of these files: a worker's own script has to be isolated as its page is.
+            middlewares.use((_, response, next) => {
+              for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+              next();
+            });
             for (const { route, path } of files) middlewares.use(createFileRoute(route, path));
             // Vite answers any other path with a page: a folder's missing file has to be missing.
             middlewares.use('/model/', (_, response) => response.writeHead(404).end());

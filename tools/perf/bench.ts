@@ -180,6 +180,12 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
       });
     },
 
+    async getPrompt(store, promptTokens) {
+      const ids = [...((await getRequest(store, { promptTokens })).tokenIds ?? [])];
+      const tokenizer = createTokenizer((await getManifest(store)).tokenizer);
+      return { ids, text: await new Blob(ids.map((id) => tokenizer.getTokenBytes(id))).text() };
+    },
+
     async openKernels({ store, random, promptTokens }) {
       const watch = watchDispatches(gpu ?? navigator.gpu);
       const runtime = await openRuntime(store, {}, random, { gpu: watch.gpu });

@@ -5,28 +5,31 @@ import type { FoundModel } from '../engine-page/model-file.ts';
 import { servePage } from '../engine-page/page-server.ts';
 import { watchSignals } from '../engine-page/run-engine.ts';
 import { ToolError } from '../tool-error.ts';
+import type { PeerFiles } from './peers/peer-files.ts';
+import type { GetPeer, Peer, PeerName } from './peers/peer-protocol.ts';
 import type { Bench } from './protocol.ts';
 
 const openLimitMs = 60_000;
 
 /**
- * `use` gets the bench and the browser's name with its version.
+ * `use` gets the bench, the browser's name with its version, and the other runtimes.
  * @throws ToolError `NO_BROWSER`, `BROWSER_CRASHED`, `ABORTED`, and what the engine or `use` throws.
  */
 export async function withBrowserBench<T>(
   model: FoundModel,
   chromeArgs: readonly string[],
-  use: (bench: Bench, browser: string) => Promise<T>,
+  peers: PeerFiles | null,
+  use: (bench: Bench, browser: string, getPeer: GetPeer) => Promise<T>,
 ): Promise<T> {
   const signal = watchSignals();
-  const server = await servePage(model.files, 'perf');
+  const server = await servePage([...model.files, ...(peers?.files ?? [])], 'perf', true);
   try {
     return await withPage({ port: server.port, chromeArgs, signal }, async (page) => {
       await page.goto(`${pageUrl}#${[model.url, JSON.stringify(model.forecast)].map(encodeURIComponent).join('&')}`, {
         timeout: openLimitMs,
       });
       await page.waitForFunction(() => window.webmoePerf !== undefined, undefined, { timeout: openLimitMs });
-      return use(connect(page), await readBrowserName(page));
+      return use(connect(page), await readBrowserName(page), (name) => connectPeer(page, name));
     });
   } finally {
     await server.close();
@@ -48,6 +51,7 @@ function connect(page: Page): Bench {
     };
   const methods: Record<keyof Bench, unknown> = {
     install: getMethod('install'),
+    getPrompt: getMethod('getPrompt'),
     openKernels: getMethod('openKernels'),
     timeKernel: getMethod('timeKernel'),
     closeKernels: getMethod('closeKernels'),
@@ -59,6 +63,25 @@ function connect(page: Page): Bench {
     watchShadow: getMethod('watchShadow'),
   };
   return methods as Bench;
+}
+
+/** @throws ToolError `PEER_FAILED` with what the other runtime said. */
+function connectPeer(page: Page, name: PeerName): Peer {
+  const getMethod =
+    (method: keyof Peer) =>
+    async (...args: readonly unknown[]): Promise<unknown> => {
+      const call = [name, method, args] as const;
+      const outcome = await page.evaluate(([peer, called, values]) => window.webmoePeers?.(peer, called, values), call);
+      if (!outcome) throw new ToolError('INTERNAL', 'the page lost its script');
+      if (!outcome.ok) throw new ToolError('PEER_FAILED', `${name}: ${outcome.message}`);
+      return outcome.result;
+    };
+  const methods: Record<keyof Peer, unknown> = {
+    open: getMethod('open'),
+    run: getMethod('run'),
+    close: getMethod('close'),
+  };
+  return methods as Peer;
 }
 
 async function readBrowserName(page: Page): Promise<string> {

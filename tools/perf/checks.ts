@@ -2,6 +2,7 @@
  * The ratios that a change must not lose, as the project's issues state them, read off the medians. Pure.
  */
 import { getStreamRow } from './page-tables.ts';
+import type { PeerName } from './peers/peer-protocol.ts';
 import type { StreamJob } from './protocol.ts';
 import { findMedian, type ResultRow, type TableName } from './results.ts';
 
@@ -17,6 +18,8 @@ export interface Check {
 export function passes({ value, atMost = Infinity, atLeast = -Infinity }: Check): boolean {
   return value <= atMost && value >= atLeast;
 }
+
+const ortOnGpu: PeerName = 'onnxruntime-web webgpu';
 
 type Limit = Pick<Check, 'atMost' | 'atLeast'>;
 
@@ -88,6 +91,19 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
           check('100%: 512 prompt tokens / 512 decode steps', median('100% 512 tokens', 'shareOfDecodeSteps'), {
             atMost: 0.25,
           }),
+        ];
+      case 'peers':
+        return [
+          check('decoding: webmoe, all experts resident / onnxruntime-web on WebGPU', median(ortOnGpu, 'decodeRatio'), {
+            atLeast: 30,
+          }),
+          check(
+            '128 prompt tokens: webmoe, all experts resident / onnxruntime-web on WebGPU',
+            median(ortOnGpu, 'prefillRatio'),
+            {
+              atLeast: 10,
+            },
+          ),
         ];
       default:
         return [];

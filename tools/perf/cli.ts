@@ -9,10 +9,13 @@ import { withBrowserBench } from './browser-runtime.ts';
 import { getChecks, passes } from './checks.ts';
 import { getEnvironment, getLoadAverage } from './environment.ts';
 import { type PerfFlags, parsePerfFlags } from './flags.ts';
+import type { Measurement } from './measurement.ts';
 import { withNodeBench } from './node-runtime.ts';
+import { type PeerFiles, withPeerFiles } from './peers/peer-files.ts';
+import type { GetPeer } from './peers/peer-protocol.ts';
 import type { Bench } from './protocol.ts';
 import { cutShape, randomShapes } from './random-shapes.ts';
-import { laterTableNames, mergeResults, type PerfEnvironment, type ResultRow } from './results.ts';
+import { mergeResults, type PerfEnvironment, type ResultRow } from './results.ts';
 import { readResults, writeResults } from './results-file.ts';
 import { tableMeasures } from './tables.ts';
 import { formatChecks, formatEnvironment, formatTable } from './text-tables.ts';
@@ -23,14 +26,21 @@ export async function run(args: string[]): Promise<number> {
   const older = await readResults(resultsPath);
   const found = await findModel(undefined);
   const loadAverage = getLoadAverage();
-  if (laterTableNames.length > 0) console.error(`not in this version: the tables ${laterTableNames.join(', ')}`);
-  const measure = async (bench: Bench, browser: string | null) => {
-    const { rows, environment } = await measureTables(bench, flags);
-    return { rows, environment: getEnvironment({ ...environment, browser, loadAverage, tokens: flags.tokens }) };
+  const measureOver = async (peers: PeerFiles | null) => {
+    const measure = async (bench: Bench, browser: string | null, get: GetPeer | null) => {
+      const setUp = peers && { shape: peers.shape, modelUrl: found.url };
+      const { rows, environment } = await measureTables(bench, flags, setUp && get && { setUp, get });
+      const { tokens } = flags;
+      const versions = peers ? { peers: peers.versions } : {};
+      return { rows, environment: getEnvironment({ ...environment, browser, loadAverage, tokens, ...versions }) };
+    };
+    return flags.runtime === 'browser'
+      ? withBrowserBench(found, flags.chromeArgs, peers, measure)
+      : withNodeBench(found, (bench) => measure(bench, null, null));
   };
-  const { rows, environment } = await (flags.runtime === 'browser'
-    ? withBrowserBench(found, flags.chromeArgs, measure)
-    : withNodeBench(found, (bench) => measure(bench, null)));
+  const { rows, environment } = await (flags.tables.includes('peers')
+    ? withPeerFiles(found.files[0]?.path ?? '', measureOver)
+    : measureOver(null));
   const results = mergeResults(older, environment, flags.tables, rows);
   await writeResults(resultsPath, results);
 
@@ -50,6 +60,7 @@ export async function run(args: string[]): Promise<number> {
 async function measureTables(
   bench: Bench,
   { runtime, tables, runs, tokens }: PerfFlags,
+  peers: Measurement['peers'],
 ): Promise<{ rows: ResultRow[]; environment: Pick<PerfEnvironment, 'adapter' | 'model'> }> {
   const store = runtime === 'browser' ? 'indexeddb' : 'memory';
   console.error('installing the model');
@@ -60,7 +71,7 @@ async function measureTables(
   const report = (message: string): void =>
     console.error(`${Math.round((performance.now() - startMs) / 1000)} s: ${message}`);
   for (const table of tables) {
-    rows.push(...(await tableMeasures[table]({ bench, model, store, runs, tokens, shapes, report })));
+    rows.push(...(await tableMeasures[table]({ bench, model, store, runs, tokens, shapes, peers, report })));
   }
   return { rows, environment: { adapter: model.adapter, model: model.name } };
 }

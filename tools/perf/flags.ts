@@ -2,7 +2,7 @@
 import { engineOptions, getEngineFlags } from '../engine-page/engine-flags.ts';
 import { parseFlags, parseNumber, parseOneOf } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
-import { laterTableNames, type TableName, tableNames } from './results.ts';
+import { type TableName, tableNames } from './results.ts';
 
 export interface PerfFlags {
   /** In the order they are printed. */
@@ -14,8 +14,8 @@ export interface PerfFlags {
   readonly json: boolean;
 }
 
-/** These need IndexedDB. */
-const browserTables: readonly TableName[] = ['faults', 'storage'];
+/** These need IndexedDB, or compare what runs in browsers. */
+const browserTables: readonly TableName[] = ['peers', 'faults', 'storage'];
 
 const options = {
   table: { type: 'string', multiple: true },
@@ -27,7 +27,7 @@ const options = {
   json: { type: 'boolean' },
 } as const;
 
-/** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a table that a later version will have. */
+/** @throws ToolError `BAD_ARGUMENT`, or `UNSUPPORTED` for a table that needs a browser. */
 export function parsePerfFlags(args: string[]): PerfFlags {
   const values = parseFlags(args, options);
   const runtime = parseOneOf('runtime', values.runtime ?? 'browser', ['browser', 'node']);
@@ -45,13 +45,13 @@ export function parsePerfFlags(args: string[]): PerfFlags {
 function parseTables(names: readonly string[], runtime: PerfFlags['runtime']): TableName[] {
   const here = tableNames.filter((name) => runtime === 'browser' || !browserTables.includes(name));
   const wanted = names.map((name) => {
-    const table = parseOneOf('table', name, [...tableNames, ...laterTableNames]);
+    const table = parseOneOf('table', name, tableNames);
     const found = here.find((other) => other === table);
     if (found !== undefined) return found;
-    const why = laterTableNames.some((later) => later === table)
-      ? 'is not in this version'
-      : 'measures browser storage and needs --runtime browser';
-    throw new ToolError('UNSUPPORTED', `--table ${table} ${why}; there are ${here.join(', ')}`);
+    throw new ToolError(
+      'UNSUPPORTED',
+      `--table ${table} measures what only browsers have and needs --runtime browser; there are ${here.join(', ')}`,
+    );
   });
   return wanted.length === 0 ? here : here.filter((name) => wanted.includes(name));
 }

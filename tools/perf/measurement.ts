@@ -3,6 +3,7 @@
  * Owns the order of runs; knows no table.
  */
 import type { StoreKind } from '../../src/store/model-store.ts';
+import type { GetPeer, PeerSetUp } from './peers/peer-protocol.ts';
 import type { Bench, BenchModel } from './protocol.ts';
 import type { RandomShape } from './random-shapes.ts';
 import { type Metrics, type ResultRow, summarise, type TableName } from './results.ts';
@@ -17,6 +18,8 @@ export interface Measurement {
   readonly tokens: number;
   /** Models of random weights, cut to this machine. */
   readonly shapes: readonly RandomShape[];
+  /** Other runtimes in the same page; null where there is none. */
+  readonly peers: { readonly setUp: PeerSetUp; readonly get: GetPeer } | null;
   /** For people, on stderr. */
   readonly report: (message: string) => void;
 }

@@ -5,6 +5,7 @@
  */
 import { resolveForecast } from '../engine-page/forecast-urls';
 import type { BenchCall, BenchReply, BenchSetUp } from './bench-worker';
+import { callPeer } from './peers/peer-page';
 import type { BenchOutcome } from './protocol';
 
 const [modelRoute = '', forecast = '{}'] = location.hash.slice(1).split('&').map(decodeURIComponent);
@@ -26,6 +27,7 @@ const setUp: BenchSetUp = {
 };
 worker.postMessage(setUp);
 
+window.webmoePeers = callPeer;
 window.webmoePerf = (method, args) =>
   new Promise((resolve) => {
     const call: BenchCall = { id: ++calls, method, args };

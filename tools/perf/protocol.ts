@@ -140,6 +140,8 @@ export interface KernelSession {
 export interface Bench {
   /** Installs the model, or one of random weights, in a store, where it is not. */
   install(store: StoreKind, random?: RandomShape): Promise<BenchModel>;
+  /** So many tokens of running text, as `generate` feeds them. */
+  getPrompt(store: StoreKind, promptTokens: number): Promise<{ readonly ids: number[]; readonly text: string }>;
   /** Puts an installed model on the GPU for `timeKernel`; one at a time. */
   openKernels(job: KernelJob): Promise<KernelSession>;
   /** Milliseconds of one dispatch of a kind of the session. */

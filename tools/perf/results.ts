@@ -11,13 +11,11 @@ export const tableNames = [
   'shadow',
   'decode',
   'prefill',
+  'peers',
   'faults',
   'storage',
 ] as const;
 export type TableName = (typeof tableNames)[number];
-
-/** Of the contract, but of a later version. */
-export const laterTableNames = ['peers'] as const;
 
 export interface PerfEnvironment {
   readonly runtime: 'browser' | 'node';
@@ -35,6 +33,8 @@ export interface PerfEnvironment {
   readonly commit: string | null;
   /** Generated per prompt, `--tokens`. */
   readonly tokens: number;
+  /** Versions of the other runtimes, by package, where they were measured. */
+  readonly peers?: Readonly<Record<string, string>>;
 }
 
 export interface ResultRow {

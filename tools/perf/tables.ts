@@ -3,6 +3,7 @@ import { measureKernels } from './kernel-table.ts';
 import { measureDelayedLadder, measureLadder, measurePredictors } from './ladder.ts';
 import type { Table } from './measurement.ts';
 import { measureFaults, measureShadow, measureStorage } from './page-tables.ts';
+import { measurePeers } from './peer-table.ts';
 import type { TableName } from './results.ts';
 import { measureDecode, measurePrefill } from './speed-tables.ts';
 
@@ -14,6 +15,7 @@ export const tableMeasures: Readonly<Record<TableName, Table>> = {
   shadow: measureShadow,
   decode: measureDecode,
   prefill: measurePrefill,
+  peers: measurePeers,
   faults: measureFaults,
   storage: measureStorage,
 };

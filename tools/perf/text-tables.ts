@@ -52,9 +52,11 @@ export function formatEnvironment({
   model,
   date,
   commit,
+  peers = {},
 }: PerfEnvironment): string {
   const where = browser ?? `Dawn in Node ${node}`;
-  return `${model} on ${adapter}, ${where}; ${cpu}, ${cores} cores, load ${loadAverage}; ${date}, commit ${commit ?? 'unknown'}`;
+  const others = Object.entries(peers).map(([name, version]) => `, ${name} ${version}`);
+  return `${model} on ${adapter}, ${where}${others.join('')}; ${cpu}, ${cores} cores, load ${loadAverage}; ${date}, commit ${commit ?? 'unknown'}`;
 }
 
 function formatCell({ median, min, max }: ResultRow): string {

@@ -23,15 +23,11 @@ test('tables run once each, in their own order', () => {
 
 test('Node runs what needs no browser', () => {
   expect(parsePerfFlags(['--runtime', 'node']).tables).toEqual(
-    tableNames.filter((name) => name !== 'storage' && name !== 'faults'),
+    tableNames.filter((name) => name !== 'storage' && name !== 'faults' && name !== 'peers'),
   );
   expect(() => parsePerfFlags('--runtime node --table storage'.split(' '))).toThrow(
     expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('--runtime browser') }),
   );
-});
-
-test.each(['peers'])('%s is named as a table of a later version', (name) => {
-  expect(() => parsePerfFlags(['--table', name])).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
 });
 
 test.each([

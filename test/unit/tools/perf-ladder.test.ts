@@ -18,6 +18,7 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
       adapter: '',
       isSoftware: true,
     }),
+    getPrompt: async () => ({ ids: [], text: '' }),
     openKernels: async () => ({ kinds: [], usesTimestamps: false }),
     timeKernel: async () => 1,
     closeKernels: async () => {},
@@ -55,7 +56,16 @@ function createNotedBench(msPerToken = 10, hasLearned = true) {
 async function measure(table: typeof measureLadder, runs: number, msPerToken?: number, hasLearned?: boolean) {
   const { bench, jobs } = createNotedBench(msPerToken, hasLearned);
   const model = await bench.install('memory');
-  const rows = await table({ bench, model, store: 'indexeddb', runs, tokens: 5, shapes: [], report: () => {} });
+  const rows = await table({
+    bench,
+    model,
+    store: 'indexeddb',
+    runs,
+    tokens: 5,
+    shapes: [],
+    peers: null,
+    report: () => {},
+  });
   return { rows, jobs };
 }
 

@@ -61,11 +61,12 @@ export function startServer(program: string, args: readonly string[], options: R
     const timer = setTimeout(() => fail('printed no address in time'), options.limitMs ?? 60_000);
     const read = (text: string) => {
       output += text;
-      const url = /http:\/\/127\.0\.0\.1:\d+\//.exec(output)?.[0];
-      if (url === undefined) return;
+      // With what follows the port: the text may come in pieces.
+      const origin = /(http:\/\/127\.0\.0\.1:\d+)[^\d]/.exec(output)?.[1];
+      if (origin === undefined) return;
       clearTimeout(timer);
       child.off('exit', exited);
-      resolve({ url, stop: () => killGroup(child) });
+      resolve({ url: `${origin}/`, stop: () => killGroup(child) });
     };
     const exited = () => {
       clearTimeout(timer);

@@ -8,14 +8,19 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { expect, type Page, test } from '@playwright/test';
 import filePlugin from '@size-limit/file';
 import { publint } from 'publint';
 import sizeLimit from 'size-limit';
-import type { GenerateResult } from '../../src/engine/engine';
+import type { Chat } from '../../src/chat/chat';
+import type { Engine, GenerateResult } from '../../src/engine/engine';
+import type { EngineError } from '../../src/errors';
 import { loadGoldenChats } from '../golden/index';
 import { type Finished, repositoryRoot, runToEnd, startServer } from './command';
 import { type AppState, createFreshApp, packLibrary } from './fresh-app';
+import { readFirstLines } from './generated-app';
+import { servePlainPage } from './plain-page';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -206,10 +211,64 @@ test('the production build streams that answer', async ({ page }) => {
   const built = await runToEnd('node', [vite, 'build'], { cwd: app });
   expectSuccess(built);
   // On a busy machine Rolldown adds how long its plugins took; there is nothing else to say.
-  expect(built.stderr.replace(/\[PLUGIN_TIMINGS\][\s\S]*?for more details\.\s*/g, '').trim()).toBe('');
+  expect(
+    stripVTControlCharacters(built.stderr)
+      .replace(/\[PLUGIN_TIMINGS\][\s\S]*?for more details\.\s*/g, '')
+      .trim(),
+  ).toBe('');
   const assets = await readdir(join(app, 'dist/assets'));
   expect(assets.some((name) => /^worker-.*\.js$/.test(name))).toBe(true);
   const result = await chatInApp(page, ['preview']);
   expect(result.tokenIds).toEqual(expected.tokenIds);
   expect(result.text).toBe(expected.text);
 });
+
+/** As strict as a policy with an import map in the page can be. */
+const policy = (scripts: string) =>
+  `default-src 'none'; script-src 'self' {importMap}${scripts}; worker-src 'self'; connect-src 'self'; base-uri 'none'`;
+const isolation = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+
+for (const { name, headers, isIsolated, hasGrammars } of [
+  {
+    name: 'a plain page with an import map, isolated, under a strict policy that lets WebAssembly be compiled',
+    headers: { ...isolation, 'Content-Security-Policy': policy(` 'wasm-unsafe-eval'`) },
+    isIsolated: true,
+    hasGrammars: true,
+  },
+  {
+    name: 'a plain page under a policy without WebAssembly, not isolated',
+    headers: { 'Content-Security-Policy': policy('') },
+    isIsolated: false,
+    hasGrammars: false,
+  },
+]) {
+  test(`${name} streams the answer`, async ({ page }) => {
+    test.skip(!hasGrammars && !process.env.WEBMOE_FULL, 'the second policy is for test:full');
+    const problems: string[] = [];
+    page.on('pageerror', (error) => problems.push(error.message));
+    page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));
+    const script = `${await readFirstLines()}\nObject.assign(globalThis, { ended: true, engine });`;
+    const server = await servePlainPage({ dist: installed('dist'), modelPath, script, headers });
+    try {
+      await page.goto(server.url);
+      await page.waitForFunction(() => 'ended' in globalThis);
+      expect(await page.evaluate(() => globalThis.crossOriginIsolated)).toBe(isIsolated);
+      const text = (await page.locator('output').last().textContent()) ?? '';
+      expect(text.length).toBeGreaterThan(5);
+      expect(expected.text.startsWith(text), text).toBe(true);
+      expect(problems).toEqual([]);
+      const outcome = await page.evaluate(async () => {
+        const { engine } = globalThis as unknown as { engine: Engine & { chat: Chat } };
+        const response_format = { type: 'regex', pattern: '(yes|no)' } as const;
+        const messages = [{ role: 'user', content: 'Is it late?' }] as const;
+        return engine.chat.completions.create({ messages, response_format }).then(
+          ({ choices }) => choices[0]?.message.content,
+          ({ code, message }: EngineError) => `${code}: ${message}`,
+        );
+      });
+      expect(outcome).toMatch(hasGrammars ? /^(yes|no)$/ : /^UNSUPPORTED: .*wasm-unsafe-eval/);
+    } finally {
+      server.stop();
+    }
+  });
+}

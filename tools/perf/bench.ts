@@ -6,6 +6,7 @@ import { getPageKey, type ModelManifest } from '../../src/checkpoint/manifest';
 import type { Engine, ForecastFiles, GenerateRequest, ModelSource } from '../../src/engine/engine';
 import type { OpenPathModel } from '../../src/engine/forecast-shelf';
 import { createLocalEngine } from '../../src/engine/local-engine';
+import { openSource } from '../../src/engine/open-source';
 import { createRuntime, type Runtime, type RuntimeRequest } from '../../src/engine/runtime';
 import { assert } from '../../src/errors';
 import { type DeviceOptions, requireAdapter } from '../../src/gpu/device';
@@ -115,6 +116,22 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     }
   };
 
+  /** Without a store: every page is made from ranges of the model's file. */
+  const withSourceRuntime = async <T>(request: RuntimeRequest, use: (runtime: Runtime) => Promise<T>): Promise<T> => {
+    const opened = await openSource(source, null, undefined, {}, () => {});
+    const { records } = opened;
+    try {
+      const runtime = await createRuntime(records.manifest, records, device, request, () => {});
+      try {
+        return await use(runtime);
+      } finally {
+        runtime.destroy();
+      }
+    } finally {
+      await opened.close();
+    }
+  };
+
   const getRequest = async (kind: StoreKind, prompt: BenchPrompt, random?: RandomShape): Promise<GenerateRequest> => {
     if (random && 'promptTokens' in prompt) {
       return { tokenIds: Array.from({ length: prompt.promptTokens }, (_, i) => (i * 7919 + 1) % random.vocabSize) };
@@ -210,6 +227,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
 
     serveFaults: ({ store, from, trials }) => {
       const request = { expertBudget: { percent: 50 }, ...(from === 'ram' ? {} : { hostCacheBytes: 0 }) };
+      if (from === 'network') return withSourceRuntime(request, (runtime) => timeFaults(runtime, trials));
       return withRuntime(store, request, async (runtime) => {
         // Every page is read once: into RAM where there is room, and its digest is checked once and for all.
         for (const key of listPageKeys(runtime.manifest)) await runtime.host.read(key);

@@ -1,4 +1,4 @@
-/** Tables of single pages: a fault served from RAM and from the stores, and the stores beside each other and beside a file. */
+/** Tables of single pages: a fault served from every tier, and the stores beside each other and beside a file. */
 import type { StoreKind } from '../../src/store/model-store.ts';
 import { type Measurement, measureRounds } from './measurement.ts';
 import { ladderPrompts } from './prompts.ts';
@@ -13,6 +13,8 @@ export async function measureFaults(measurement: Measurement): Promise<ResultRow
   const rows: readonly (Omit<FaultJob, 'trials'> & { readonly row: string })[] = [
     { row: 'ram', store: 'indexeddb', from: 'ram' },
     ...stores.map((store) => ({ row: store, store, from: 'store' as const })),
+    // This machine's own server: what a network takes for the way, and for a page's bytes, is to be added.
+    { row: 'network (loopback)', store: 'memory', from: 'network' },
   ];
   return measureRounds('faults', measurement, rows, async ({ store, from }) => {
     const timesMs = await measurement.bench.serveFaults({ store, from, trials: faultTrials });

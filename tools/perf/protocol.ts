@@ -88,8 +88,8 @@ export type SampleStats = Pick<
 
 export interface FaultJob {
   readonly store: StoreKind;
-  /** Where the missing page is: in host RAM, or only in the store. */
-  readonly from: 'ram' | 'store';
+  /** Where the missing page is: in host RAM, only in the store, or nowhere but behind a URL (in Node: in its file). */
+  readonly from: 'ram' | 'store' | 'network';
   readonly trials: number;
 }
 

@@ -34,8 +34,8 @@ const FORMS = [
   ['DeepSeek-V2, latents, f16', () => readArchitecture('deepseek2'), { kvType: 'f16' }],
   ['DeepSeek-V2, latents, q8', () => readArchitecture('deepseek2'), { kvType: 'q8' }],
 ] as const;
-/** Every type of cache, every way to read it, and packed products. */
-const SAMPLE = [1, 2, 5, 7];
+/** Packed products, and the cache that rounds most where it is read in the most ways. */
+const SAMPLE = [1, 7];
 
 describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, read, form) => {
   it('gives the same bits paged and resident, behind a kept prefix and behind guesses', async () => {

@@ -15,8 +15,8 @@ const runners = { unit: 'vitest', browser: 'vitest', e2e: 'playwright', package:
 type Suite = keyof typeof runners;
 const suites = Object.keys(runners) as Suite[];
 
-/** A suite that is not done by then hangs. */
-const limitMs = { sample: 20 * 60_000, full: 80 * 60_000 };
+/** A suite that is not done by then hangs; a machine that others share may take three times as long as a quiet one. */
+const limitMs = { sample: 30 * 60_000, full: 120 * 60_000 };
 
 export function run(args: string[]): Promise<number> {
   return runSuites(args, 'sample');

@@ -77,7 +77,7 @@ function borrowDevice({ device, pipelines }: SharedDevice): GPUDevice {
 }
 
 /** `real` with some members of one's own; members can be replaced as on `real` itself. */
-function borrow<T extends object>(real: T, own: Partial<T>): T {
+export function borrow<T extends object>(real: T, own: Partial<T>): T {
   return new Proxy(Object.assign(Object.create(null), own) as T, {
     get(target, name) {
       if (name in target) return Reflect.get(target, name);

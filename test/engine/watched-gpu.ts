@@ -3,7 +3,7 @@
  * the devices themselves, so that a test can lose one. Owns counting, and the size of a GPU that is nearly full; every call
  * goes through to the real one.
  */
-import { sharedGpu } from './shared-gpu';
+import { borrow, sharedGpu } from './shared-gpu';
 
 export interface WatchedGpu {
   /** For `EngineEnvironment.gpu`. */
@@ -27,14 +27,12 @@ export interface WatchedGpu {
 /** @param base `navigator.gpu` where a device is to be lost. */
 export function watchGpu(base = sharedGpu): WatchedGpu {
   const watched: WatchedGpu = {
-    gpu: Object.create(base, {
-      requestAdapter: {
-        value: async (options?: GPURequestAdapterOptions) => {
-          const adapter = await base.requestAdapter(options);
-          return adapter && watchAdapter(adapter, watched);
-        },
+    gpu: borrow(base, {
+      requestAdapter: async (options?: GPURequestAdapterOptions) => {
+        const adapter = await base.requestAdapter(options);
+        return adapter && watchAdapter(adapter, watched);
       },
-    }) as GPU,
+    }),
     devices: [],
     requests: [],
     submits: 0,

@@ -119,7 +119,6 @@ test('a page that is frozen in the middle of an answer goes on when it is shown 
 });
 
 test('a machine that sleeps during an install and during an answer wakes up to both', async () => {
-  test.skip(!process.env.WEBMOE_FULL, 'a sleep longer than every limit takes a minute and more');
   test.setTimeout(600_000);
   // Longer than a server may take for a read, and than a worker may be silent.
   const sleepMs = 40_000;

@@ -44,6 +44,8 @@ export function watchDispatches(base: GPU): DispatchWatch {
     };
   };
   const gpu = Object.create(base, {
+    // Read on the real one: a browser's getter takes no other `this`.
+    wgslLanguageFeatures: { value: base.wgslLanguageFeatures },
     requestAdapter: {
       value: async (options?: GPURequestAdapterOptions) => {
         const adapter = await base.requestAdapter(options);

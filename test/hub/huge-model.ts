@@ -2,24 +2,12 @@
  * A GGUF file of 30 GB that exists only as a function: the header of Qwen3-30B-A3B, weights that follow from their offset.
  * Owns its tensor list and sizes; its tokens are made up, and its weights mean nothing.
  */
-
+import { qwen3Moe } from '../../tools/perf/random-shapes.ts';
 import { ByteWriter, type Entry, writeEntries } from '../unit/checkpoint/gguf-writer';
 import { getByteAt } from '../unit/store/fault-server';
 import type { HubFile } from './hub';
 
-/** Qwen3-30B-A3B, as its config.json has it. */
-export const qwen3Moe = {
-  layers: 48,
-  hiddenSize: 2048,
-  heads: 32,
-  kvHeads: 4,
-  headDim: 128,
-  experts: 128,
-  expertsPerToken: 8,
-  expertWidth: 768,
-  vocabSize: 151_936,
-  contextLength: 32_768,
-} as const;
+const CONTEXT_LENGTH = 32_768;
 
 const F32 = 0;
 const Q8_0 = 8;
@@ -113,7 +101,7 @@ function writeHeader(architecture: string, specs: readonly HugeTensor[], offsets
   const entries: Entry[] = [
     ['general.architecture', 'string', architecture],
     ['general.name', 'string', 'Qwen3 30B A3B'],
-    [own('context_length'), 'u32', qwen3Moe.contextLength],
+    [own('context_length'), 'u32', CONTEXT_LENGTH],
     [own('embedding_length'), 'u32', hiddenSize],
     [own('block_count'), 'u32', layers],
     [own('feed_forward_length'), 'u32', 6144],
@@ -123,7 +111,7 @@ function writeHeader(architecture: string, specs: readonly HugeTensor[], offsets
     [own('attention.key_length'), 'u32', headDim],
     [own('attention.value_length'), 'u32', headDim],
     [own('attention.layer_norm_rms_epsilon'), 'f32', 1e-6],
-    [own('rope.freq_base'), 'f32', 1e6],
+    [own('rope.freq_base'), 'f32', qwen3Moe.ropeTheta],
     [own('expert_count'), 'u32', experts],
     [own('expert_used_count'), 'u32', qwen3Moe.expertsPerToken],
     ['tokenizer.ggml.model', 'string', 'gpt2'],

@@ -19,37 +19,39 @@ export interface RandomShape {
   readonly ropeTheta: number;
 }
 
-/** From the config.json of allenai/OLMoE-1B-7B-0924 and of Qwen/Qwen3-30B-A3B. */
-export const randomShapes: readonly RandomShape[] = [
-  {
-    name: 'OLMoE-1B-7B',
-    architecture: 'olmoe',
-    layers: 16,
-    hiddenSize: 2048,
-    heads: 16,
-    kvHeads: 16,
-    headDim: 128,
-    experts: 64,
-    expertsPerToken: 8,
-    expertWidth: 1024,
-    vocabSize: 50_304,
-    ropeTheta: 10_000,
-  },
-  {
-    name: 'Qwen3-30B-A3B',
-    architecture: 'qwen3moe',
-    layers: 48,
-    hiddenSize: 2048,
-    heads: 32,
-    kvHeads: 4,
-    headDim: 128,
-    experts: 128,
-    expertsPerToken: 8,
-    expertWidth: 768,
-    vocabSize: 151_936,
-    ropeTheta: 1_000_000,
-  },
-];
+/** From the config.json of allenai/OLMoE-1B-7B-0924. */
+const olmoe: RandomShape = {
+  name: 'OLMoE-1B-7B',
+  architecture: 'olmoe',
+  layers: 16,
+  hiddenSize: 2048,
+  heads: 16,
+  kvHeads: 16,
+  headDim: 128,
+  experts: 64,
+  expertsPerToken: 8,
+  expertWidth: 1024,
+  vocabSize: 50_304,
+  ropeTheta: 10_000,
+};
+
+/** From the config.json of Qwen/Qwen3-30B-A3B. */
+export const qwen3Moe: RandomShape = {
+  name: 'Qwen3-30B-A3B',
+  architecture: 'qwen3moe',
+  layers: 48,
+  hiddenSize: 2048,
+  heads: 32,
+  kvHeads: 4,
+  headDim: 128,
+  experts: 128,
+  expertsPerToken: 8,
+  expertWidth: 768,
+  vocabSize: 151_936,
+  ropeTheta: 1_000_000,
+};
+
+export const randomShapes: readonly RandomShape[] = [olmoe, qwen3Moe];
 
 /** Experts Q4_0, everything else that is a matrix Q8_0: blocks of 32 weights in so many bytes. */
 const EXPERT_BLOCK_BYTES = 18;

@@ -2,8 +2,9 @@
 import { afterEach, expect, it } from 'vitest';
 import { readGgufFile } from '../../../src/checkpoint/gguf';
 import { openHttpSource } from '../../../src/store/http-source';
+import { qwen3Moe } from '../../../tools/perf/random-shapes';
 import { createHubFile, type Hub, type HubOptions, hubCommit, startHub } from '../../hub/hub';
-import { createHugeModel, qwen3Moe } from '../../hub/huge-model';
+import { createHugeModel } from '../../hub/huge-model';
 import { getBytesAt } from './fault-server';
 
 const hubs: Hub[] = [];

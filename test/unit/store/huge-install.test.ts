@@ -5,8 +5,9 @@ import { createHttpFiles } from '../../../src/store/http-files';
 import { listModels } from '../../../src/store/list-models';
 import { createMemoryStore } from '../../../src/store/memory-store';
 import { openModel } from '../../../src/store/open-model';
+import { qwen3Moe } from '../../../tools/perf/random-shapes';
 import { type Hub, startHub } from '../../hub/hub';
-import { createHugeModel, qwen3Moe } from '../../hub/huge-model';
+import { createHugeModel } from '../../hub/huge-model';
 
 let hub: Hub | undefined;
 afterEach(async () => {

@@ -21,5 +21,13 @@ export function createAttention(own: Heads & Partial<AttentionConfig>): Attentio
 type Experts = Pick<MoeConfig, 'experts' | 'expertsPerToken' | 'expertWidth'>;
 
 export function createMoe(own: Experts & Partial<MoeConfig>): MoeConfig {
-  return { router: plainRouter, activation: { kind: 'silu' }, isGated: true, expertBias: false, shared: null, ...own };
+  return {
+    layersPerGroup: 1,
+    router: plainRouter,
+    activation: { kind: 'silu' },
+    isGated: true,
+    expertBias: false,
+    shared: null,
+    ...own,
+  };
 }

@@ -3,13 +3,13 @@
  * Owns the lookup of tensors by name and shape, and that none is left over; no architecture's names or keys.
  */
 import { EngineError } from '../errors';
-import { type Checkpoint, splitGateUp, type TensorEntry } from './checkpoint';
+import { type Checkpoint, joinExperts, splitGateUp, type TensorEntry } from './checkpoint';
 import type { PagePart, ResidentRole } from './manifest';
-import type { ModelConfig } from './model-config';
+import { listGroupLayers, type ModelConfig } from './model-config';
 import { getExpertShapes, listResidentTensors } from './resident-tensors';
 import type { TensorNames } from './traits';
 
-/** The experts' matrices and vectors of one layer, each for all experts: [experts, rows, cols] or [experts, values]. */
+/** The experts' matrices and vectors of one page group, each for all experts: [experts, rows, cols] or [experts, values]. */
 export type ExpertTensors = Readonly<Partial<Record<PagePart, TensorEntry>>>;
 
 export interface ResidentSource {
@@ -22,7 +22,7 @@ export interface ResidentSource {
 export interface ArchitectureReading {
   readonly config: ModelConfig;
   readonly resident: readonly ResidentSource[];
-  /** By position in `config.moeLayers`. */
+  /** By page group. */
   readonly experts: readonly ExpertTensors[];
 }
 
@@ -65,6 +65,11 @@ export class TensorReader {
     for (const [own, entry] of Object.entries(entries)) this.tensors.set(own, entry);
   }
 
+  /** One entry of stacks that lie apart. @throws EngineError `UNSUPPORTED` where they are not alike */
+  join(stacks: readonly TensorEntry[]): TensorEntry {
+    return joinExperts(this.checkpoint.sourceName, stacks);
+  }
+
   /** Tensors that are known, and not used. */
   skip(isSkipped: (name: string) => boolean): void {
     for (const name of this.tensors.keys()) if (isSkipped(name)) this.taken.add(name);
@@ -103,7 +108,15 @@ export function collectTensors(config: ModelConfig, names: TensorNames, tensors:
     layer,
     tensor: tensors.getShaped(nameOf(names[role], layer), shape),
   }));
-  const experts = config.moeLayers.map((layer) => collectExperts(config, names, tensors, layer));
+  const { moeLayers, moe } = config;
+  const experts = Array.from({ length: moeLayers.length / moe.layersPerGroup }, (_, group) =>
+    collectExperts(
+      config,
+      names,
+      tensors,
+      listGroupLayers(moe, group).map((moeLayer) => moeLayers[moeLayer] as number),
+    ),
+  );
   tensors.checkAllTaken(config.architecture);
   return { config, resident, experts };
 }
@@ -112,8 +125,26 @@ function nameOf(template: string, layer: number | null): string {
   return layer === null ? template : template.replace('{i}', String(layer));
 }
 
-function collectExperts(config: ModelConfig, names: TensorNames, tensors: TensorReader, layer: number): ExpertTensors {
-  const { experts, expertWidth } = config.moe;
+/** Layers of a group each bring the same share of its experts, in the order of the layers. */
+function collectExperts(
+  config: ModelConfig,
+  names: TensorNames,
+  tensors: TensorReader,
+  layers: readonly number[],
+): ExpertTensors {
+  const own = layers.map((layer) => collectLayerExperts(config, names, tensors, layer));
+  const parts = Object.keys(own[0] ?? {}) as PagePart[];
+  return Object.fromEntries(parts.map((part) => [part, tensors.join(own.map((found) => found[part] as TensorEntry))]));
+}
+
+function collectLayerExperts(
+  config: ModelConfig,
+  names: TensorNames,
+  tensors: TensorReader,
+  layer: number,
+): ExpertTensors {
+  const { expertWidth, layersPerGroup } = config.moe;
+  const experts = config.moe.experts / layersPerGroup;
   const found: Partial<Record<PagePart, TensorEntry>> = {};
   const fused = nameOf(names.gateUpProj, layer);
   if (tensors.has(fused)) {

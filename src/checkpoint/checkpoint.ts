@@ -2,7 +2,7 @@
  * A checkpoint, whatever its format: metadata and tensors under GGUF's names, and where every tensor's bytes are.
  * Owns the directory that architectures read from and the ways a tensor can lie in its file; reads no bytes itself.
  */
-import { assert } from '../errors';
+import { assert, EngineError } from '../errors';
 import type { ByteSource } from './byte-source';
 import type { GgufMetadata } from './gguf-metadata';
 import type { QuantizationReport, TokenizerData } from './manifest';
@@ -82,4 +82,28 @@ export function splitGateUp(fused: TensorEntry): [gate: TensorEntry, up: TensorE
     },
   });
   return [half(0), half(1)];
+}
+
+/** Stacks of experts of several layers as one, behind each other; alike in all but the layer. */
+export function joinExperts(sourceName: string, stacks: readonly TensorEntry[]): TensorEntry {
+  const [first] = stacks as [TensorEntry];
+  const odd = stacks.find(({ type, shape }) => type !== first.type || String(shape) !== String(first.shape));
+  if (odd) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      `${sourceName}: "${odd.name}" is ${odd.type.toUpperCase()} [${odd.shape.join(', ')}], "${first.name}" ` +
+        `${first.type.toUpperCase()} [${first.shape.join(', ')}]; layers that share experts have them alike`,
+    );
+  }
+  if (stacks.length === 1) return first;
+  const [own = 0, ...shape] = first.shape;
+  const experts = own * stacks.length;
+  return {
+    ...first,
+    shape: [experts, ...shape],
+    getSlab(index, count) {
+      assert(count === experts, `${first.name} is read expert by expert`);
+      return (stacks[Math.floor(index / own)] as TensorEntry).getSlab(index % own, own);
+    },
+  };
 }

@@ -207,20 +207,28 @@ class DecoderFile {
     };
   }
 
-  #readMoe([layer]: readonly number[]): MoeConfig {
+  #readMoe(moeLayers: readonly number[]): MoeConfig {
+    const [layer] = moeLayers;
     if (layer === undefined) this.#fail(`every layer has a dense MLP ("${this.names.mlpDown}"); experts are needed`);
     const down = this.tensors.get(this.#name('downProj', layer), 3);
-    const [experts, , expertWidth] = down.shape as [number, number, number];
-    this.#checkRange(`experts (${down.name})`, experts, 1, MAX_EXPERTS);
+    const [own, , expertWidth] = down.shape as [number, number, number];
     this.#checkRange(`expert width (${down.name})`, expertWidth, 32, MAX_HIDDEN_SIZE);
-    const declared = this.#integer('expert_count', { default: experts });
-    if (declared !== experts) {
-      this.#fail(`"${this.traits.name}.expert_count" is ${declared}; ${down.name} has ${experts} experts`);
+    const declared = this.#integer('expert_count', { default: own });
+    if (declared !== own) {
+      this.#fail(`"${this.traits.name}.expert_count" is ${declared}; ${down.name} has ${own} experts`);
     }
+    const layersPerGroup = this.#integer('expert_group_layers', { min: 1, max: moeLayers.length, default: 1 });
+    if (moeLayers.length % layersPerGroup !== 0) {
+      const count = `${moeLayers.length}, the layers with experts`;
+      this.#unsupported('expert_group_layers', layersPerGroup, `divisors of ${count}`);
+    }
+    const experts = own * layersPerGroup;
+    this.#checkRange(`experts (${down.name})`, experts, 1, MAX_EXPERTS);
     const sharedName = this.#name('sharedDown', layer);
     const sharedWidth = this.tensors.has(sharedName) ? (this.tensors.get(sharedName, 2).shape[1] as number) : 0;
     return {
       experts,
+      layersPerGroup,
       expertsPerToken: this.#integer('expert_used_count', { min: 1, max: experts }),
       expertWidth,
       router: this.#readRouter(layer, experts),

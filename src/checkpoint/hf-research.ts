@@ -6,7 +6,7 @@ import type { GgufMetadata } from './gguf-metadata';
 import { getDecoderKeys, getRopeScaling, refuse } from './hf-config';
 import { joinRows } from './hf-entries';
 import { getExpertKeys, type HfModel } from './hf-model';
-import { blockSparseNames, commonNames, latentNames, stackedNames } from './hf-names';
+import { blockSparseNames, commonNames, getSharedNames, latentNames, stackedNames } from './hf-names';
 
 import type { HfLayout } from './hf-tensors';
 import type { TensorRole } from './traits';
@@ -98,6 +98,27 @@ export const researchModels: readonly HfModel[] = [
         ...getRopeScaling(config),
         ...getExpertKeys(config, ['num_local_experts'], 'num_experts_per_tok'),
         router_state_length: config.getInteger('moe_router_rnn_hidden_size', { default: 256 }),
+      };
+    },
+  },
+  {
+    // ReXMoE (arXiv 2510.17483): a router chooses from the experts of its layer and its neighbours. Its authors have released no
+    // code: type, `expert_reuse_layers` and names are webmoe's, the latter as Qwen's and DeepSeek's. Row r of a router, of layers
+    // with N experts each, is expert r mod N of the group's layer floor(r / N).
+    modelType: 'rexmoe',
+    architecture: 'rexmoe',
+    names: { ...commonNames, ...stackedNames, ...getSharedNames('shared_experts') },
+    getKeys: (config) => {
+      const layers = config.getInteger('num_hidden_layers', { min: 1 });
+      const reuse = config.getInteger('expert_reuse_layers', { min: 1 });
+      if (layers % reuse !== 0)
+        refuse(config, 'expert_reuse_layers', String(reuse), `divisors of num_hidden_layers, ${layers}`);
+      return {
+        ...getDecoderKeys(config),
+        ...getRopeScaling(config),
+        ...getExpertKeys(config, ['num_experts'], 'num_experts_per_tok'),
+        expert_group_layers: reuse,
+        expert_weights_norm: config.getBool('norm_topk_prob', false),
       };
     },
   },

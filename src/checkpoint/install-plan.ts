@@ -40,7 +40,7 @@ export interface InstallPlan extends Pick<Checkpoint, 'quantization'> {
   readonly config: ModelConfig;
   readonly tokenizer: TokenizerData;
   readonly resident: readonly ResidentTensor[];
-  /** By position in `config.moeLayers`. */
+  /** By page group. */
   readonly pageLayouts: readonly PageLayout[];
   /**
    * In file order by their first range. A page of a GGUF file has three ranges; consecutive experts of a layer continue
@@ -64,7 +64,7 @@ export function buildInstallPlan(gguf: Checkpoint): InstallPlan {
   const pageLayouts = reading.experts.map((tensors) => layOutPage(gguf, tensors));
   const records = [
     ...reading.resident.map((source, i) => buildResidentRecord(source, resident[i] as ResidentTensor)),
-    ...pageLayouts.flatMap((layout, moeLayer) => buildPageRecords(reading, moeLayer, layout)),
+    ...pageLayouts.flatMap((layout, group) => buildPageRecords(reading, group, layout)),
   ];
   return {
     modelId: gguf.modelId,
@@ -88,7 +88,7 @@ export function buildManifest(
 ): ModelManifest {
   const { sourceBytes, config, tokenizer, resident, pageLayouts } = plan;
   const manifest = {
-    format: 3,
+    format: 4,
     modelId,
     name,
     sourceBytes,
@@ -206,9 +206,9 @@ function layOutPage(gguf: Checkpoint, tensors: ExpertTensors): PageLayout {
   return { gateProj, upProj, downProj, gateBias, upBias, downBias, pageBytes };
 }
 
-function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout: PageLayout): InstallRecord[] {
-  const tensors = reading.experts[moeLayer];
-  assert(tensors, `MoE layer ${moeLayer} has tensors`);
+function buildPageRecords(reading: ArchitectureReading, group: number, layout: PageLayout): InstallRecord[] {
+  const tensors = reading.experts[group];
+  assert(tensors, `page group ${group} has tensors`);
   const { experts } = reading.config.moe;
   const parts = PAGE_PARTS.flatMap((part) => {
     const [tensor, matrix] = [tensors[part], layout[part]];
@@ -220,7 +220,7 @@ function buildPageRecords(reading: ArchitectureReading, moeLayer: number, layout
     const sourceRanges: SourceRange[] = [];
     const places = slabs.map(({ ranges }) => ranges.map((range) => placeRange(sourceRanges, range)));
     return {
-      key: getPageKey(moeLayer, expert),
+      key: getPageKey(group, expert),
       sizeBytes: layout.pageBytes,
       sourceRanges,
       pack(ranges) {

@@ -8,8 +8,8 @@ export function planInstalled(manifest: ModelManifest): InstallPlan {
   const experts = Array.from({ length: config.moe.experts }, (_, expert) => expert);
   const records = [
     ...resident.map(({ key, matrix }) => createRecord(key, matrix.sizeBytes)),
-    ...pageLayouts.flatMap(({ pageBytes }, moeLayer) =>
-      experts.map((expert) => createRecord(getPageKey(moeLayer, expert), pageBytes)),
+    ...pageLayouts.flatMap(({ pageBytes }, group) =>
+      experts.map((expert) => createRecord(getPageKey(group, expert), pageBytes)),
     ),
   ];
   return { modelId, name, sourceBytes, config, tokenizer, resident, pageLayouts, records, quantization: null };

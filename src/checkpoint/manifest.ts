@@ -19,7 +19,7 @@ export interface PackedMatrix {
 export const PAGE_PARTS = ['gateProj', 'upProj', 'downProj', 'gateBias', 'upBias', 'downBias'] as const;
 export type PagePart = (typeof PAGE_PARTS)[number];
 
-/** One page = one expert of one layer: gate (where it has one), up and down projection, contiguous. The same for all experts of a layer. */
+/** One page = one expert of one page group: gate (where it has one), up and down projection, contiguous. The same for all experts of a group. */
 export interface PageLayout {
   readonly gateProj: PackedMatrix | null; // [expertWidth, hiddenSize]
   readonly upProj: PackedMatrix; // [expertWidth, hiddenSize]
@@ -141,7 +141,7 @@ export interface TokenizerData {
 
 export interface ModelManifest {
   /** Version of this format; a store with another one is reinstalled. */
-  readonly format: 3;
+  readonly format: 4;
   /** Content identity: digest of the file's header, its size and samples of its weights. */
   readonly modelId: string;
   /** For people: `general.name` or the file name. */
@@ -150,7 +150,7 @@ export interface ModelManifest {
   readonly config: ModelConfig;
   readonly tokenizer: TokenizerData;
   readonly resident: readonly ResidentTensor[];
-  /** By position in `config.moeLayers`. */
+  /** By page group: one or more neighbours in `config.moeLayers`, see `MoeConfig.layersPerGroup`. */
   readonly pageLayouts: readonly PageLayout[];
   /** SHA-256 (hex) by record key, of every resident tensor and page. */
   readonly digests: Readonly<Record<string, string>>;
@@ -158,9 +158,9 @@ export interface ModelManifest {
   readonly quantization?: QuantizationReport;
 }
 
-/** Store key of a page. `moeLayer` counts MoE layers only. */
-export function getPageKey(moeLayer: number, expert: number): string {
-  return `page/${moeLayer}/${expert}`;
+/** Store key of a page. Where every MoE layer has its own experts, `group` counts these layers. */
+export function getPageKey(group: number, expert: number): string {
+  return `page/${group}/${expert}`;
 }
 
 /** Store key of a resident tensor. */

@@ -171,14 +171,26 @@ export function getLeastSlots({ expertsPerToken, router }: Pick<MoeConfig, 'expe
   return router.scoring === 'relu' ? 1 : expertsPerToken;
 }
 
+/** Page group of a MoE layer. */
+export function getPageGroup({ layersPerGroup }: Pick<MoeConfig, 'layersPerGroup'>, moeLayer: number): number {
+  return Math.floor(moeLayer / layersPerGroup);
+}
+
+/** MoE layers of a page group, ascending. */
+export function listGroupLayers({ layersPerGroup }: Pick<MoeConfig, 'layersPerGroup'>, group: number): number[] {
+  return Array.from({ length: layersPerGroup }, (_, i) => group * layersPerGroup + i);
+}
+
 /** What an expert does between its matrices. `silu`: silu(gate) · up. `clamped`: gpt-oss's, with its alpha and limit. */
 export type Activation =
   | { readonly kind: 'silu' }
   | { readonly kind: 'clamped'; readonly alpha: number; readonly limit: number };
 
 export interface MoeConfig {
-  /** Experts per MoE layer. */
+  /** Experts that a MoE layer chooses from. */
   readonly experts: number;
+  /** Neighbouring MoE layers that choose from the same experts, and so share their pages: a page group. 1: each has its own. */
+  readonly layersPerGroup: number;
   /** Experts chosen per token and layer, at most. */
   readonly expertsPerToken: number;
   /** Inner width of one expert. */

@@ -44,27 +44,42 @@ export class LayerWaves {
     layers: readonly Waves[],
     signal: AbortSignal | undefined,
   ): Promise<Segment> {
-    const { device, manifest, pager, forward } = this.runtime;
+    const { manifest, pager, forward } = this.runtime;
     let { submission, from } = segment;
     for (const waves of layers) {
       throwIfAborted(signal);
       const layer = manifest.config.moeLayers[waves.moeLayer] as number;
       this.#shown.set(waves.moeLayer, new Set(waves.sets.flat()));
+      const isReached = from.layer === layer && from.stage !== 'attention';
+      // What is recorded reads slots that this layer's pages take too: it goes first, up to this layer's router.
+      const goesFirst = pager.sharesPages && !isReached;
+      if (goesFirst) {
+        pager.mapWave(waves, []);
+        forward.encodeLayers(submission, form, from, layer, rows);
+        submission = this.#submit(submission);
+      }
       for (const [index, set] of waves.sets.entries()) {
-        if (index > 0) {
-          submission.submit();
-          this.onSubmit();
-          submission = new Submission(device);
-        }
-        // What has been recorded since the last submission reads other layers' slots and rows.
+        if (index > 0) submission = this.#submit(submission);
+        // What has been recorded since the last submission reads other slots and rows.
         await pager.ensureWave(waves, set, signal);
         pager.mapWave(waves, set);
-        if (index === 0) forward.encodeLayers(submission, form, from, layer, rows);
+        if (index === 0 && !goesFirst) forward.encodeLayers(submission, form, from, layer, rows);
         forward.encodeExperts(submission, form, layer, rows);
       }
       from = { layer, stage: 'combine' };
     }
     return { submission, from };
+  }
+
+  /** Submits what a segment has recorded, so that slots it reads may change. */
+  flush({ submission, from }: Segment): Segment {
+    return { submission: this.#submit(submission), from };
+  }
+
+  #submit(submission: Submission): Submission {
+    submission.submit();
+    this.onSubmit();
+    return new Submission(this.runtime.device);
   }
 
   /** Shows every resident page again: the next submission has to find it, whatever happened. */

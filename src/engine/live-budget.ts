@@ -1,9 +1,10 @@
 /**
  * Changes the number of expert slots of a loaded model, between two passes. Owns the order of freeing and allocating:
- * layer by layer, so that memory never exceeds the larger of the two plans.
+ * page group by page group, so that memory never exceeds the larger of the two plans.
  */
+import { listGroupLayers } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
-import { getLayerPoolRequests } from '../experts/slot-pool';
+import { getGroupPoolRequests } from '../experts/slot-pool';
 import type { ExpertBudget, ExpertBudgetChange } from './engine';
 import { planMemory } from './memory-plan';
 import type { Runtime } from './runtime';
@@ -34,14 +35,14 @@ export async function changeExpertBudget(runtime: Runtime, expertBudget: ExpertB
 }
 
 async function resizeLayers({ memory, pool, pager, forward, manifest, plan }: Runtime, slots: number): Promise<void> {
-  const { moeLayers } = manifest.config;
-  for (const [moeLayer, layer] of moeLayers.entries()) {
-    if (pool.getSlots(moeLayer) === slots) continue;
-    memory.free(pool.getParts(moeLayer).map((part) => part.buffer));
-    pool.setLayer(moeLayer, 0, []);
-    const requests = getLayerPoolRequests(manifest.pageLayouts, moeLayer, slots, plan.bindingBytes);
-    pool.setLayer(moeLayer, slots, await memory.allocate(requests));
-    await pager.refill(moeLayer, slots);
-    forward.bindExperts(layer);
+  const { moeLayers, moe } = manifest.config;
+  for (const group of manifest.pageLayouts.keys()) {
+    if (pool.getSlots(group) === slots) continue;
+    memory.free(pool.getParts(group).map((part) => part.buffer));
+    pool.setGroup(group, 0, []);
+    const requests = getGroupPoolRequests(manifest.pageLayouts, group, slots, plan.bindingBytes);
+    pool.setGroup(group, slots, await memory.allocate(requests));
+    await pager.refill(group, slots);
+    for (const moeLayer of listGroupLayers(moe, group)) forward.bindExperts(moeLayers[moeLayer] as number);
   }
 }

@@ -331,13 +331,16 @@ export class PassRunner {
     else {
       const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
       segment = await this.#waves.run(segment, 'rows', rows, [pager.planWaves(moeLayer, needed, lastRow)], signal);
+      // The last wave's slots are those that the pages of other layers of its group would take.
+      if (pager.sharesPages) segment = this.#waves.flush(segment);
     }
     await read;
     const endLayer = moeLayers.filter((behind) => behind < layer + segmentLayers).length;
     const ahead = rows > 1 ? pager.planAhead(expected, endLayer) : [];
     const planned = ahead.map((waves) => [waves.moeLayer, new Set(waves.sets.flat())] as const);
     const inWaves = new Map(planned);
-    pager.prefetch(expected.filter((page) => !inWaves.get(page.moeLayer)?.has(page.expert)));
+    const inSlots = expected.filter((page) => !inWaves.get(page.moeLayer)?.has(page.expert));
+    pager.prefetch(inSlots, isFitting ? { moeLayer, needed } : undefined);
     return this.#waves.run(segment, 'rows', rows, ahead, signal);
   }
 

@@ -2,12 +2,13 @@
  * A model on a GPU: everything that a pass needs, made once at load. Owns the GPU's memory; knows no prompt and no text.
  */
 import { getPageKey, type ModelManifest } from '../checkpoint/manifest';
+import { listGroupLayers } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { createEviction, type EvictionName } from '../experts/eviction-policies';
 import { HostCache } from '../experts/host-cache';
 import { PageTable } from '../experts/page-table';
 import { Pager } from '../experts/pager';
-import { getLayerPoolRequests, SlotPool } from '../experts/slot-pool';
+import { getGroupPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { encodeWords } from '../gpu/uniforms';
@@ -106,9 +107,9 @@ async function fillDevice(
   type Uniforms = [constants: DeviceBuffer, step: DeviceBuffer, sampling: DeviceBuffer];
   const [constants, step, sampling] = (await memory.allocate(plan.requests.uniforms)) as Uniforms;
   const pool = new SlotPool(device, pageLayouts, bindingBytes);
-  for (const moeLayer of pageLayouts.keys()) {
-    const requests = getLayerPoolRequests(pageLayouts, moeLayer, plan.slotsPerLayer, bindingBytes);
-    pool.setLayer(moeLayer, plan.slotsPerLayer, await memory.allocate(requests));
+  for (const group of pageLayouts.keys()) {
+    const requests = getGroupPoolRequests(pageLayouts, group, plan.slotsPerLayer, bindingBytes);
+    pool.setGroup(group, plan.slotsPerLayer, await memory.allocate(requests));
   }
 
   // The browser compiles beside the reading and uploading of weights.
@@ -122,8 +123,13 @@ async function fillDevice(
   const pageTable = new PageTable(device, pageTableBuffer, config.moe.experts);
   const pager = new Pager(
     config.moeLayers.length,
-    config.moe.experts,
-    () => createEviction(request.eviction ?? 'rates', config.moe.experts, config.moe.expertsPerToken),
+    config.moe,
+    () =>
+      createEviction(
+        request.eviction ?? 'rates',
+        config.moe.experts,
+        config.moe.expertsPerToken * config.moe.layersPerGroup,
+      ),
     pool,
     pageTable,
     host,
@@ -141,10 +147,11 @@ async function fillDevice(
   const weights = await loadWeights(device, plan.weights, weightBuffers, (key) => reader.read(key), advance);
   // Fill the slots: with a full budget that is every page; with a smaller one it spares the first tokens some faults.
   // Never with what a network would have to bring: that is fetched when it is needed.
-  for (const moeLayer of pageLayouts.keys()) {
+  for (const group of pageLayouts.keys()) {
     const near = Array.from({ length: config.moe.experts }, (_, expert) => expert).filter(
-      (expert) => reader.isLocal || reader.has(getPageKey(moeLayer, expert)),
+      (expert) => reader.isLocal || reader.has(getPageKey(group, expert)),
     );
+    const [moeLayer] = listGroupLayers(config.moe, group) as [number];
     advance(await pager.ensure(moeLayer, near.slice(0, plan.slotsPerLayer)));
   }
 

@@ -10,7 +10,7 @@ export function getTierStats({ plan, manifest, pager, host, reader, request }: R
     gpu: {
       pages: pager.counters.present,
       bytes: null,
-      usedBytes: sum(pageBytes.map((bytes, moeLayer) => bytes * pager.getResidents(moeLayer).length)),
+      usedBytes: pager.residentBytes,
       budgetBytes: sum(pageBytes) * plan.slotsPerLayer,
     },
     ram: { pages: host.counters.hits, bytes: null, usedBytes: host.usedBytes, budgetBytes: host.budgetBytes },

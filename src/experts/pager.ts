@@ -3,6 +3,7 @@
  * Never decides when a pass runs, nor what is expected; the engine calls it between submissions.
  */
 import { getPageKey } from '../checkpoint/manifest';
+import { getPageGroup, listGroupLayers, type MoeConfig } from '../checkpoint/model-config';
 import { assert, EngineError } from '../errors';
 import { pause } from '../store/pause';
 import type { EvictionPolicy } from './eviction';
@@ -50,40 +51,54 @@ export interface Waves {
   readonly held: ReadonlyMap<number, Uint8Array> | null;
 }
 
+/**
+ * Callers name MoE layers. Layers of one page group share its slots: what is brought in for one is there for the others, and
+ * what is evicted for one is gone for them.
+ */
 export class Pager {
-  readonly #layers: LayerResidency[];
+  readonly #groups: LayerResidency[];
   counters: PagingCounters;
 
   constructor(
-    moeLayers: number,
-    private readonly experts: number,
+    private readonly moeLayers: number,
+    private readonly moe: Pick<MoeConfig, 'experts' | 'layersPerGroup'>,
     createPolicy: () => EvictionPolicy,
     private readonly pool: SlotPool,
     private readonly table: PageTable,
     private readonly host: HostCache,
   ) {
-    this.#layers = Array.from(
-      { length: moeLayers },
-      (_, layer) => new LayerResidency(experts, pool.getSlots(layer), createPolicy()),
+    this.#groups = Array.from(
+      { length: moeLayers / moe.layersPerGroup },
+      (_, group) => new LayerResidency(moe.experts, pool.getSlots(group), createPolicy()),
     );
     this.counters = createCounters(moeLayers);
-    for (let moeLayer = 0; moeLayer < moeLayers; moeLayer++) this.map(moeLayer);
+    for (const group of this.#groups.keys()) this.#mapGroup(group);
   }
 
-  /** Slots of the layer that has fewest; all have the same, but for a moment while they change. */
+  /** Slots of the group that has fewest; all have the same, but for a moment while they change. */
   get slots(): number {
-    return Math.min(...this.#layers.map((layer) => layer.slots));
+    return Math.min(...this.#groups.map((group) => group.slots));
   }
 
   /** Resident pages as a share of all pages, 0 to 1. */
   getResidentShare(): number {
-    const resident = this.#layers.reduce((sum, layer) => sum + layer.getResidents().length, 0);
-    return resident / (this.#layers.length * this.experts);
+    const resident = this.#groups.reduce((sum, group) => sum + group.residents, 0);
+    return resident / (this.#groups.length * this.moe.experts);
+  }
+
+  /** Bytes of the resident pages. */
+  get residentBytes(): number {
+    return this.#groups.reduce((sum, { residents }, group) => sum + residents * this.pool.getPageBytes(group), 0);
+  }
+
+  /** Whether MoE layers share their pages. */
+  get sharesPages(): boolean {
+    return this.moe.layersPerGroup > 1;
   }
 
   /** Whether every page is resident: then no pass can fault. */
   get isWhole(): boolean {
-    return this.#layers.every((layer) => layer.residents === this.experts);
+    return this.#groups.every((group) => group.residents === this.moe.experts);
   }
 
   getResidents(moeLayer: number): number[] {
@@ -96,13 +111,14 @@ export class Pager {
 
   /** Pages expected before are not counted as useful after: their uploads are not in the new counters either. */
   resetCounters(): void {
-    for (const layer of this.#layers) layer.forgetUnused();
-    this.counters = createCounters(this.#layers.length);
+    for (const group of this.#groups) group.forgetUnused();
+    this.counters = createCounters(this.moeLayers);
   }
 
   /** Notes that tokens of the text used these experts, in this order: what eviction goes by, and what makes a prefetch useful. */
   use(moeLayer: number, experts: readonly number[]): void {
-    this.counters.usefulBytes += this.#layer(moeLayer).use(experts) * this.pool.getPageBytes(moeLayer);
+    const pageBytes = this.pool.getPageBytes(this.#group(moeLayer));
+    this.counters.usefulBytes += this.#layer(moeLayer).use(experts) * pageBytes;
   }
 
   /**
@@ -133,12 +149,12 @@ export class Pager {
     const layer = this.#layer(moeLayer);
     const missing = experts.filter((expert) => !layer.isResident(expert));
     const reading = Promise.all(
-      missing.map(async (expert) => [expert, await this.host.read(getPageKey(moeLayer, expert))] as const),
+      missing.map(async (expert) => [expert, await this.host.read(this.#getKey(moeLayer, expert))] as const),
     );
     const pages = new Map(await orAborted(reading, signal));
     let uploadedBytes = 0;
     for (const placement of layer.place(experts)) {
-      uploadedBytes += this.#upload(moeLayer, placement, pages.get(placement.expert) as Uint8Array);
+      uploadedBytes += this.#upload(this.#group(moeLayer), placement, pages.get(placement.expert) as Uint8Array);
     }
     this.map(moeLayer);
     return uploadedBytes;
@@ -154,7 +170,7 @@ export class Pager {
     const reading: { key: string; probability: number; readMs: number }[] = [];
     for (const { moeLayer, expert, isWanted, probability = 1 } of expected) {
       if (!isWanted || this.isResident(moeLayer, expert)) continue;
-      const key = getPageKey(moeLayer, expert);
+      const key = this.#getKey(moeLayer, expert);
       const readMs = this.host.getReadMs(key);
       if (this.host.has(key)) held.push(key);
       else if (probability >= getReadProbability(costs, readMs)) reading.push({ key, probability, readMs });
@@ -171,22 +187,29 @@ export class Pager {
     if (awaited > 0) await Promise.race([read, pause(costs.faultMs, undefined)]);
   }
 
-  /** Uploads expected pages that are in host RAM, most expected first. Expected pages do not evict each other. */
-  prefetch(expected: readonly ExpectedPage[]): void {
-    for (const [moeLayer, layer] of this.#layers.entries()) {
-      const pages = expected.filter((page) => page.moeLayer === moeLayer);
+  /**
+   * Uploads expected pages that are in host RAM, most expected first. Expected pages do not evict each other, nor those of a
+   * layer that is about to go on.
+   */
+  prefetch(
+    expected: readonly ExpectedPage[],
+    next?: { readonly moeLayer: number; readonly needed: readonly number[] },
+  ) {
+    for (const [group, slots] of this.#groups.entries()) {
+      const pages = expected.filter((page) => this.#group(page.moeLayer) === group);
       const pinned = new Set(pages.map((page) => page.expert));
+      if (next && this.#group(next.moeLayer) === group) for (const expert of next.needed) pinned.add(expert);
       let changed = false;
       for (const { expert, isWanted } of pages) {
-        if (!isWanted || layer.isResident(expert)) continue;
-        const bytes = this.host.get(getPageKey(moeLayer, expert));
+        if (!isWanted || slots.isResident(expert)) continue;
+        const bytes = this.host.get(getPageKey(group, expert));
         if (!bytes) continue;
-        const placement = layer.placeAhead(expert, pinned);
+        const placement = slots.placeAhead(expert, pinned);
         if (!placement) break;
-        this.counters.aheadBytes += this.#upload(moeLayer, placement, bytes);
+        this.counters.aheadBytes += this.#upload(group, placement, bytes);
         changed = true;
       }
-      if (changed) this.map(moeLayer);
+      if (changed) this.#mapGroup(group);
     }
   }
 
@@ -200,16 +223,18 @@ export class Pager {
 
   /**
    * Splits expected experts in the same way, in layers where more are wanted than there are slots, and that MoE layer
-   * `endLayer` is behind. What is neither resident nor in host RAM is left out.
+   * `endLayer` is behind. What is neither resident nor in host RAM is left out. None where layers share pages: what is
+   * resident now may have left for another layer of the group by then.
    */
   planAhead(expected: readonly ExpectedPage[], endLayer: number): Waves[] {
-    return [...this.#layers.keys()].slice(0, endLayer).flatMap((moeLayer): Waves[] => {
+    if (this.sharesPages) return [];
+    return [...this.#groups.keys()].slice(0, endLayer).flatMap((moeLayer): Waves[] => {
       const layer = this.#layer(moeLayer);
       const wanted = expected.filter((page) => page.moeLayer === moeLayer && page.isWanted).map(({ expert }) => expert);
       if (wanted.length <= this.slots) return [];
       const held = new Map<number, Uint8Array>();
       for (const expert of wanted) {
-        const bytes = layer.isResident(expert) ? undefined : this.host.get(getPageKey(moeLayer, expert));
+        const bytes = layer.isResident(expert) ? undefined : this.host.get(this.#getKey(moeLayer, expert));
         if (bytes) held.set(expert, bytes);
       }
       const available = wanted.filter((expert) => layer.isResident(expert) || held.has(expert));
@@ -224,14 +249,14 @@ export class Pager {
       return;
     }
     for (const placement of this.#layer(moeLayer).placeWave(set)) {
-      this.counters.aheadBytes += this.#upload(moeLayer, placement, held.get(placement.expert) as Uint8Array);
+      const bytes = held.get(placement.expert) as Uint8Array;
+      this.counters.aheadBytes += this.#upload(this.#group(moeLayer), placement, bytes);
     }
   }
 
-  /** Writes a layer's row of the page table as it is. */
+  /** Writes a layer's row of the page table as it is, and those of the layers that share its pages. */
   map(moeLayer: number): void {
-    const layer = this.#layer(moeLayer);
-    this.table.writeRow(moeLayer, (expert) => layer.getSlot(expert) ?? ABSENT);
+    this.#mapGroup(this.#group(moeLayer));
   }
 
   /** Writes it as one wave needs it: the experts of its set in their slots, those of the other sets promised. */
@@ -245,17 +270,23 @@ export class Pager {
   }
 
   /**
-   * Fills a layer's slots anew after the pool changed: the pages that stay, from host RAM or the store. Never fails: a page
+   * Fills a group's slots anew after the pool changed: the pages that stay, from host RAM or the store. Never fails: a page
    * that cannot be read is absent, and the error is reported when the page is needed.
    */
-  async refill(moeLayer: number, slots: number): Promise<void> {
-    const layer = this.#layer(moeLayer);
-    for (const placement of layer.resize(slots)) {
-      const page = await this.host.read(getPageKey(moeLayer, placement.expert)).catch(() => null);
-      if (page) this.#upload(moeLayer, placement, page);
-      else layer.remove(placement.expert);
+  async refill(group: number, slots: number): Promise<void> {
+    const residency = this.#groups[group] as LayerResidency;
+    for (const placement of residency.resize(slots)) {
+      const page = await this.host.read(getPageKey(group, placement.expert)).catch(() => null);
+      if (page) this.#upload(group, placement, page);
+      else residency.remove(placement.expert);
     }
-    this.map(moeLayer);
+    this.#mapGroup(group);
+  }
+
+  #mapGroup(group: number): void {
+    const residency = this.#groups[group] as LayerResidency;
+    for (const moeLayer of listGroupLayers(this.moe, group))
+      this.table.writeRow(moeLayer, (expert) => residency.getSlot(expert) ?? ABSENT);
   }
 
   #split(moeLayer: number, experts: readonly number[], last: readonly number[]): number[][] {
@@ -269,13 +300,21 @@ export class Pager {
     return sets;
   }
 
-  #upload(moeLayer: number, { slot }: Placement, page: Uint8Array): number {
-    this.pool.write(moeLayer, slot, page);
+  #upload(group: number, { slot }: Placement, page: Uint8Array): number {
+    this.pool.write(group, slot, page);
     return page.byteLength;
   }
 
+  #group(moeLayer: number): number {
+    return getPageGroup(this.moe, moeLayer);
+  }
+
+  #getKey(moeLayer: number, expert: number): string {
+    return getPageKey(this.#group(moeLayer), expert);
+  }
+
   #layer(moeLayer: number): LayerResidency {
-    return this.#layers[moeLayer] as LayerResidency;
+    return this.#groups[this.#group(moeLayer)] as LayerResidency;
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * The slots in GPU memory: for every MoE layer a number of page-sized places, in as many buffers as one binding's limit
+ * The slots in GPU memory: for every page group a number of page-sized places, in as many buffers as one binding's limit
  * asks for. Owns the bytes; never decides which page lies where.
  */
 import type { PageLayout } from '../checkpoint/manifest';
@@ -15,7 +15,7 @@ export interface PoolPart {
 
 export type LoadedPart = PoolPart & { readonly buffer: DeviceBuffer };
 
-/** Splits a layer's slots so that no buffer is larger than `bindingBytes`. */
+/** Splits a group's slots so that no buffer is larger than `bindingBytes`. */
 export function getPoolParts(slots: number, pageBytes: number, bindingBytes: number): PoolPart[] {
   const perBuffer = Math.max(1, Math.floor(bindingBytes / pageBytes));
   const parts: PoolPart[] = [];
@@ -25,27 +25,27 @@ export function getPoolParts(slots: number, pageBytes: number, bindingBytes: num
   return parts;
 }
 
-/** Buffers of one MoE layer's slots. */
-export function getLayerPoolRequests(
+/** Buffers of one page group's slots. */
+export function getGroupPoolRequests(
   layouts: readonly PageLayout[],
-  moeLayer: number,
+  group: number,
   slots: number,
   bindingBytes: number,
 ): BufferRequest[] {
-  const pageBytes = layouts[moeLayer]?.pageBytes ?? 0;
+  const pageBytes = layouts[group]?.pageBytes ?? 0;
   return getPoolParts(slots, pageBytes, bindingBytes).map((part) => ({
-    label: `slots of MoE layer ${moeLayer} from ${part.firstSlot}`,
+    label: `slots of page group ${group} from ${part.firstSlot}`,
     sizeBytes: part.slots * pageBytes,
     kind: 'storage' as const,
   }));
 }
 
 export function getPoolRequests(layouts: readonly PageLayout[], slots: number, bindingBytes: number): BufferRequest[] {
-  return layouts.flatMap((_, moeLayer) => getLayerPoolRequests(layouts, moeLayer, slots, bindingBytes));
+  return layouts.flatMap((_, group) => getGroupPoolRequests(layouts, group, slots, bindingBytes));
 }
 
 export class SlotPool {
-  readonly #layers: LoadedPart[][] = [];
+  readonly #groups: LoadedPart[][] = [];
 
   constructor(
     private readonly device: GpuDevice,
@@ -54,37 +54,34 @@ export class SlotPool {
   ) {}
 
   /**
-   * Gives a layer its buffers; what they held before is gone.
-   * @param buffers as asked for by `getLayerPoolRequests`, in that order.
+   * Gives a group its buffers; what they held before is gone.
+   * @param buffers as asked for by `getGroupPoolRequests`, in that order.
    */
-  setLayer(moeLayer: number, slots: number, buffers: readonly DeviceBuffer[]): void {
-    this.#layers[moeLayer] = getPoolParts(slots, this.getPageBytes(moeLayer), this.bindingBytes).map((part, i) => ({
+  setGroup(group: number, slots: number, buffers: readonly DeviceBuffer[]): void {
+    this.#groups[group] = getPoolParts(slots, this.getPageBytes(group), this.bindingBytes).map((part, i) => ({
       ...part,
       buffer: buffers[i] as DeviceBuffer,
     }));
   }
 
-  getParts(moeLayer: number): readonly LoadedPart[] {
-    return this.#layers[moeLayer] ?? [];
+  getParts(group: number): readonly LoadedPart[] {
+    return this.#groups[group] ?? [];
   }
 
-  getSlots(moeLayer: number): number {
-    return this.getParts(moeLayer).reduce((sum, part) => sum + part.slots, 0);
+  getSlots(group: number): number {
+    return this.getParts(group).reduce((sum, part) => sum + part.slots, 0);
   }
 
-  getPageBytes(moeLayer: number): number {
-    return this.layouts[moeLayer]?.pageBytes ?? 0;
+  getPageBytes(group: number): number {
+    return this.layouts[group]?.pageBytes ?? 0;
   }
 
   /** Queues a page's upload; it takes effect for the submissions that follow. */
-  write(moeLayer: number, slot: number, page: Uint8Array): void {
-    const pageBytes = this.getPageBytes(moeLayer);
-    assert(
-      page.byteLength === pageBytes,
-      `a page of MoE layer ${moeLayer} has ${pageBytes} bytes, not ${page.byteLength}`,
-    );
-    const part = this.getParts(moeLayer).find((p) => slot >= p.firstSlot && slot < p.firstSlot + p.slots);
-    assert(part, `slot ${slot} of MoE layer ${moeLayer} exists`);
+  write(group: number, slot: number, page: Uint8Array): void {
+    const pageBytes = this.getPageBytes(group);
+    assert(page.byteLength === pageBytes, `a page of group ${group} has ${pageBytes} bytes, not ${page.byteLength}`);
+    const part = this.getParts(group).find((p) => slot >= p.firstSlot && slot < p.firstSlot + p.slots);
+    assert(part, `slot ${slot} of group ${group} exists`);
     this.device.handle.queue.writeBuffer(
       part.buffer,
       (slot - part.firstSlot) * pageBytes,

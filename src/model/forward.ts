@@ -12,6 +12,7 @@
  *     x = norm(residual)
  *   logits = W x
  */
+import { getPageGroup } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
@@ -157,14 +158,15 @@ export class Forward {
       expertOutputs: outputs,
     } = state;
     const moe = manifest.config.moeLayers.indexOf(layer);
-    const page = manifest.pageLayouts[moe];
+    const group = getPageGroup(manifest.config.moe, moe);
+    const page = manifest.pageLayouts[group];
     const commands = this.#layers[layer];
     assert(page && commands, `layer ${layer} has experts`);
     const { gateProj, upProj, downProj, gateBias, upBias, downBias } = page;
     const bases = [gateProj ?? upProj, upProj, downProj, gateBias, upBias, downBias].map(
       (part) => (part?.offsetBytes ?? 0) / 16,
     );
-    commands.experts = pool.getParts(moe).flatMap((part, i): Step[] => {
+    commands.experts = pool.getParts(group).flatMap((part, i): Step[] => {
       const shared = {
         pool: this.#binder.uniforms.set(
           commands.poolUniforms + i,

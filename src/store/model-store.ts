@@ -90,5 +90,5 @@ export interface InstallProgress {
 
 /** Whether this version of webmoe wrote the manifest; one of another format counts as not installed. */
 export function isCurrentManifest(manifest: { readonly format: number }): boolean {
-  return manifest.format === 3;
+  return manifest.format === 4;
 }

@@ -178,8 +178,8 @@ describe.each(architectures)('%s', (architecture) => {
   });
 });
 
-/** In the sample: one whose tokens may use every expert, and use fewer. */
-const research = isFull ? researchNames : ['blockffn'];
+/** In the sample: one whose tokens may use every expert, and use fewer, and one whose layers share pages. */
+const research = isFull ? researchNames : ['blockffn', 'rexmoe'];
 const variable = ['adamoe', 'blockffn', 'dynamic_moe'];
 
 describe.each(research)('%s', (architecture) => {

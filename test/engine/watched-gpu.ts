@@ -59,7 +59,7 @@ function watchAdapter(adapter: GPUAdapter, watched: WatchedGpu): GPUAdapter {
     };
     const writeBuffer = queue.writeBuffer.bind(queue) as (...args: Parameters<GPUQueue['writeBuffer']>) => undefined;
     queue.writeBuffer = (...args: Parameters<GPUQueue['writeBuffer']>) => {
-      if (args[0].label.startsWith('slots of MoE layer')) watched.slotBytes += args[2].byteLength;
+      if (args[0].label.startsWith('slots of page group')) watched.slotBytes += args[2].byteLength;
       return writeBuffer(...args);
     };
     const createBuffer = device.createBuffer.bind(device);

@@ -97,18 +97,34 @@ def rmoe(shape: Shape) -> dict:
     )
 
 
+def rexmoe(shape: Shape) -> dict:
+    """Groups of two and of three layers, two groups of two; weights renormalised, and a shared expert."""
+    shape.layers = (2, 3, 4)[shape.index]
+    return common(
+        shape,
+        "rexmoe",
+        moe_intermediate_size=shape.width,
+        num_experts=shape.experts,
+        num_experts_per_tok=shape.chosen,
+        expert_reuse_layers=(2, 3, 2)[shape.index],
+        norm_topk_prob=shape.index == 1,
+        n_shared_experts=(0, 0, 2)[shape.index],
+    )
+
+
+# Configuration, layer, decoder.
 MODELS = {
-    "adamoe": (adamoe, research.AdaMoeLayer),
-    "dynamic_moe": (dynamic_moe, research.TopPLayer),
-    "blockffn": (blockffn, research.BlockFfnLayer),
-    "rmoe": (rmoe, research.RecurrentLayer),
+    "adamoe": (adamoe, research.AdaMoeLayer, research.Decoder),
+    "dynamic_moe": (dynamic_moe, research.TopPLayer, research.Decoder),
+    "blockffn": (blockffn, research.BlockFfnLayer, research.Decoder),
+    "rmoe": (rmoe, research.RecurrentLayer, research.RecurrentDecoder),
+    "rexmoe": (rexmoe, research.ReusingLayer, research.ReusingDecoder),
 }
 
 
-def make_model(name: str, config: dict, layer: type[torch.nn.Module]) -> dict:
+def make_model(name: str, config: dict, layer: type[torch.nn.Module], decoder: type[research.Decoder]) -> dict:
     def load() -> torch.nn.Module:
-        recurrent = layer is research.RecurrentLayer
-        model = (research.RecurrentDecoder if recurrent else research.Decoder)(config, layer).eval()
+        model = decoder(config, layer).eval()
         values = {key: torch.from_numpy(draw_values(key, tuple(old.shape))) for key, old in model.state_dict().items()}
         model.load_state_dict(values)
         return model
@@ -129,10 +145,10 @@ def make_model(name: str, config: dict, layer: type[torch.nn.Module]) -> dict:
 
 def main() -> None:
     for name in sys.argv[1:] or MODELS:
-        make_config, layer = MODELS[name]
+        make_config, layer, decoder = MODELS[name]
         models = []
         for index in range(len(SHAPES)):
-            models.append(make_model(f"{name}-{index}", json.loads(json.dumps(make_config(Shape(index)))), layer))
+            models.append(make_model(f"{name}-{index}", json.loads(json.dumps(make_config(Shape(index)))), layer, decoder))
             print(f"{name}-{index}", file=sys.stderr)
         write_golden(GOLDEN / f"{name}.json", models)
 

@@ -5,6 +5,7 @@ so that a state dict is a file's directory. Never optimised: every expert is com
 """
 
 import math
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import torch
@@ -106,7 +107,15 @@ class GatedMlp(nn.Module):
 MIXTRAL = ("w1", "w3", "w2")
 
 
-def mix(experts: nn.ModuleList, x: Tensor, weights: Tensor) -> Tensor:
+def choose(scores: Tensor, k: int, renormalize: bool = False) -> Tensor:
+    """The k largest of each row in their places, zeros elsewhere; renormalised: divided by their sum."""
+    best, chosen = scores.topk(k, dim=-1)
+    if renormalize:
+        best = best / best.sum(-1, keepdim=True)
+    return torch.zeros_like(scores).scatter(-1, chosen, best)
+
+
+def mix(experts: Iterable[nn.Module], x: Tensor, weights: Tensor) -> Tensor:
     """Sum of the experts' outputs by weights [tokens, experts]."""
     return sum(weights[:, e, None] * expert(x) for e, expert in enumerate(experts))
 
@@ -127,8 +136,7 @@ class AdaMoe(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scores = torch.cat([self.gate(x), self.gate2(x)], dim=-1).softmax(-1)
-        best, chosen = scores.topk(self.k, dim=-1)
-        weights = torch.zeros_like(scores).scatter(-1, chosen, best)[:, : self.count]
+        weights = choose(scores, self.k)[:, : self.count]
         total = weights.sum(-1, keepdim=True)
         return mix(self.experts, x, weights / torch.where(total == 0, 1, total))
 
@@ -227,9 +235,30 @@ class RecurrentMoe(nn.Module):
     def forward(self, x: Tensor, cell: GruCell, state: Tensor) -> tuple[Tensor, Tensor]:
         state = cell(F.linear(x, self.weight1), state)
         scores = F.linear(state, self.weight2).softmax(-1)
-        best, chosen = scores.topk(self.k, dim=-1)
-        weights = torch.zeros_like(scores).scatter(-1, chosen, best / best.sum(-1, keepdim=True))
-        return mix(self.experts, x, weights), state
+        return mix(self.experts, x, choose(scores, self.k, renormalize=True)), state
+
+
+class ReusingMoe(nn.Module):
+    """
+    ReXMoE (arXiv 2510.17483, section 3): layers are in groups of r neighbours, and each layer's router scores the experts of all r,
+    softmax, then top-k. The paper leaves open in which order a router has them (here: layer by layer), and whether
+    weights are renormalised (here: by `norm_topk_prob`); the growing pool of its training is whole at inference.
+    """
+
+    def __init__(self, config: dict, _layer: int):
+        super().__init__()
+        hidden, width, own = config["hidden_size"], config["moe_intermediate_size"], config["num_experts"]
+        self.k, self.renormalize = config["num_experts_per_tok"], config["norm_topk_prob"]
+        self.gate = linear(hidden, own * config["expert_reuse_layers"])
+        self.experts = nn.ModuleList(GatedMlp(hidden, width) for _ in range(own))
+        if config["n_shared_experts"]:
+            self.shared_experts = GatedMlp(hidden, width * config["n_shared_experts"])
+        # Experts of the group; a list, since they are parameters of the layers that bring them.
+        self.pool: list[nn.Module] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        routed = mix(self.pool, x, choose(self.gate(x).softmax(-1), self.k, self.renormalize))
+        return routed + self.shared_experts(x) if hasattr(self, "shared_experts") else routed
 
 
 class Layer(nn.Module):
@@ -267,6 +296,11 @@ class TopPLayer(Layer):
 
     def make_mlp(self, config: dict, index: int) -> nn.Module:
         return TopPMoe(config, index) if index % config["expert_frequency"] == 0 else DenseMlp(config)
+
+
+class ReusingLayer(Layer):
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        return ReusingMoe(config, index)
 
 
 class BlockFfnLayer(Layer):
@@ -336,3 +370,13 @@ class RecurrentDecoder(Decoder):
         for layer in self.model.layers:
             x, state = layer(x, self.model.rnn_router, state)
         return x
+
+
+class ReusingDecoder(Decoder):
+    def __init__(self, config: dict, layer: type[Layer]):
+        super().__init__(config, layer)
+        reuse, layers = config["expert_reuse_layers"], list(self.model.layers)
+        for first in range(0, len(layers), reuse):
+            group = layers[first : first + reuse]
+            for member in group:
+                member.mlp.pool = [expert for other in group for expert in other.mlp.experts]

@@ -260,7 +260,7 @@ export function describeManifest({ name, config, types }: PublishedModel): Model
   }
   const page = { gateBias: null, upBias: null, downBias: null, ...parts, pageBytes } as PageLayout;
   return {
-    format: 3,
+    format: 4,
     modelId: name,
     name,
     sourceBytes: 0,

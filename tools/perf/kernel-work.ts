@@ -61,7 +61,7 @@ export function getKernelWork(
     } else if (matrix) {
       bytes += matrix.sizeBytes;
       flops += 2 * ownRows * matrix.rows * matrix.cols;
-    } else if (label.startsWith('slots of MoE layer')) {
+    } else if (label.startsWith('slots of page group')) {
       const page = pageLayouts[0];
       const parts = page
         ? { gate_up: [page.gateProj ?? [], page.upProj].flat(), down: [page.downProj] }

@@ -29,6 +29,7 @@ const SUPPORT: Readonly<Record<string, Support>> = {
   adamoe: { models: 'AdaMoE on Mixtral (arXiv 2406.13233)', golden: 'adamoe', isResearch: true },
   'dynamic-moe': { models: 'Dynamic top-p routing (arXiv 2403.07652)', golden: 'dynamic_moe', isResearch: true },
   rmoe: { models: 'RMoE (arXiv 2408.06793)', golden: 'rmoe', isResearch: true },
+  rexmoe: { models: 'ReXMoE (arXiv 2510.17483)', golden: 'rexmoe', isResearch: true },
   blockffn: { models: 'BlockFFN on MiniCPM (arXiv 2507.08771)', golden: 'blockffn', isResearch: true },
 };
 
@@ -117,7 +118,7 @@ Read from folders of safetensors as the authors' code names their tensors and fi
 |---|---|---|
 ${researchRows.join('\n')}
 
-A token may use fewer experts than it may at most: places without one cost neither a page nor a product, and traces list the experts there are. AdaMoE's null experts are candidates without a page; its \`model_type\` is webmoe's name, since the authors patch Mixtral's classes. Dynamic routing's most experts per token follow from p: floor(p · experts) + 1 of the largest probabilities pass it. RMoE's router state goes through the layers of one token, never from token to token; of the authors' options its second cell (\`rnn\`), the shared expert and the bias are refused. A BlockFFN token may use every expert, so its layers run in waves where it wants more than there are slots, and one slot is enough; its attention is MiniCPM's, plain or latent, and its scores may be normed (\`rms\`), divided by their sum or neither.
+A token may use fewer experts than it may at most: places without one cost neither a page nor a product, and traces list the experts there are. AdaMoE's null experts are candidates without a page; its \`model_type\` is webmoe's name, since the authors patch Mixtral's classes. Dynamic routing's most experts per token follow from p: floor(p · experts) + 1 of the largest probabilities pass it. RMoE's router state goes through the layers of one token, never from token to token; of the authors' options its second cell (\`rnn\`), the shared expert and the bias are refused. ReXMoE's layers choose from the experts of a group of neighbours: a page is an expert of the group, so one slot serves all its layers, a budget counts it once, and a fault of one layer may evict what another had; a group's waves go layer by layer, and guesses that want more pages than there are slots wait for faults instead. Its authors have released no code: \`model_type\`, \`expert_reuse_layers\` and the tensors' names are webmoe's. A BlockFFN token may use every expert, so its layers run in waves where it wants more than there are slots, and one slot is enough; its attention is MiniCPM's, plain or latent, and its scores may be normed (\`rms\`), divided by their sum or neither.
 `;
   await expect(text).toMatchFileSnapshot('../../../docs/architectures.md');
 });

@@ -121,6 +121,13 @@ describe('a configuration that is not run', () => {
     ['rmoe', { moe_router_type: 'rnn' }, 'UNSUPPORTED', /"moe_router_type" is "rnn"; accepted: gru/],
     ['rmoe', { add_moe_bias: true }, 'UNSUPPORTED', /"add_moe_bias" is "true"; accepted: false/],
     ['rmoe', { moe_router_rnn_hidden_size: 16 }, 'BAD_FILE', /router_state_length" is 16; .*weight1 has 32 rows/],
+    [
+      'rexmoe',
+      { expert_reuse_layers: 3 },
+      'UNSUPPORTED',
+      /"expert_reuse_layers" is "3"; accepted: divisors of num_hidden_layers, 2/,
+    ],
+    ['rexmoe', { expert_reuse_layers: 1 }, 'BAD_FILE', /gate.weight" has shape \[10, 64\]; expected \[5, 64\]/],
     ['dynamic_moe', { top_p_threshold: null }, 'UNSUPPORTED', /"model_type" is "llama"; accepted: .*top_p_threshold/],
     ['dynamic_moe', { top_p_threshold: 1.5 }, 'BAD_FILE', /top_p_threshold/],
     ['blockffn', { ffn_type: 'vanilla' }, 'UNSUPPORTED', /"ffn_type" is "vanilla"; accepted: block/],

@@ -153,7 +153,7 @@ describe('an install plan', () => {
     const digests = Object.fromEntries(plan.records.map(({ key }) => [key, '00']));
     const manifest = buildManifest(plan, digests, 'id', 'name');
     expect(JSON.parse(JSON.stringify(manifest))).toEqual(manifest);
-    expect(manifest).toMatchObject({ format: 3, modelId: 'id', name: 'name', sourceBytes: plan.sourceBytes });
+    expect(manifest).toMatchObject({ format: 4, modelId: 'id', name: 'name', sourceBytes: plan.sourceBytes });
     expect(buildManifest(plan, {}).digests, 'before anything is installed').toEqual({});
   });
 

@@ -2,15 +2,16 @@ import { expect, test } from 'vitest';
 import { getPageKey } from '../../../src/checkpoint/manifest';
 import { createLru } from '../../../src/experts/eviction';
 import { HostCache } from '../../../src/experts/host-cache';
-import type { PageTable } from '../../../src/experts/page-table';
+import { type PageTable, PROMISED } from '../../../src/experts/page-table';
 import { type ExpectedPage, Pager } from '../../../src/experts/pager';
 import type { SlotPool } from '../../../src/experts/slot-pool';
 
 const EXPERTS = 16;
 const READ_MS = 30;
 
-/** One layer of half its experts; what the GPU has is noted only, and reads take their time, one after another. */
-function createPager() {
+/** Layers of one group, with slots for half their experts; what the GPU has is noted only, and reads take their time, one after another. */
+function createPager(moeLayers = 1) {
+  const rows: Record<number, number[]> = {};
   const uploads: number[] = [];
   const reads: string[] = [];
   let freeAtMs = 0;
@@ -26,16 +27,20 @@ function createPager() {
     getPageBytes: () => 1,
     write: (_layer: number, slot: number) => void uploads.push(slot),
   };
-  const table = { writeRow: () => {} };
+  const table = {
+    writeRow(moeLayer: number, getEntry: (expert: number) => number) {
+      rows[moeLayer] = Array.from({ length: EXPERTS }, (_, expert) => getEntry(expert));
+    },
+  };
   const pager = new Pager(
-    1,
-    EXPERTS,
+    moeLayers,
+    { experts: EXPERTS, layersPerGroup: moeLayers },
     () => createLru(EXPERTS),
     pool as unknown as SlotPool,
     table as unknown as PageTable,
     host,
   );
-  return { pager, host, reads, uploads };
+  return { pager, host, reads, uploads, rows };
 }
 
 function expectPages(probabilities: readonly number[]): ExpectedPage[] {
@@ -80,4 +85,43 @@ test('waits for no more pages than come within the time of a fault, nor longer',
   pager.prefetch(expected);
   expect(pager.getResidents(0).length).toBeLessThanOrEqual(2);
   expect(reads).toHaveLength(6);
+});
+
+const FIRST_HALF = [0, 1, 2, 3, 4, 5, 6, 7];
+
+test('a page brought in for one layer of a group is there for the others, read and counted once', async () => {
+  const { pager, reads, rows } = createPager(2);
+  await pager.ensure(0, [3, 5]);
+  expect(await pager.ensure(1, [5])).toBe(0);
+  expect(reads).toEqual([getPageKey(0, 3), getPageKey(0, 5)]);
+  expect(pager.residentBytes).toBe(2);
+  expect(rows[1]).toEqual(rows[0]);
+  expect(pager.observe(1, [5, 6])).toEqual([6]);
+});
+
+test('pages expected by a layer do not evict what another layer of its group goes on with', async () => {
+  const { pager, host } = createPager(2);
+  await pager.ensure(0, FIRST_HALF);
+  const expected = [8, 9].map((expert) => ({ moeLayer: 1, expert, isWanted: true }));
+  await host.expect(
+    expected.map(({ expert }) => getPageKey(0, expert)),
+    expected.length,
+  );
+  pager.prefetch(expected.slice(0, 1), { moeLayer: 0, needed: FIRST_HALF });
+  expect(pager.getResidents(0)).toEqual(FIRST_HALF);
+  pager.prefetch(expected.slice(1), { moeLayer: 0, needed: FIRST_HALF.slice(1) });
+  expect(pager.getResidents(0)).toEqual([...FIRST_HALF.slice(1), 9]);
+});
+
+test('a wave shows its own layer its set alone, and the others of the group all that is resident', async () => {
+  const { pager, rows } = createPager(2);
+  const waves = pager.planWaves(0, [...FIRST_HALF, 8, 9], []);
+  const [first = []] = waves.sets;
+  await pager.ensureWave(waves, first);
+  pager.mapWave(waves, first);
+  const shown = (moeLayer: number) => rows[moeLayer]?.flatMap((entry, expert) => (entry < PROMISED ? [expert] : []));
+  expect(shown(0)).toEqual(first);
+  expect(shown(1)).toEqual(pager.getResidents(1));
+  pager.map(0);
+  expect(rows[0]).toEqual(rows[1]);
 });

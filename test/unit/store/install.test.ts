@@ -103,7 +103,7 @@ describe('installModel', () => {
     const { manifest, installed } = await installModel(source, store, { batchBytes });
     expect(installed).toBe(true);
     expect(await store.readManifest(plan.modelId)).toEqual(manifest);
-    expect(manifest).toMatchObject({ format: 3, modelId: plan.modelId, sourceBytes: file.byteLength });
+    expect(manifest).toMatchObject({ format: 4, modelId: plan.modelId, sourceBytes: file.byteLength });
     await expectWholeModel(store);
   });
 

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ModelManifest } from '../../../src/checkpoint/manifest';
 import type { ModelDraft, ModelStore } from '../../../src/store/model-store';
 
-export function createManifest(modelId: string, format = 3): ModelManifest {
+export function createManifest(modelId: string, format = 4): ModelManifest {
   return {
     format,
     modelId,

@@ -1,14 +1,20 @@
 // out[row, head, :] = softmax over the last WINDOW positions p <= own of (q[row, head] . k[p] * SCALE), times v[p]
 // A sink is a logit that joins the softmax and is dropped behind it (gpt-oss).
 //
-// Online softmax over chunks of positions, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135).
+// Online softmax over chunks of positions, f32 throughout (Dao et al., FlashAttention, arXiv 2205.14135). With SPANS above 1
+// the positions are cut into at most so many spans, a workgroup each, and the kernel that reads `out` adds them up
+// (lib/x_spans.wgsl; Flash-Decoding). Spans are whole chunks, as long as each other but for the last, and a function of the
+// row's position alone.
 // Bindings: qkv [rows, Q_STRIDE] f32 (q its first part); k_cache, v_cache [kv heads, CACHE_LENGTH] rows
 // of HEAD_DIM values in units of lib/kv_*.wgsl;
-// out [rows, heads, VALUE_DIM] f32; sinks [heads] f32 (unread without).
-// Grid: (heads, rows). One workgroup per head and row: the sums' order depends on the position alone.
+// out [rows, heads, VALUE_DIM] f32, or per span [rows, heads, SPANS] of a sum of VALUE_DIM values that is not divided yet and
+// {highest score, sum of weights, spans of the row, 0}; sinks [heads] f32 (unread without).
+// Grid: (heads, rows, SPANS). One workgroup per head, row and span: the sums' order depends on the position alone.
 // Assumes HEAD_DIM % 4 == 0, VALUE_DIM % 4 == 0.
 override WORKGROUP_SIZE: u32;
 override CHUNK: u32;
+// Spans of a row at most.
+override SPANS: u32;
 override HEADS: u32;
 override KV_HEADS: u32;
 override HEAD_DIM: u32;
@@ -57,18 +63,25 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
   let cache = head / (HEADS / KV_HEADS) * CACHE_LENGTH * row_words;
   let q = group.y * (Q_STRIDE / 4u) + head * quads;
   let positions = step.position + group.y + 1u;
+  let oldest = select(0u, positions - WINDOW, positions > WINDOW);
+  let span = (positions - oldest + SPANS * CHUNK - 1u) / (SPANS * CHUNK) * CHUNK;
+  let begin = oldest + group.z * span;
+  if (begin >= positions) {
+    return;
+  }
+  let end = min(begin + span, positions);
 
   for (var d = lane; d < value_quads; d += WORKGROUP_SIZE) {
     mixed[d] = vec4<f32>(0.0);
   }
   var highest = LOWEST;
   var weight = 0.0;
-  if (SINKS == 1u) {
+  if (SINKS == 1u && group.z == 0u) {
     highest = sinks[head];
     weight = 1.0;
   }
-  for (var start = select(0u, positions - WINDOW, positions > WINDOW); start < positions; start += CHUNK) {
-    let count = min(CHUNK, positions - start);
+  for (var start = begin; start < end; start += CHUNK) {
+    let count = min(CHUNK, end - start);
     var own_highest = LOWEST;
     for (var i = lane; i < count; i += WORKGROUP_SIZE) {
       let k = cache + get_slot(start + i) * row_words;
@@ -98,8 +111,13 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     }
     workgroupBarrier(); // scores may be written again
   }
-  let at = (group.y * HEADS + head) * value_quads;
+  let at = ((group.y * HEADS + head) * SPANS + group.z) * (value_quads + select(0u, 1u, SPANS > 1u));
+  let divisor = select(1.0, weight, SPANS == 1u);
   for (var d = lane; d < value_quads; d += WORKGROUP_SIZE) {
-    out[at + d] = mixed[d] / weight;
+    out[at + d] = mixed[d] / divisor;
+  }
+  if (SPANS > 1u && lane == 0u) {
+    let spans = (positions - oldest + span - 1u) / span;
+    out[at + value_quads] = vec4<f32>(highest, weight, f32(spans), 0.0);
   }
 }

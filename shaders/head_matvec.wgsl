@@ -1,7 +1,7 @@
 // y[row, h, r] = sum over c of W[h, r, c] * x[row, h, c]: a matrix for every head
 //
-// Bindings: W [heads, rows, cols] quantised in place; x f32: rows x_stride quads apart, heads x_head quads; y f32: rows
-// y_stride values apart, heads y_head values.
+// Bindings: W [heads, rows, cols] quantised in place; x f32: rows x_stride quads apart, heads x_head quads, or what
+// attention leaves of it span by span (lib/x_spans.wgsl); y f32: rows y_stride values apart, heads y_head values.
 // Grid: (ceil(rows of W / (4 * TILES)), rows of x, heads). As in matvec, the order of a sum depends on WORKGROUP_SIZE and on
 // nothing else. Assumes cols % 32 == 0.
 override WORKGROUP_SIZE: u32;
@@ -32,6 +32,7 @@ fn head_matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let blocks = shape.blocks_per_row;
   let all_blocks = shape.heads * shape.rows * blocks;
   let matrix = group.z * shape.rows;
+  open_x(group.y, group.z, lane);
   let x_row = group.y * shape.x_stride + group.z * shape.x_head;
   let y_row = group.y * shape.y_stride + group.z * shape.y_head;
   for (var tile = 0u; tile < TILES; tile++) {
@@ -47,8 +48,8 @@ fn head_matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
       let at = x_row + block * 8u;
       // One by one: software adapters pay for an index that is not a constant.
       var xs = stage_block(array<vec4<f32>, 8>(
-        x[at], x[at + 1u], x[at + 2u], x[at + 3u],
-        x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
+        read_x(at), read_x(at + 1u), read_x(at + 2u), read_x(at + 3u),
+        read_x(at + 4u), read_x(at + 5u), read_x(at + 6u), read_x(at + 7u),
       ));
       sum += vec4<f32>(
         block_dot(0u, all_blocks, r.x + block, &xs),

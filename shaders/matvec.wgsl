@@ -1,7 +1,7 @@
 // y[row, r] (+)= SCALE * (sum over c of W[r, c] * x[row, c] + bias[r])
 //
-// Bindings: W quantised in place; bias [y_stride] f32 (unread without); x [rows, cols] f32; y [rows, y_stride] f32, written at
-// column y_offset.
+// Bindings: W quantised in place; bias [y_stride] f32 (unread without); x [rows, cols] f32, or what attention leaves of it span by
+// span (lib/x_spans.wgsl); y [rows, y_stride] f32, written at column y_offset.
 // Grid: (ceil(rows of W / (4 * TILES)), rows of x). A workgroup makes 4 * TILES results; its lanes share the columns, so
 // the order of a sum depends on WORKGROUP_SIZE and on nothing else: not on the number of rows, nor on what is resident.
 // Assumes cols % 32 == 0.
@@ -37,6 +37,7 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   if (mode == DEAD || (mode == SHADOW && shape.shadow_offset == NO_SHADOW)) {
     return;
   }
+  open_x(group.y, 0u, lane);
   let y_base = select(0u, shape.shadow_offset, mode == SHADOW);
   let blocks = shape.blocks_per_row;
   let all_blocks = shape.rows * blocks;
@@ -52,8 +53,8 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
       let at = (group.y * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
       var xs = stage_block(array<vec4<f32>, 8>(
-        x[at], x[at + 1u], x[at + 2u], x[at + 3u],
-        x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
+        read_x(at), read_x(at + 1u), read_x(at + 2u), read_x(at + 3u),
+        read_x(at + 4u), read_x(at + 5u), read_x(at + 6u), read_x(at + 7u),
       ));
       // Row after row in the first place, so that one copy of the product is compiled: four take twice as long.
       var own = r + block;

@@ -8,10 +8,7 @@
  */
 import type { ModelConfig } from '../checkpoint/model-config';
 import { TILE_TOKENS } from '../kernels/route-order';
-import { getCacheLength, type StateShape } from '../model/run-state';
-
-/** From this many tokens on, a chunk is computed in tiles. Fewer would leave most of a tile empty, and most experts unused. */
-export const TILED_ROWS = 16;
+import { getCacheLength, type StateShape, TILED_ROWS } from '../model/run-state';
 
 export class KeptPrefix {
   /** What positions 0, 1, … hold, computed in tiles. */

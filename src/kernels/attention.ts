@@ -24,12 +24,31 @@ export interface AttentionBuffers {
   readonly qkv: BindingResource; // [rows, (heads + 2 kvHeads) * headDim] f32; of latent attention queries alone, [rows, heads * headDim]
   readonly kCache: BindingResource; // [kvHeads, cacheLength] rows of headDim values as `kvType` has them
   readonly vCache: BindingResource; // likewise; of latent attention the same buffer
-  readonly out: BindingResource; // [rows, heads * value width] f32
+  readonly out: BindingResource; // [rows, heads * value width] f32; row by row with spans `getSpansWords` a row
   readonly control: BindingResource;
   readonly sinks: BindingResource; // [heads] f32; unread without
 }
 
 const UNLIMITED = 0xffffffff;
+
+/** Values of v that attention reads, and leaves of each head. */
+export function getValueDim({ headDim, latent }: AttentionConfig): number {
+  return latent?.rank ?? headDim;
+}
+
+/** Words of a row that is left span by span. */
+export function getSpansWords(attention: AttentionConfig, spans: number): number {
+  return attention.heads * spans * (getValueDim(attention) + 4);
+}
+
+/** Constants of a kernel that reads such rows, `openHeads` of their heads in a workgroup. */
+export function getSpansConstants(
+  attention: AttentionConfig,
+  spans: number,
+  openHeads: number,
+): Readonly<Record<string, number>> {
+  return { SPANS: spans, HEADS: attention.heads, VALUE_DIM: getValueDim(attention), OPEN_HEADS: openHeads };
+}
 
 export interface Attention {
   bind(buffers: AttentionBuffers): Command;
@@ -42,7 +61,7 @@ export function getAttentionConstants({ attention, slides, cacheLength }: Attent
     HEADS: heads,
     KV_HEADS: kvHeads,
     HEAD_DIM: headDim,
-    VALUE_DIM: latent?.rank ?? headDim,
+    VALUE_DIM: getValueDim(attention),
     Q_STRIDE: (latent ? heads : heads + 2 * kvHeads) * headDim,
     CACHE_LENGTH: cacheLength,
     SCALE: scale,
@@ -60,13 +79,15 @@ export async function compileAttention(device: GpuDevice, variant: Variant, spec
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
       CHUNK: variant.attentionChunk,
+      SPANS: variant.attentionSpans,
       ...getAttentionConstants(spec),
     },
   });
   return {
     bind({ moeLayer, step, qkv, kCache, vCache, out, control, sinks }) {
       const group = program.bind([moeLayer, step, qkv, kCache, vCache, out, control, sinks]);
-      return (submission, rows) => submission.dispatch(program.pipeline, group, spec.attention.heads, rows);
+      const { attentionSpans: spans } = variant;
+      return (submission, rows) => submission.dispatch(program.pipeline, group, spec.attention.heads, rows, spans);
     },
   };
 }

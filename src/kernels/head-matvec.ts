@@ -1,12 +1,19 @@
 /** A matrix for every head times that head's part of a row: twin of shaders/head_matvec.wgsl. */
 
 import source from '../../shaders/head_matvec.wgsl?raw';
-import type { WeightType } from '../checkpoint/model-config';
+import type { AttentionConfig, WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
+import { getSpansConstants } from './attention';
 import type { Command } from './command';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
+
+export interface HeadMatvecSpec {
+  readonly type: WeightType;
+  /** Where x is what this attention leaves span by span; else null. */
+  readonly spansOf: AttentionConfig | null;
+}
 
 export interface HeadMatvecBuffers {
   /**
@@ -15,7 +22,7 @@ export interface HeadMatvecBuffers {
    */
   readonly shape: BindingResource;
   readonly weights: BindingResource; // [heads, matrixRows, cols] in kernel layout
-  readonly x: BindingResource; // f32: a part of every row, head by head
+  readonly x: BindingResource; // f32: a part of every row, head by head; or its spans
   readonly y: BindingResource; // f32: likewise
   readonly control: BindingResource;
 }
@@ -25,12 +32,20 @@ export interface HeadMatvec {
   bind(buffers: HeadMatvecBuffers, heads: number, matrixRows: number): Command;
 }
 
-export async function compileHeadMatvec(device: GpuDevice, variant: Variant, type: WeightType): Promise<HeadMatvec> {
+export async function compileHeadMatvec(
+  device: GpuDevice,
+  variant: Variant,
+  { type, spansOf }: HeadMatvecSpec,
+): Promise<HeadMatvec> {
   const program = await compileProgram(device, {
     name: 'head_matvec',
-    source: getProgramSource(source, variant, type),
+    source: getProgramSource(source, variant, type, [spansOf ? 'x_spans' : 'x_plain']),
     bindings: ['uniform', 'read', 'read', 'write', 'read'],
-    constants: { WORKGROUP_SIZE: variant.workgroupSize, TILES: variant.tiles },
+    constants: {
+      WORKGROUP_SIZE: variant.workgroupSize,
+      TILES: variant.tiles,
+      ...(spansOf ? getSpansConstants(spansOf, variant.attentionSpans, 1) : {}),
+    },
   });
   return {
     bind({ shape, weights, x, y, control }, heads, matrixRows) {

@@ -1,9 +1,10 @@
 /** Matrix times the rows of a pass, weights quantised in place: twin of shaders/matvec.wgsl. */
 
 import source from '../../shaders/matvec.wgsl?raw';
-import type { WeightType } from '../checkpoint/model-config';
+import type { AttentionConfig, WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
+import { getSpansConstants } from './attention';
 import type { Command } from './command';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
@@ -15,13 +16,15 @@ export interface MatvecSpec {
   readonly hasBias: boolean;
   /** Factor on the product, its bias included. */
   readonly scale: number;
+  /** Where x is what this attention leaves span by span; else null. */
+  readonly spansOf: AttentionConfig | null;
 }
 
 export interface MatvecBuffers {
   /** {rows, blocks per row, y offset, y stride, MoE layer at or behind it, shadow offset}: u32 each. */
   readonly shape: BindingResource;
   readonly weights: BindingResource; // [matrixRows, cols] in kernel layout
-  readonly x: BindingResource; // [rows, cols] f32
+  readonly x: BindingResource; // [rows, cols] f32, or its spans
   readonly y: BindingResource; // [rows, y stride] f32
   readonly control: BindingResource;
   readonly bias: BindingResource; // [y stride] f32; unread without
@@ -38,7 +41,7 @@ export interface Matvec {
 export async function compileMatvec(device: GpuDevice, variant: Variant, spec: MatvecSpec): Promise<Matvec> {
   const program = await compileProgram(device, {
     name: 'matvec',
-    source: getProgramSource(source, variant, spec.type),
+    source: getProgramSource(source, variant, spec.type, [spec.spansOf ? 'x_spans' : 'x_plain']),
     bindings: ['uniform', 'read', 'read', 'write', 'read', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
@@ -46,6 +49,7 @@ export async function compileMatvec(device: GpuDevice, variant: Variant, spec: M
       ACCUMULATE: spec.accumulate ? 1 : 0,
       BIAS: spec.hasBias ? 1 : 0,
       SCALE: spec.scale,
+      ...(spec.spansOf ? getSpansConstants(spec.spansOf, variant.attentionSpans, spec.spansOf.heads) : {}),
     },
   });
   return {

@@ -47,6 +47,8 @@ import weightsQ5_1 from '../../shaders/lib/weights_q5_1.wgsl?raw';
 import weightsQ5_K from '../../shaders/lib/weights_q5_k.wgsl?raw';
 import weightsQ6_K from '../../shaders/lib/weights_q6_k.wgsl?raw';
 import weightsQ8_0 from '../../shaders/lib/weights_q8_0.wgsl?raw';
+import xPlain from '../../shaders/lib/x_plain.wgsl?raw';
+import xSpans from '../../shaders/lib/x_spans.wgsl?raw';
 import type { WeightType } from '../checkpoint/model-config';
 import type { KvType } from './kv-type';
 import type { Variant } from './variant';
@@ -92,7 +94,7 @@ const OPENS_BLOCKS: ReadonlySet<WeightType> = new Set(['q4_0', 'q8_0']);
 
 /**
  * What a kernel stands on besides the control words, reductions and weights: `tile` is a tiled product, `kv_read` reads a cache
- * of the type that is named too, `kv_four` four positions of it at a time.
+ * of the type that is named too, `kv_four` four positions of it at a time; `x_plain` and `x_spans` read a product's activations.
  */
 export type Snippet =
   | 'activation'
@@ -102,7 +104,9 @@ export type Snippet =
   | `kv_${KvType}`
   | 'kv_read'
   | 'kv_four'
-  | 'norm_row';
+  | 'norm_row'
+  | 'x_plain'
+  | 'x_spans';
 
 /** Full source of a kernel; `weightType` where it reads quantised weights. */
 export function getProgramSource(
@@ -124,6 +128,8 @@ export function getProgramSource(
       tile,
     ],
     norm_row: [normRow],
+    x_plain: [xPlain],
+    x_spans: [xSpans],
     kv_f32: [kvF32, kvRows],
     kv_f16: [kvF16, kvRows],
     kv_q8: [kvQ8, kvRows],

@@ -14,10 +14,18 @@ export interface KernelOptions {
    * short prompts). Lossy: docs/numerics.md has the error. Default false.
    */
   readonly packedDot?: boolean | undefined;
+  /**
+   * Into how many spans the positions of a decoding row are cut at most, so that more than one workgroup has each head: 1 to 8.
+   * Default 8, and 1 where the adapter runs on a CPU. The order of sums follows it.
+   */
+  readonly attentionSpans?: number | undefined;
 }
 
+/** Most spans of a row: what buffers are made for, and what an adapter gets that is a GPU. */
+export const MOST_ATTENTION_SPANS = 8;
+
 export interface Variant {
-  /** Name for statistics: reduction, workgroup size, and whether products are packed. */
+  /** Name for statistics: reduction, workgroup size, spans of attention above 1, and whether products are packed. */
   readonly name: string;
   /** How a workgroup sums up: by subgroup operations, or by a tree in workgroup memory. */
   readonly reduce: 'subgroup' | 'workgroup';
@@ -29,6 +37,8 @@ export interface Variant {
   readonly tileLanes: number;
   /** Positions that attention takes at a time. */
   readonly attentionChunk: number;
+  /** Into how many workgroups a head's positions go at most, row by row; 1: what reads the result need not add them up. */
+  readonly attentionSpans: number;
   /** Whether products row by row round activations to bytes where the weights' type has such a form. */
   readonly packedDot: boolean;
 }
@@ -37,9 +47,19 @@ export interface Variant {
  * The subgroup form needs a workgroup that is exactly one subgroup, so a size that is fixed; elsewhere the tree.
  * A software adapter runs few wide invocations: small workgroups with more work each
  * (docs/log.md, "matrix-vector forms on the software adapter").
- * @throws EngineError `UNSUPPORTED` where the adapter lacks what is forced.
+ * @throws EngineError `UNSUPPORTED` where the adapter lacks what is forced, `BAD_ARGUMENT`
  */
-export function chooseVariant(traits: DeviceTraits, { subgroups, packedDot = false }: KernelOptions = {}): Variant {
+export function chooseVariant(
+  traits: DeviceTraits,
+  { subgroups, packedDot = false, attentionSpans = traits.isSoftware ? 1 : MOST_ATTENTION_SPANS }: KernelOptions = {},
+): Variant {
+  if (!Number.isInteger(attentionSpans) || attentionSpans < 1 || attentionSpans > MOST_ATTENTION_SPANS) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `${attentionSpans} spans of attention (kernels.attentionSpans) are out of range: give 1 to ${MOST_ATTENTION_SPANS}, or leave ` +
+        'the option out',
+    );
+  }
   if (subgroups && traits.subgroupSize === null) {
     throw new EngineError(
       'UNSUPPORTED',
@@ -58,12 +78,13 @@ export function chooseVariant(traits: DeviceTraits, { subgroups, packedDot = fal
   const reduce = subgroupSize === null ? 'workgroup' : 'subgroup';
   const workgroupSize = subgroupSize ?? (traits.isSoftware ? 4 : 64);
   return {
-    name: `${reduce}-${workgroupSize}${packedDot ? '-packed' : ''}`,
+    name: `${reduce}-${workgroupSize}${attentionSpans > 1 ? `-split-${attentionSpans}` : ''}${packedDot ? '-packed' : ''}`,
     reduce,
     workgroupSize,
     tiles: traits.isSoftware ? 8 : 1,
     tileLanes: traits.isSoftware ? 4 : 64,
     attentionChunk: Math.max(128, workgroupSize),
+    attentionSpans,
     packedDot,
   };
 }

@@ -32,7 +32,17 @@ import type { Variant } from '../kernels/variant';
 import { createCompileProgress } from './compile-progress';
 import { getCacheLength, type StateShape } from './run-state';
 import { compileTileKernels, getAttentionSpec, LateTileKernels, listAttentionMixers } from './tile-kernels';
-import { listMatrices, listProducts, type MlpWeightPlan, type ProductForm, type WeightPlan } from './weights';
+import {
+  type LatentWeightPlan,
+  listMatrices,
+  listProducts,
+  type MlpWeightPlan,
+  type ProductForm,
+  type WeightPlan,
+} from './weights';
+
+/** A product head by head, and whether it reads what attention leaves. */
+export type HeadForm = Pick<ProductForm, 'type' | 'ofAttention'>;
 
 export interface KernelSet {
   readonly embedNorm: EmbedNorm;
@@ -40,8 +50,10 @@ export interface KernelSet {
   getMatvec(form: ProductForm): Matvec;
   getQkNormRope(mixer: Mixer): QkNormRope;
   getAttention(mixer: Mixer): Attention;
+  /** Whether attention row by row leaves its spans for the product behind it to add up. */
+  readonly splitsAttention: boolean;
   /** Of latent attention. */
-  getHeadMatvec(type: WeightType): HeadMatvec;
+  getHeadMatvec(form: HeadForm): HeadMatvec;
   getLatentRope(rank: number): LatentRope;
   /** Of the latent that queries are made of. */
   getQueryNorm(rank: number): Norm;
@@ -75,6 +87,12 @@ export async function compileKernels(
   const { track, byForm } = createCompileProgress(onProgress);
   const getLayerForm = (mixer: Mixer): AttentionSpec => getAttentionSpec(config, state, mixer);
   const getMlpForm = ({ gateUp, scale }: MlpWeightPlan) => ({ type: gateUp.type, isScaled: scale !== null });
+  const splitsAttention = variant.attentionSpans > 1;
+  // One pipeline for both where attention leaves a row as any other kernel does.
+  const getInput = <T extends HeadForm>({ ofAttention, ...form }: T) => ({
+    ...form,
+    spansOf: splitsAttention && ofAttention ? attention : null,
+  });
   const mlps = weights.layers.flatMap(({ mlp }) => mlp ?? []);
   const embedding = listMatrices(weights)[0];
   assert(embedding, 'there is an embedding');
@@ -108,7 +126,7 @@ export async function compileKernels(
       }),
     ),
     byForm(
-      listProducts(weights, config).map(({ form }) => form),
+      listProducts(weights, config).map(({ form }) => getInput(form)),
       (form) => compileMatvec(device, variant, form),
     ),
     byForm(latent ? [] : listAttentionMixers(config), (mixer) =>
@@ -116,8 +134,8 @@ export async function compileKernels(
     ),
     byForm(listAttentionMixers(config), (mixer) => compileAttention(device, variant, getLayerForm(mixer))),
     byForm(
-      weights.layers.flatMap((layer) => (layer.latent ? [layer.latent.keyUp.type, layer.latent.valueUp.type] : [])),
-      (type) => compileHeadMatvec(device, variant, type),
+      weights.layers.flatMap(({ latent: own }) => (own ? listHeadForms(own).map(getInput) : [])),
+      (form) => compileHeadMatvec(device, variant, form),
     ),
     byForm(latent ? [latent.rank] : [], () =>
       compileLatentRope(device, variant, {
@@ -171,10 +189,11 @@ export async function compileKernels(
   ]);
   return {
     embedNorm,
-    getMatvec,
+    getMatvec: (form) => getMatvec(getInput(form)),
     getQkNormRope,
     getAttention,
-    getHeadMatvec,
+    splitsAttention,
+    getHeadMatvec: (form) => getHeadMatvec(getInput(form)),
     getLatentRope,
     getQueryNorm,
     getShortConv,
@@ -189,4 +208,13 @@ export async function compileKernels(
     sampleToken,
     tiles: new LateTileKernels(() => compileTileKernels(device, variant, manifest, weights, state)),
   };
+}
+
+/** Of keys, which queries meet, and of values, which are made of what attention leaves, row by row or in tiles. */
+function listHeadForms({ keyUp, valueUp }: LatentWeightPlan): HeadForm[] {
+  return [
+    { type: keyUp.type, ofAttention: false },
+    { type: valueUp.type, ofAttention: true },
+    { type: valueUp.type, ofAttention: false },
+  ];
 }

@@ -3,7 +3,7 @@ import type { LatentConfig, ModelConfig } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { DeviceBuffer } from '../gpu/memory';
 import type { BindingResource } from '../gpu/program';
-import { bindLate } from '../kernels/command';
+import { bindLate, type Command } from '../kernels/command';
 import { getProjectionWidth } from './run-state';
 import { type Step, type StepBinder, same } from './steps';
 import {
@@ -57,14 +57,19 @@ function bindAttention(binder: StepBinder, { plan, layer, moe, moeLayer }: Layer
   const [kCache, vCache] = getCache(binder, layer);
   const norms = binder.getOptional(plan.qkNorms);
   const sinks = binder.getOptional(plan.sinks);
-  const attention = { step, qkv, kCache, vCache, out: mixed, sinks };
+  const attention = { step, qkv, kCache, vCache, sinks };
   return [
     same(kernels.getQkNormRope(mixer).bind({ moeLayer, step, qkv, norms, rope, kCache, vCache, control })),
     {
-      rows: kernels.getAttention(mixer).bind({ ...attention, moeLayer, control }),
-      tiles: bindLate(() => kernels.tiles.get().getAttention(mixer).bind(attention)),
+      rows: kernels.getAttention(mixer).bind({ ...attention, out: binder.attentionOutput, moeLayer, control }),
+      tiles: bindLate(() =>
+        kernels.tiles
+          .get()
+          .getAttention(mixer)
+          .bind({ ...attention, out: mixed }),
+      ),
     },
-    binder.bindAddition(plan.oProj, plan.oBias, mixed, moe),
+    binder.bindAttentionOutput(plan, moe),
   ];
 }
 
@@ -87,24 +92,29 @@ function bindLatent(
   const mixer = getMixer(manifest.config, layer);
   const norm = binder.parts.weights.getBuffer(weights.kvNorm);
   const sinks = state.nothing;
-  const buffers = { step, qkv: queries, kCache: cache, vCache: cache, out: mixed, sinks };
+  const buffers = { step, qkv: queries, kCache: cache, vCache: cache, sinks };
   const bindHeads = (
     matrix: MatrixPlan,
     from: { readonly x: DeviceBuffer; readonly stride: number; readonly head: number },
     to: { readonly y: DeviceBuffer; readonly stride: number; readonly head: number },
-  ): Step => {
+    ofAttention = false,
+  ): Command => {
     const rows = matrix.rows / heads;
     const strides = [from.stride / 4, from.head / 4, to.stride, to.head];
     const shape = binder.uniforms.add(rows, matrix.cols / 32, heads, ...strides, moe);
     const own = { shape, weights: binder.parts.weights.getBuffer(matrix), x: from.x, y: to.y, control };
-    return same(kernels.getHeadMatvec(matrix.type).bind(own, heads, rows));
+    return kernels.getHeadMatvec({ type: matrix.type, ofAttention }).bind(own, heads, rows);
   };
+  const latents = { stride: heads * latent.rank, head: latent.rank };
+  const values = { y: headValues, stride: heads * latent.valueDim, head: latent.valueDim };
   return [
     ...bindQueries(binder, weights, moe, width),
-    bindHeads(
-      weights.keyUp,
-      { x: qkv, stride: width, head: latent.plainDim + ropeConfig.dims },
-      { y: queries, stride: heads * headDim, head: headDim },
+    same(
+      bindHeads(
+        weights.keyUp,
+        { x: qkv, stride: width, head: latent.plainDim + ropeConfig.dims },
+        { y: queries, stride: heads * headDim, head: headDim },
+      ),
     ),
     same(
       kernels
@@ -112,14 +122,18 @@ function bindLatent(
         .bind({ moeLayer, step, projections: qkv, norm, rope, cache, queries, control }),
     ),
     {
-      rows: kernels.getAttention(mixer).bind({ ...buffers, moeLayer, control }),
-      tiles: bindLate(() => kernels.tiles.get().getAttention(mixer).bind(buffers)),
+      rows: kernels.getAttention(mixer).bind({ ...buffers, out: binder.attentionOutput, moeLayer, control }),
+      tiles: bindLate(() =>
+        kernels.tiles
+          .get()
+          .getAttention(mixer)
+          .bind({ ...buffers, out: mixed }),
+      ),
     },
-    bindHeads(
-      weights.valueUp,
-      { x: mixed, stride: heads * latent.rank, head: latent.rank },
-      { y: headValues, stride: heads * latent.valueDim, head: latent.valueDim },
-    ),
+    {
+      rows: bindHeads(weights.valueUp, { x: binder.attentionOutput, ...latents }, values, true),
+      tiles: bindHeads(weights.valueUp, { x: mixed, ...latents }, values),
+    },
     binder.bindAddition(plan.oProj, plan.oBias, headValues, moe),
   ];
 }

@@ -5,8 +5,10 @@ import type { ModelConfig } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import type { BufferRequest, DeviceBuffer } from '../gpu/memory';
 import { getChangesWords } from '../kernels/adjust-logits';
+import { getSpansWords } from '../kernels/attention';
 import { getKvRowBytes, type KvType } from '../kernels/kv-type';
 import { getMostTiles, TILE_WORDS } from '../kernels/route-order';
+import { MOST_ATTENTION_SPANS } from '../kernels/variant';
 import { computeRope } from './rope';
 
 export interface StateShape {
@@ -23,6 +25,9 @@ export interface StateShape {
   /** Most tokens that can be drafted for one pass; 0: the state is too small to check any. */
   readonly draftTokens: number;
 }
+
+/** From this many tokens on, a chunk is computed in tiles. Fewer would leave most of a tile empty, and most experts unused. */
+export const TILED_ROWS = 16;
 
 /** Most tokens that are drafted for one pass. */
 export const MOST_DRAFT_TOKENS = 8;
@@ -79,6 +84,7 @@ export interface RunState {
   readonly x: DeviceBuffer; // [rows, hidden] f32: normed residual for qkv and the head
   readonly qkv: DeviceBuffer; // [rows, `getProjectionWidth`] f32: what the mixer makes of x
   readonly mixed: DeviceBuffer; // [rows, heads * headDim, heads * rank or hidden] f32: the mixer's output
+  readonly attentionSpans: DeviceBuffer; // [rows of the widest pass row by row, `getSpansWords`] f32: attention's, span by span
   readonly latentQueries: DeviceBuffer; // [rows, heads, rank + rope dims] f32
   readonly headValues: DeviceBuffer; // [rows, heads * valueDim] f32
   readonly queryDown: DeviceBuffer; // [rows, queryRank] f32
@@ -141,6 +147,7 @@ function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number>
     x: hidden,
     qkv: rows * Math.max(...layers.map((layer) => getProjectionWidth(config, layer))),
     mixed: rows * Math.max(heads * (latent?.rank ?? headDim), hasConvolution ? config.hiddenSize : 0),
+    attentionSpans: Math.min(rows, TILED_ROWS - 1) * getSpansWords(config.attention, MOST_ATTENTION_SPANS),
     latentQueries: latent ? rows * heads * headDim : 1,
     headValues: latent ? rows * heads * latent.valueDim : 1,
     queryDown: latent?.queryRank ? rows * latent.queryRank : 1,

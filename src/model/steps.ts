@@ -10,7 +10,7 @@ import type { UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import type { KernelSet } from './kernel-set';
 import type { RunState } from './run-state';
-import { getAddition, type MatrixPlan, type Product, type Weights } from './weights';
+import { getAddition, type LayerWeightPlan, type MatrixPlan, type Product, type Weights } from './weights';
 
 /**
  * Which kernels a pass runs: row by row, reading every weight for each, or tiles of many rows (prefill). They differ in the
@@ -55,12 +55,14 @@ export class StepBinder {
   /**
    * @param place y's stride, the MoE layer at or behind it, and y's offset in shadow.
    * @param ofHead the rows are those that get logits, not those of the pass.
+   * @param own x of the form row by row, where that is another.
    */
   bindProduct(
     { matrix, bias, form }: Product,
     [x, y]: readonly [DeviceBuffer, DeviceBuffer],
     place: readonly [yStride: number, moeLayer: number, shadowOffset: number],
     ofHead = false,
+    own = x,
   ): Step {
     const { kernels, weights, state, step } = this.parts;
     const { type, accumulate, hasBias, scale } = form;
@@ -68,7 +70,7 @@ export class StepBinder {
     const shape = this.uniforms.add(matrix.rows, matrix.cols / 32, matrix.firstRow, ...place, ...flags, { f32: scale });
     const buffers = { shape, weights: weights.getBuffer(matrix), x, y, bias: this.getOptional(bias) };
     return {
-      rows: kernels.getMatvec(form).bind({ ...buffers, control: state.control }, matrix.rows),
+      rows: kernels.getMatvec(form).bind({ ...buffers, x: own, control: state.control }, matrix.rows),
       tiles: bindLate(() =>
         kernels.tiles
           .get()
@@ -82,6 +84,20 @@ export class StepBinder {
   bindAddition(matrix: MatrixPlan, bias: MatrixPlan | null, x: DeviceBuffer, moe: number): Step {
     const product = getAddition(matrix, bias, this.parts.manifest.config);
     return this.bindProduct(product, [x, this.parts.state.residual], [matrix.rows, moe, this.shadowOffset]);
+  }
+
+  /** What attention leaves row by row: its result, or the spans that the product behind it adds up. */
+  get attentionOutput(): DeviceBuffer {
+    const { kernels, state } = this.parts;
+    return kernels.splitsAttention ? state.attentionSpans : state.mixed;
+  }
+
+  /** The output projection of attention, added to the residual stream. */
+  bindAttentionOutput({ oProj, oBias }: LayerWeightPlan, moe: number): Step {
+    const { manifest, state } = this.parts;
+    const product = getAddition(oProj, oBias, manifest.config, true);
+    const place = [oProj.rows, moe, this.shadowOffset] as const;
+    return this.bindProduct(product, [state.mixed, state.residual], place, false, this.attentionOutput);
   }
 
   /** x = norm(residual) */

@@ -204,6 +204,8 @@ export interface ProductForm {
   readonly accumulate: boolean;
   readonly hasBias: boolean;
   readonly scale: number;
+  /** It reads what attention leaves. */
+  readonly ofAttention: boolean;
 }
 
 /** A matrix product of the forward pass. */
@@ -215,7 +217,8 @@ export interface Product {
 
 /** A product that writes its result. */
 export function getProduct(matrix: MatrixPlan, bias: MatrixPlan | null, scale = 1): Product {
-  return { matrix, bias, form: { type: matrix.type, accumulate: false, hasBias: bias !== null, scale } };
+  const form = { type: matrix.type, accumulate: false, hasBias: bias !== null, scale, ofAttention: false };
+  return { matrix, bias, form };
 }
 
 /** A product that adds to the residual stream. */
@@ -223,17 +226,18 @@ export function getAddition(
   matrix: MatrixPlan,
   bias: MatrixPlan | null,
   { residualScale: scale }: ModelConfig,
+  ofAttention = false,
 ): Product {
-  return { matrix, bias, form: { type: matrix.type, accumulate: true, hasBias: bias !== null, scale } };
+  return { matrix, bias, form: { type: matrix.type, accumulate: true, hasBias: bias !== null, scale, ofAttention } };
 }
 
 /** Every product of a pass, those of the head last. */
 export function listProducts(plan: WeightPlan, config: ModelConfig): Product[] {
   return [
-    ...plan.layers.flatMap(({ qkv, qkvBias, latent, oProj, oBias, mlp }) => [
+    ...plan.layers.flatMap(({ qkv, qkvBias, latent, convolution, oProj, oBias, mlp }) => [
       ...qkv.map((matrix) => getProduct(matrix, qkvBias)),
       ...[latent?.queryDown, latent?.queryUp].flatMap((matrix) => (matrix ? [getProduct(matrix, null)] : [])),
-      getAddition(oProj, oBias, config),
+      getAddition(oProj, oBias, config, !latent && !convolution),
       ...(mlp ? [getAddition(mlp.down, null, config)] : []),
     ]),
     ...plan.head.map((matrix) => getProduct(matrix, plan.headBias, config.logitScale)),

@@ -24,22 +24,40 @@ const readArchitecture = async (name: string): Promise<Uint8Array<ArrayBuffer>> 
 const createIds = (count: number, seed: number): number[] =>
   Array.from({ length: count }, (_, i) => 3 + ((i * i + 7 * i + seed * 31) % 45));
 
-const FORMS = [
+/** Attention takes 128 positions at a time: a context must be longer for more than one span. */
+const LONG = 256;
+
+/** The file of a model whose rotations know no end, with another context length. */
+function withLongContext(file: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const long = file.slice();
+  const header = new TextDecoder('latin1').decode(long.subarray(0, 1 << 16));
+  const key = '.context_length';
+  // The key, and the type of its value.
+  new DataView(long.buffer).setUint32(header.indexOf(key) + key.length + 4, LONG, true);
+  return long;
+}
+
+const IN_SPANS = { attentionSpans: 3 };
+
+const FORMS: readonly (readonly [name: string, read: () => Promise<Uint8Array<ArrayBuffer>>, form: LoadOptions])[] = [
   ['OLMoE, no subgroups', () => readGoldenModel('e16k4-q4_0'), { kernels: { subgroups: false } }],
   ['OLMoE, packed dot products', () => readGoldenModel('e16k4-q4_0'), { kernels: { packedDot: true } }],
+  ['OLMoE, attention in spans', () => readGoldenModel('e16k4-q4_0'), { kernels: IN_SPANS }],
+  ['gpt-oss, a sliding window and sinks in spans', () => readArchitecture('gpt_oss'), { kernels: IN_SPANS }],
   ['OLMoE, f16', () => readGoldenModel('e16k4-q4_0'), { kvType: 'f16' }],
   ['OLMoE, q8', () => readGoldenModel('e16k4-q4_0'), { kvType: 'q8' }],
   ['gpt-oss, a sliding window, f16', () => readArchitecture('gpt_oss'), { kvType: 'f16' }],
   ['gpt-oss, a sliding window, q8', () => readArchitecture('gpt_oss'), { kvType: 'q8' }],
   ['DeepSeek-V2, latents, f16', () => readArchitecture('deepseek2'), { kvType: 'f16' }],
-  ['DeepSeek-V2, latents, q8', () => readArchitecture('deepseek2'), { kvType: 'q8' }],
-] as const;
+  ['DeepSeek-V2, latents, q8, in spans', () => readArchitecture('deepseek2'), { kvType: 'q8', kernels: IN_SPANS }],
+];
 /** Packed products, and the cache that rounds most where it is read in the most ways. */
-const SAMPLE = [1, 7];
+const SAMPLE = [1, 9];
 
 describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, read, form) => {
   it('gives the same bits paged and resident, behind a kept prefix and behind guesses', async () => {
-    const file = await read();
+    const isSplit = form.kernels?.attentionSpans !== undefined;
+    const file = isSplit ? withLongContext(await read()) : await read();
     const open = async (options: LoadOptions) => {
       const session = await openSession(file, options);
       engines.push(session.engine);
@@ -48,24 +66,34 @@ describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, re
     const resident = await open(form);
     const { experts, expertsPerToken } = resident.loaded;
     const paged = await open({ ...form, expertBudget: { percent: (expertsPerToken / experts) * 100 } });
-    expect(resident.loaded.variants).toMatchObject(
-      'kvType' in form
-        ? { kv: form.kvType }
-        : { kernels: expect.stringMatching('packedDot' in form.kernels ? /-packed$/ : /^workgroup/) },
-    );
+    const { packedDot, subgroups } = form.kernels ?? {};
+    expect(resident.loaded.variants).toMatchObject({
+      kv: form.kvType ?? 'f32',
+      kernels: expect.stringMatching(
+        `^${subgroups === false ? 'workgroup' : '.*'}-4${isSplit ? '-split-3' : ''}${packedDot ? '-packed' : ''}$`,
+      ),
+    });
     expect(paged.loaded.variants).toEqual(resident.loaded.variants);
 
-    const prompt = createIds(37, 1);
+    const prompt = createIds(isSplit ? 135 : 37, 1);
     const run = async (engine: Engine, own: Partial<GenerateRequest> = {}) => {
       const request: GenerateRequest = { tokenIds: prompt, maxTokens: 10, ignoreEos: true, topLogprobs: 2, ...own };
       const { result } = await generate(engine, request);
-      return { stats: result.stats, bits: toBits(result.logprobs), tokenIds: result.tokenIds };
+      return { ...result, bits: toBits(result.logprobs) };
     };
     const plain = { reusePrefix: false, draft: { kind: 'off' } } as const;
     const whole = await run(resident.engine, plain);
     const fromPages = await run(paged.engine, plain);
     expect(fromPages.stats.faultingLayers).toBeGreaterThan(0);
     expect(fromPages.bits).toEqual(whole.bits);
+    if (isSplit) {
+      // The second token is the first that is decoded.
+      const { engine } = await open({ ...form, kernels: {} });
+      const inOne = await run(engine, { ...plain, maxTokens: 2 });
+      expect(whole.bits[0]).toEqual(inOne.bits[0]);
+      expect(whole.bits[1]).not.toEqual(inOne.bits[1]);
+      expect(whole.logprobs[1]?.logprob).toBeCloseTo(inOne.logprobs[1]?.logprob as number, 4);
+    }
 
     const drafted = await run(paged.engine, { reusePrefix: false, draft: { kind: 'self', tokens: 3 } });
     expect(drafted.stats.draft.proposed).toBeGreaterThan(0);

@@ -127,6 +127,7 @@ export async function openBenches(): Promise<Bench[]> {
     tiles,
     tileLanes: Math.max(4, workgroupSize),
     attentionChunk: 128,
+    attentionSpans: 1,
     packedDot: false,
   });
   return [

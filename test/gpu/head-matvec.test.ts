@@ -71,7 +71,7 @@ describe.each(benches)('head_matvec, $name', (bench) => {
     const raw = randomFloats(random, ROWS * heads * xHead);
     const x = packedDot ? onGrid(raw) : raw;
     const kernel = await bench.compileOnce([type, packedDot], () =>
-      compileHeadMatvec(bench.device, { ...bench.variant, packedDot }, type),
+      compileHeadMatvec(bench.device, { ...bench.variant, packedDot }, { type, spansOf: null }),
     );
     const run = async (input: Float32Array, state: PassState = {}) => {
       const count = input.length / (heads * xHead);

@@ -110,7 +110,7 @@ function embed(y: Float32Array, results: Float64Array, matrixRows: number, accum
   return expected;
 }
 
-const PLAIN = { hasBias: false, scale: 1 } as const;
+const PLAIN = { hasBias: false, scale: 1, spansOf: null } as const;
 
 describe.each(benches)('matvec, $name', (bench) => {
   const compile = (spec: MatvecSpec) => bench.compileOnce(spec, () => compileMatvec(bench.device, bench.variant, spec));
@@ -212,7 +212,7 @@ describe.each(benches)('matvec, $name', (bench) => {
   });
 
   it('adds a bias by column of y, and scales both', async () => {
-    const kernel = await compile({ type: 'f32', accumulate: true, hasBias: true, scale: 0.5 });
+    const kernel = await compile({ type: 'f32', accumulate: true, hasBias: true, scale: 0.5, spansOf: null });
     const random = createRandom(6);
     const [matrixRows, cols] = [13, 64];
     const { packed, values } = randomWeights(random, 'f32', matrixRows, cols);

@@ -33,6 +33,7 @@ export const engineOptions = {
   eviction: { type: 'string' },
   subgroups: { type: 'string' },
   'packed-dot': { type: 'string' },
+  'attention-spans': { type: 'string' },
   'kv-type': { type: 'string' },
   profile: { type: 'string' },
   adapter: { type: 'string' },
@@ -61,14 +62,15 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
   };
 }
 
-function parseKernels({ subgroups, 'packed-dot': packedDot }: EngineValues): Pick<EngineFlags, 'kernels'> {
-  if (subgroups === undefined && packedDot === undefined) return {};
-  return {
-    kernels: {
-      ...(subgroups === undefined ? {} : { subgroups: parseSwitch('subgroups', subgroups) }),
-      ...(packedDot === undefined ? {} : { packedDot: parseSwitch('packed-dot', packedDot) }),
-    },
+function parseKernels(values: EngineValues): Pick<EngineFlags, 'kernels'> {
+  const { subgroups, 'packed-dot': packedDot } = values;
+  const attentionSpans = parseNumber('attention-spans', values['attention-spans'], { integer: true, min: 1 });
+  const kernels = {
+    ...(subgroups === undefined ? {} : { subgroups: parseSwitch('subgroups', subgroups) }),
+    ...(packedDot === undefined ? {} : { packedDot: parseSwitch('packed-dot', packedDot) }),
+    ...(attentionSpans === undefined ? {} : { attentionSpans }),
   };
+  return Object.keys(kernels).length > 0 ? { kernels } : {};
 }
 
 function parseExpertBudget(text: string): ExpertBudget {

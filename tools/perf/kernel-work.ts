@@ -73,7 +73,7 @@ export function getKernelWork(
       bytes += distinctExperts * read.reduce((sum, part) => sum + part.sizeBytes, 0);
       flops += 2 * rows * config.moe.expertsPerToken * read.reduce((sum, part) => sum + part.rows * part.cols, 0);
     } else if (/^[kv] cache /.test(label)) {
-      const isRead = buffers.some((other) => other.label === 'mixed');
+      const isRead = buffers.some(({ label: other }) => other === 'mixed' || other === 'attentionSpans');
       bytes += (sizeBytes / state.contextLength) * (isRead ? position + rows : rows);
       // A row sees its own position and those before it; a product with keys, another with values.
       if (isRead) flops += 2 * heads * headDim * (rows * position + (rows * (rows + 1)) / 2);

@@ -20,15 +20,9 @@ import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import { NO_SHADOW } from '../kernels/matvec';
 import { bindMixer } from './mixer-steps';
+import { getProduct } from './products';
 import { type ForwardParts, type PassForm, type Step, StepBinder, same } from './steps';
-import {
-  getProduct,
-  type LayerWeightPlan,
-  listMatrices,
-  type MatrixPlan,
-  type MlpWeightPlan,
-  type WeightPlan,
-} from './weights';
+import { type LayerWeightPlan, listMatrices, type MatrixPlan, type MlpWeightPlan, type WeightPlan } from './weights';
 
 /** Where a pass (re)starts: at a layer's attention, at its experts, or at its combine step. */
 export interface EntryPoint {

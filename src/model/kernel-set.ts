@@ -30,16 +30,10 @@ import { compileSampleToken, type SampleToken } from '../kernels/sample-token';
 import { compileShortConv, type ShortConv } from '../kernels/short-conv';
 import type { Variant } from '../kernels/variant';
 import { createCompileProgress } from './compile-progress';
+import { listProducts, type ProductForm } from './products';
 import { getCacheLength, type StateShape } from './run-state';
 import { compileTileKernels, getAttentionSpec, LateTileKernels, listAttentionMixers } from './tile-kernels';
-import {
-  type LatentWeightPlan,
-  listMatrices,
-  listProducts,
-  type MlpWeightPlan,
-  type ProductForm,
-  type WeightPlan,
-} from './weights';
+import { type LatentWeightPlan, listMatrices, type MlpWeightPlan, type WeightPlan } from './weights';
 
 /** A product head by head, and whether it reads what attention leaves. */
 export type HeadForm = Pick<ProductForm, 'type' | 'ofAttention'>;

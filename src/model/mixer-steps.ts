@@ -4,15 +4,10 @@ import { assert } from '../errors';
 import type { DeviceBuffer } from '../gpu/memory';
 import type { BindingResource } from '../gpu/program';
 import { bindLate, type Command } from '../kernels/command';
+import { getProduct } from './products';
 import { getProjectionWidth } from './run-state';
 import { type Step, type StepBinder, same } from './steps';
-import {
-  type ConvolutionWeightPlan,
-  getProduct,
-  type LatentWeightPlan,
-  type LayerWeightPlan,
-  type MatrixPlan,
-} from './weights';
+import type { ConvolutionWeightPlan, LatentWeightPlan, LayerWeightPlan, MatrixPlan } from './weights';
 
 /** A layer, as its steps need it. */
 export interface LayerPlace {

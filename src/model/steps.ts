@@ -9,8 +9,9 @@ import type { DeviceBuffer } from '../gpu/memory';
 import type { UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import type { KernelSet } from './kernel-set';
+import { getAddition, type Product } from './products';
 import type { RunState } from './run-state';
-import { getAddition, type LayerWeightPlan, type MatrixPlan, type Product, type Weights } from './weights';
+import type { LayerWeightPlan, MatrixPlan, Weights } from './weights';
 
 /**
  * Which kernels a pass runs: row by row, reading every weight for each, or tiles of many rows (prefill). They differ in the

@@ -14,8 +14,9 @@ import { compileMatmul, type Matmul } from '../kernels/matmul';
 import { compileRouteOrder, type RouteOrder } from '../kernels/route-order';
 import type { Variant } from '../kernels/variant';
 import { createCompileProgress } from './compile-progress';
+import { listProducts } from './products';
 import { getCacheLength, type StateShape } from './run-state';
-import { listProducts, type WeightPlan } from './weights';
+import type { WeightPlan } from './weights';
 
 export interface TileKernels {
   /** y (+)= scale (W x + bias) */

@@ -11,12 +11,12 @@ import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
 import type { ToolFamily } from '../text/tool-family';
+import type { GenerateStats } from './generate-stats';
 import type { MemoryEvent } from './memory-event';
 import type { ChatMessage, ToolCall, ToolDefinition } from './messages';
 import type { ModelSource } from './model-source';
-import type { TierStats } from './tiers';
 
-export type { ChatMessage, MemoryEvent, ModelSource, ToolCall, ToolDefinition };
+export type { ChatMessage, GenerateStats, MemoryEvent, ModelSource, ToolCall, ToolDefinition };
 
 /** How many experts may be on the GPU: a share of each layer's experts, or bytes for all slots together. */
 export type ExpertBudget = { readonly percent: number } | { readonly bytes: number };
@@ -53,6 +53,12 @@ export interface LoadOptions {
   readonly kernels?: KernelOptions;
   /** Pages kept in host RAM between the store and the GPU, in bytes. Default 256 MiB. */
   readonly hostCacheBytes?: number;
+  /**
+   * Most bytes of host RAM, and most conversations, that hold what the KV cache had of earlier prompts, so that conversations
+   * that take turns do not compute theirs again. Default 256 MiB and 16; 0: only what the KV cache holds itself.
+   */
+  readonly prefixCacheBytes?: number;
+  readonly prefixCacheCount?: number;
   /** Which page makes room for another. Touches speed only. Default `rates`. */
   readonly eviction?: EvictionName;
   /** Files that forecast this model's routes. Without them predictors begin with nothing and learn. */
@@ -214,7 +220,7 @@ export interface GenerateRequest {
   readonly trace?: boolean;
   /** Report which pages are resident after every token, as `residency` events. */
   readonly residency?: boolean;
-  /** What the KV cache still has of the prompt's beginning is not computed again; same bits. Default true; never with `trace`. */
+  /** What is kept of the prompt's beginning, in the KV cache or beside it, is not computed again; same bits. Default true; never with `trace`. */
   readonly reusePrefix?: boolean;
   /** Most tokens by one submission, 1 to 8; needs every expert, and no guess, grammar, penalty or logprob. Default 1. */
   readonly tokensPerSubmit?: number;
@@ -237,49 +243,6 @@ export interface TokenChance {
 
 export interface StreamedLogprob extends TokenChance {
   readonly top: readonly TokenChance[];
-}
-
-/** Totals over decode, unless said otherwise. */
-export interface GenerateStats {
-  readonly promptTokens: number;
-  /** Of these, how many the KV cache held already. */
-  readonly reusedTokens: number;
-  readonly generatedTokens: number;
-  readonly prefillMs: number;
-  readonly decodeMs: number;
-  readonly slotsPerLayer: number;
-  /** Present / needed pages, before any upload for the same event. 1 when nothing was needed. */
-  readonly hitRate: number;
-  /** Events (layer of a token) with at least one missing page. */
-  readonly faultingLayers: number;
-  readonly roundTrips: number;
-  readonly submits: number;
-  readonly layersExecuted: number;
-  /** Because of a fault; ahead of use and used; ahead of use and not used (yet). */
-  readonly uploadBytes: { readonly demand: number; readonly useful: number; readonly wasted: number };
-  /**
-   * Tokens guessed and, of these, held; passes of decode, each of which gives one token and those that held. `sources` counts
-   * the passes by where their guesses came from: `off` none, `self` the resident experts, `lookup` and `table` the text,
-   * `grammar` what the grammar leaves no choice in.
-   */
-  readonly draft: {
-    readonly proposed: number;
-    readonly accepted: number;
-    readonly passes: number;
-    readonly sources: Readonly<Record<'off' | 'self' | 'lookup' | 'table' | 'grammar', number>>;
-  };
-  /** Tokens whose routes the learned predictor was asked for; answers before the token, and behind a fault of it. 0 without one. */
-  readonly learned: { readonly asked: number; readonly inTime: number; readonly late: number };
-  /** Pages that came from host RAM, and pages read into it with their bytes; since the model was loaded. */
-  readonly hostCache: { readonly hits: number; readonly reads: number; readonly readBytes: number };
-  readonly tiers: TierStats;
-  /** The same counts by MoE layer: pages needed, present, and passes that missed one. */
-  readonly byLayer: readonly { readonly needed: number; readonly present: number; readonly faults: number }[];
-  readonly plannedGpuBytes: number;
-  readonly peakGpuBytes: number;
-  readonly adapter: string;
-  /** As in `LoadedModel`. */
-  readonly variants: Readonly<Record<string, string>>;
 }
 
 /** The experts that one input token was routed to; see docs of the routing trace in README. */

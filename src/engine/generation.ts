@@ -90,7 +90,7 @@ export async function* runGeneration(
 
   const prefillStart = performance.now();
   let result: PassResult | undefined;
-  const reusedTokens = request.reusePrefix ? runner.keptPrefix.match(promptTokenIds) : 0;
+  const reusedTokens = await runner.prefixes.enter(promptTokenIds, request.reusePrefix, signal);
   sequence.skip(promptTokenIds.slice(0, reusedTokens));
   for (let at = reusedTokens; at < promptTokenIds.length; ) {
     throwIfAborted(signal);
@@ -225,7 +225,7 @@ function checkPrompt(ids: readonly number[], contextLength: number, vocabSize: n
 /** What a generation has cost so far. */
 export function getStats(
   runtime: Runtime,
-  { counters }: PassRunner,
+  { counters, prefixes }: PassRunner,
   { answers }: Sequence,
   drafter: Drafter,
   measured: Pick<GenerateStats, 'promptTokens' | 'reusedTokens' | 'generatedTokens' | 'prefillMs' | 'decodeMs'>,
@@ -241,6 +241,7 @@ export function getStats(
     submits: counters.submits,
     layersExecuted: counters.layersExecuted,
     hostCache: { ...host.counters },
+    prefixCache: prefixes.getStats(),
     tiers: getTierStats(runtime),
     byLayer: pager.counters.byLayer.map((layer) => ({ ...layer })),
     uploadBytes: { demand: demandBytes, useful: usefulBytes, wasted: aheadBytes - usefulBytes },

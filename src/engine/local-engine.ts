@@ -39,7 +39,8 @@ import { MemoryWatch } from './memory-watch';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
-import { createRuntime, type Runtime, throwIfAborted } from './runtime';
+import { createRuntime, isSameForm, type Runtime, throwIfAborted } from './runtime';
+import { SavedPrefixes } from './saved-prefixes';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
 
@@ -63,6 +64,8 @@ interface Loaded {
   readonly opened: OpenModel;
   runtime: Runtime;
   runner: PassRunner;
+  /** Beginnings of conversations in host RAM. */
+  readonly prefixes: SavedPrefixes;
   /** Makes the runtime anew, on a new device. */
   readonly rebuild: (expertBudget: ExpertBudget) => Promise<Runtime>;
   readonly tokenizer: Tokenizer;
@@ -150,7 +153,9 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         // Half a slot less: a share is rounded up to whole slots.
         const runtime = await holder.rebuild({ percent: ((slots - 0.5) * 100) / moe.experts });
         holder.runtime = runtime;
-        holder.runner = new PassRunner(runtime);
+        // Another adapter, or other kernels, would have computed other bits.
+        if (!isSameForm(used, runtime)) holder.prefixes.clear();
+        holder.runner = new PassRunner(runtime, holder.prefixes);
         const { slotsPerLayer, totalBytes: plannedGpuBytes } = runtime.plan;
         holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
         const fewer = slotsPerLayer < before ? `${slotsPerLayer} slots per layer instead of ${before}` : null;
@@ -199,6 +204,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     signal: AbortSignal | undefined,
   ): Promise<LoadedModel> => {
     await unloadNow();
+    const prefixes = new SavedPrefixes(options);
     // Asked first: no one should download a model to learn that there is no GPU, or that it lacks what is forced.
     const deviceOptions = {
       ...(environment.gpu && { gpu: environment.gpu }),
@@ -237,7 +243,8 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         opened,
         runtime,
         rebuild: (expertBudget) => build({ ...options, expertBudget }, () => {}),
-        runner: new PassRunner(runtime),
+        runner: new PassRunner(runtime, prefixes),
+        prefixes,
         tokenizer,
         grammars: createGrammarEngine(manifest.tokenizer, tokenizer, manifest.config.vocabSize),
         forecasts,

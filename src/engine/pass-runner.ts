@@ -16,8 +16,10 @@ import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes
 import { KeptPrefix } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
 import { RecordLayout } from './pass-record';
+import { PrefixSwitch } from './prefix-switch';
 import { runResident } from './resident-run';
 import { type Runtime, throwIfAborted } from './runtime';
+import { SavedPrefixes } from './saved-prefixes';
 
 export interface PassRequest {
   /** At most the state's rows. */
@@ -100,14 +102,20 @@ export class PassRunner {
   counters: PassCounters = createCounters();
   /** Time of one layer of one token, measured on passes without a fault; null until there was one. */
   layerMs: number | null = null;
-  /** What the KV cache has of prompts. */
-  readonly keptPrefix: KeptPrefix;
+  /** What the KV cache has of prompts, and host RAM of others. */
+  readonly prefixes: PrefixSwitch;
 
+  readonly #keptPrefix: KeptPrefix;
   readonly #waves: LayerWaves;
 
-  constructor(private readonly runtime: Runtime) {
+  /** @param saved outlives the device. */
+  constructor(
+    private readonly runtime: Runtime,
+    saved = new SavedPrefixes(),
+  ) {
     this.#waves = new LayerWaves(runtime, () => this.counters.submits++);
-    this.keptPrefix = new KeptPrefix(runtime.manifest.config, runtime.plan.state);
+    this.#keptPrefix = new KeptPrefix(runtime.manifest.config, runtime.plan.state);
+    this.prefixes = new PrefixSwitch(runtime, this.#keptPrefix, saved);
   }
 
   resetCounters(): void {
@@ -132,7 +140,7 @@ export class PassRunner {
     const start = performance.now();
     const tripsBefore = this.counters.roundTrips;
     const form: PassForm = isChunk && (request.chunkRows ?? rows) >= TILED_ROWS ? 'tiles' : 'rows';
-    this.keptPrefix.begin(request.position, Math.max(rows, request.tokensPerSubmit ?? 1));
+    this.#keptPrefix.begin(request.position, Math.max(rows, request.tokensPerSubmit ?? 1));
     if ((request.tokensPerSubmit ?? 1) > 1) return this.#runResident(request, request.tokensPerSubmit ?? 1);
     if (form === 'tiles') await this.runtime.tiles.load();
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
@@ -197,7 +205,7 @@ export class PassRunner {
       } else if (isLast) {
         this.counters.layersExecuted += control[CONTROL.layersExecuted] as number;
         if (request.chunkRows !== undefined && form === 'tiles')
-          this.keptPrefix.extend(request.position, request.tokenIds);
+          this.#keptPrefix.extend(request.position, request.tokenIds);
         if (rows === 1 && form === 'rows' && this.counters.roundTrips === tripsBefore + 1)
           this.#noteLayerTime(performance.now() - start, 1);
         const tokenIds = draftTokens > 0 ? draftedIds : request.tokenIds;

@@ -235,6 +235,11 @@ export function getVariants({ variant, plan }: Pick<Runtime, 'variant' | 'plan'>
   return { kernels: variant.name, kv: plan.state.kvType };
 }
 
+/** Whether what one has computed is what the other would, bit for bit. */
+export function isSameForm(a: Runtime, b: Runtime): boolean {
+  return a.device.description === b.device.description && JSON.stringify(a.variant) === JSON.stringify(b.variant);
+}
+
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new EngineError('ABORTED', 'aborted by the caller', { cause: signal.reason });
 }

@@ -19,6 +19,7 @@ export async function scoreTokens(
   checkTokenIds(tokenIds, vocabSize);
   const plan = { segmentLayers: layers, runAhead: 0, getExpected: () => [] };
   const chunkRows = Math.min(rows, logitRows);
+  await runner.prefixes.enter([], false, signal);
   let tokens = 0;
   let nll = 0;
   for (let start = 0; start < tokenIds.length; start += contextLength) {

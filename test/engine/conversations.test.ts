@@ -2,40 +2,52 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { createChat } from '../../src/chat/chat';
 import type { ChatCompletionMessageParam } from '../../src/chat/types';
-import { openSession } from './engine-session';
+import { loadModel, openSession } from './engine-session';
 
-const { engine, loaded } = await openSession('e16k4-q4_0', { expertBudget: { percent: 50 } });
+const MODEL = 'e16k4-q4_0';
+const OPTIONS = { expertBudget: { percent: 50 } };
+const { engine, loaded } = await openSession(MODEL, OPTIONS);
 const chat = createChat(engine);
 afterAll(() => engine.unload());
 
 type Messages = ChatCompletionMessageParam[];
 
-async function continueConversation(key: string, turns: number): Promise<string[]> {
+/** Answers, and how many tokens of each prompt were kept. */
+async function continueConversation(key: string, turns: number): Promise<{ answers: string[]; cached: number[] }> {
   const messages: Messages = [];
   const answers: string[] = [];
+  const cached: number[] = [];
   for (let turn = 0; turn < turns; turn++) {
-    messages.push({ role: 'user', content: `${key} says ${turn}` });
+    messages.push({ role: 'user', content: `${key} has this to say, and it says it: ${turn}` });
     const chunks = await chat.completions.create({
       messages,
       stream: true,
+      stream_options: { include_usage: true },
       seed: turn,
       max_tokens: 6,
       prompt_cache_key: key,
     });
     let content = '';
-    for await (const chunk of chunks) content += chunk.choices[0]?.delta.content ?? '';
+    for await (const chunk of chunks) {
+      content += chunk.choices[0]?.delta.content ?? '';
+      if (chunk.usage) cached.push(chunk.usage.prompt_tokens_details.cached_tokens);
+    }
     messages.push({ role: 'assistant', content });
     answers.push(content);
   }
-  return answers;
+  return { answers, cached };
 }
 
 describe('conversations', () => {
   it('side by side get the tokens that each gets alone', async () => {
-    const alone = [await continueConversation('one', 3), await continueConversation('two', 3)];
-    const together = await Promise.all([continueConversation('one', 3), continueConversation('two', 3)]);
-    expect(together).toEqual(alone);
-    expect(alone[0]).not.toEqual(alone[1]);
+    const alone = [await continueConversation('one', 2), await continueConversation('two', 2)];
+    // Nothing of them is kept when they begin again, side by side.
+    await loadModel(engine, MODEL, OPTIONS);
+    const together = await Promise.all([continueConversation('one', 2), continueConversation('two', 2)]);
+    expect(together.map(({ answers }) => answers)).toEqual(alone.map(({ answers }) => answers));
+    expect(alone[0]?.answers).not.toEqual(alone[1]?.answers);
+    for (const { cached } of together) expect(cached.map((tokens) => tokens > 0)).toEqual([expect.anything(), true]);
+    expect(together.map(({ cached }) => cached[1])).toEqual(alone.map(({ cached }) => cached[1]));
   });
 
   it('report usage and log-probabilities as the engine counts them', async () => {

@@ -92,9 +92,10 @@ describe('a lost device', () => {
     expect(needed(stats as GenerateStats)).toBeGreaterThan(needed(calm.stats));
   });
 
-  it('while nothing runs is replaced at the next call', async () => {
+  it('while nothing runs is replaced at the next call, and conversations in host RAM outlive it', async () => {
     const watched = watchGpu(navigator.gpu);
     ({ engine } = await openSession(NAME, PAGED, { gpu: watched.gpu }));
+    const answered = (await generate(engine, request)).result;
     const told: MemoryEvent[] = [];
     engine.watchMemory((event) => told.push(event));
     const calm = await engine.score({ tokenIds: request.tokenIds ?? [] });
@@ -105,6 +106,9 @@ describe('a lost device', () => {
     expect(told[0]?.message).toMatch(/lost/);
     expect(await engine.score({ tokenIds: request.tokenIds ?? [] })).toEqual(calm);
     expect(watched.devices).toHaveLength(2);
+    const again = (await generate(engine, request)).result;
+    expect(again.stats.reusedTokens).toBeGreaterThan(0);
+    expect(toBits(again.logprobs)).toEqual(toBits(answered.logprobs));
     await engine.setExpertBudget({ percent: 25 });
     await engine.unload();
     expect(told.map(({ cause, slotsPerLayer }) => [cause, slotsPerLayer])).toEqual([

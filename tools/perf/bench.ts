@@ -89,6 +89,8 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     const loaded = await engine.load(getSource(job.random), {
       store: job.store,
       expertBudget: job.expertBudget,
+      // No prompt pays for keeping the one before it.
+      prefixCacheBytes: 0,
       ...(job.predictors === 'shipped' ? { forecast } : {}),
       ...(job.eviction === undefined ? {} : { eviction: job.eviction }),
       ...(job.hostCacheBytes === undefined ? {} : { hostCacheBytes: job.hostCacheBytes }),

@@ -56,6 +56,7 @@ export const scriptedResult: GenerateResult = {
     submits: 6,
     layersExecuted: 9,
     hostCache: { hits: 0, reads: 0, readBytes: 0 },
+    prefixCache: { count: 0, usedBytes: 0, savedBytes: 0, restoredBytes: 0 },
     tiers: {
       gpu: { pages: 3, bytes: null, usedBytes: 512, budgetBytes: 512 },
       ram: { pages: 0, bytes: null, usedBytes: 0, budgetBytes: 0 },

@@ -51,6 +51,8 @@ export class TransientFailure extends EngineError {
 
 const DEFAULT_RETRY_DELAYS_MS = [250, 1000, 3000];
 const DEFAULT_STALL_TIMEOUT_MS = 12_000;
+/** After so many times a stall with nothing sent, a second failure is the last: servers may be slow to refuse, too. */
+const MAX_QUIET_STALLS = 1.5;
 /** A server that sends less in the time of a stall will not be done before anyone has lost patience: 1.3 kB/s. */
 const MIN_PROGRESS_BYTES = 16_384;
 
@@ -59,7 +61,12 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
   const delaysMs = options.retryDelaysMs ?? DEFAULT_RETRY_DELAYS_MS;
   const stallTimeoutMs = options.stallTimeoutMs ?? DEFAULT_STALL_TIMEOUT_MS;
 
-  const attempt: Exchange['send'] = async (request, signal, consume) => {
+  const attempt = async <T>(
+    request: Parameters<Exchange['send']>[0],
+    signal: AbortSignal | undefined,
+    consume: (answer: Answer) => Promise<T>,
+    onProgress: () => void,
+  ): Promise<T> => {
     throwIfAborted(signal, `reading ${url}`);
     const controller = new AbortController();
     const abort = () => controller.abort();
@@ -86,6 +93,7 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
         if (slowBytes < MIN_PROGRESS_BYTES) return;
         slowBytes = 0;
         restartTimer();
+        onProgress();
       };
       return await consume(createAnswer(url, response, onBytes));
     } catch (cause) {
@@ -111,14 +119,20 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
   return {
     async send(request, signal, consume) {
       let stalls = 0;
+      let progressMs = performance.now();
+      const noteProgress = () => {
+        progressMs = performance.now();
+      };
       for (let retries = 0; ; retries++) {
         try {
-          return await attempt(request, signal, consume);
+          return await attempt(request, signal, consume, noteProgress);
         } catch (error) {
           if (!(error instanceof TransientFailure)) throw error;
           if (error.stalled) stalls++;
           const delayMs = delaysMs[retries];
-          if (delayMs === undefined || stalls > 1) {
+          const quietMs = performance.now() - progressMs;
+          const isLate = retries > 0 && quietMs + (delayMs ?? 0) > MAX_QUIET_STALLS * stallTimeoutMs;
+          if (delayMs === undefined || stalls > 1 || isLate) {
             const message = `${error.message} (attempts: ${retries + 1}); check the connection and the server, try again`;
             throw new EngineError('NETWORK', message, { cause: error });
           }

@@ -43,7 +43,11 @@ export async function openHubFiles(url: string, options: HubOptions = {}): Promi
   const { retryDelaysMs = RETRY_DELAYS_MS, stallTimeoutMs = STALL_TIMEOUT_MS } = options;
   /** Ends with the caller's signal, and when the hub says nothing. */
   const limitedFetch: typeof globalThis.fetch = (input, init) => {
-    const signals = [init?.signal, signal, AbortSignal.timeout(stallTimeoutMs)].filter((one) => one != null);
+    // Not AbortSignal.timeout: Node 20 collects one that only AbortSignal.any knows, and then it never fires.
+    const silence = new AbortController();
+    const reason = new DOMException(`timeout: no answer within ${stallTimeoutMs / 1000} s`, 'TimeoutError');
+    setTimeout(() => silence.abort(reason), stallTimeoutMs);
+    const signals = [init?.signal, signal, silence.signal].filter((one) => one != null);
     return (fetch ?? globalThis.fetch)(input, { ...init, signal: AbortSignal.any(signals) });
   };
   const common = { hubUrl, ...(accessToken ? { accessToken } : {}), fetch: limitedFetch };

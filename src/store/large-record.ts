@@ -49,10 +49,12 @@ export async function readInParts(
     const bytes = await store.readRecord(modelId, part.key).catch(() => null);
     return bytes && (await computeDigest(bytes)) === digest ? bytes : null;
   };
+  const failure = new AbortController();
+  const anySignal = AbortSignal.any([signal, failure.signal]);
   const readFromQueue = async () => {
     for (let part = queue.shift(); part !== undefined; part = queue.shift()) {
       const kept = await readKept(part);
-      const bytes = kept ?? (await source.read(part.offsetBytes, part.lengthBytes, signal));
+      const bytes = kept ?? (await source.read(part.offsetBytes, part.lengthBytes, anySignal));
       if (!kept) {
         const digest = await computeDigest(bytes);
         await store.writeRecords(modelId, [[part.key, bytes, digest]]);
@@ -62,12 +64,15 @@ export async function readInParts(
       onBytes(part.lengthBytes, kept === null);
     }
   };
-  try {
-    await Promise.all(Array.from({ length: PARALLEL_PARTS }, readFromQueue));
-  } catch (error) {
+  const failures: unknown[] = [];
+  const endOthers = (error: unknown) => {
+    failures.push(error);
     queue.length = 0;
-    throw error;
-  }
+    failure.abort();
+  };
+  // All of them are waited for: who closes the model must know that nothing more is written.
+  await Promise.all(Array.from({ length: PARALLEL_PARTS }, () => readFromQueue().catch(endOthers)));
+  if (failures.length > 0) throw failures[0];
   return buffers;
 }
 

@@ -1,6 +1,6 @@
 /**
  * A model hub on loopback with Hugging Face's routes: repository listing, `resolve` with a redirect to another origin, ETags,
- * CORS and ranges. Owns the log of requests and the bytes that left; scripted faults come from fault-server.ts.
+ * CORS and ranges. Owns the log of requests and the bytes that left; what goes wrong is the tests' to say.
  * Never reaches the network, and never holds a file larger than memory: contents are functions of the offset.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -53,6 +53,8 @@ export interface Hub {
   readonly hubRequests: HubRequest[];
   /** Asked for each request to the CDN; change it at any time. */
   fault: HubFault;
+  /** The same for requests of the hub itself: listings and redirects. */
+  hubFault: HubFault;
   bytesPerSecond: number;
   close(): Promise<void>;
 }
@@ -83,6 +85,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     requests: [],
     hubRequests: [],
     fault: () => false,
+    hubFault: () => false,
     bytesPerSecond: options.bytesPerSecond ?? Number.POSITIVE_INFINITY,
     async close() {
       await Promise.all([cdn, api].map(stop));
@@ -138,6 +141,7 @@ export async function startHub(options: HubOptions): Promise<Hub> {
     if (request.method === 'OPTIONS') return void response.writeHead(204).end();
     const path = decodeURIComponent(new URL(request.url ?? '/', url).pathname);
     const entry = note(hub.hubRequests, request, path, null);
+    if (hub.hubFault(request, response, entry)) return;
     const { status, body, headers } = getApiAnswer(path, request);
     entry.status = status;
     response.writeHead(status, headers).end(body);

@@ -184,7 +184,7 @@ describe('a ranged read', () => {
 
   it('ends within the transfer and within a pause when it is aborted', async () => {
     const server = await start();
-    const source = await openHttpSource(server.url, { retryDelaysMs: [60_000] });
+    const source = await openHttpSource(server.url, { retryDelaysMs: [60_000], stallTimeoutMs: 60_000 });
     for (const fault of [stall({ 'Content-Range': `bytes 0-7/${SIZE_BYTES}` }), status(500)]) {
       const controller = new AbortController();
       server.script.push(fault);

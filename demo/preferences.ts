@@ -34,8 +34,8 @@ export interface AnswerSettings {
 
 export const DEFAULT_ANSWER_SETTINGS: AnswerSettings = {
   systemPrompt: '',
-  temperature: 0.6,
-  topP: 0.9,
+  temperature: 0.7,
+  topP: 0.8,
   maxTokens: 256,
 };
 

@@ -11,7 +11,8 @@ from corpus import domain_of, read_documents
 from decode import decode
 from olmoe import Olmoe
 
-TEMPERATURES = (0.0, 0.7)
+# (temperature, top-p): greedy; the model's own odds, sharpened; and what the demo begins with.
+SAMPLING = ((0.0, 1.0), (0.7, 1.0), (0.7, 0.8))
 
 
 def has_loop(text: str, length: int = 4, times: int = 3) -> bool:
@@ -49,7 +50,7 @@ def opening_prompts(path: Path, count: int, others: list[list[str]]) -> list[lis
 def sample_chats(
     model: Olmoe, tokenizer, prompts: list[list[str]], seed: int, max_tokens: int
 ) -> list[dict]:
-    """A reply to each prompt, greedy and at a temperature.
+    """A reply to each prompt for each of `SAMPLING`.
 
     Prompt N is sampled with seed `seed` + N: one seed for all would start every reply alike.
     """
@@ -60,8 +61,8 @@ def sample_chats(
         )
         inputs.append(tokenizer(text, add_special_tokens=False)["input_ids"])
     rows = []
-    for temperature in TEMPERATURES:
-        replies = decode(model, inputs, max_tokens, temperature, seed)
+    for temperature, top_p in SAMPLING:
+        replies = decode(model, inputs, max_tokens, temperature, seed, top_p)
         for (source, prompt), reply in zip(prompts, replies, strict=True):
             text = tokenizer.decode(reply, skip_special_tokens=True)
             rows.append(
@@ -69,6 +70,7 @@ def sample_chats(
                     "source": source,
                     "prompt": prompt,
                     "temperature": temperature,
+                    "topP": top_p,
                     "reply": text,
                     "loop": has_loop(text),
                 }
@@ -77,13 +79,13 @@ def sample_chats(
 
 
 def count_loops(rows: list[dict]) -> dict[str, dict[str, str]]:
-    """Temperature -> "loops of replies", in all and by source."""
+    """"TEMPERATURE, top-p" -> "loops of replies", in all and by source."""
     counts: dict[str, dict[str, list[int]]] = {}
     for row in rows:
-        by_source = counts.setdefault(str(row["temperature"]), {})
+        by_source = counts.setdefault(f"{row['temperature']}, {row['topP']}", {})
         for name in ("all", row["source"]):
             by_source.setdefault(name, []).append(int(row["loop"]))
     return {
-        temperature: {name: f"{sum(loops)} of {len(loops)}" for name, loops in by_source.items()}
-        for temperature, by_source in counts.items()
+        sampling: {name: f"{sum(loops)} of {len(loops)}" for name, loops in by_source.items()}
+        for sampling, by_source in counts.items()
     }

@@ -11,6 +11,15 @@ from corpus import END, PAD
 from olmoe import Olmoe, rms_norm, rotate
 
 
+def keep_top(chances: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero outside the smallest set of tokens with at least `top_p` in all, as the runtime's."""
+    if top_p >= 1:
+        return chances
+    ordered, ids = chances.sort(descending=True)
+    ordered[ordered.cumsum(0) - ordered >= top_p] = 0
+    return torch.zeros_like(chances).scatter_(0, ids, ordered)
+
+
 @torch.no_grad()
 def decode(
     model: Olmoe,
@@ -18,6 +27,7 @@ def decode(
     max_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    top_p: float = 1.0,
 ) -> list[list[int]]:
     """Replies without prompt; each ends with END unless `max_tokens` or the context cut it off.
 
@@ -72,6 +82,7 @@ def decode(
         for row in writing.nonzero()[:, 0].tolist():
             if temperature:
                 chances = torch.softmax(logits[row].float() / temperature, -1).cpu()
+                chances = keep_top(chances, top_p)
                 tokens[row, at + 1] = torch.multinomial(chances, 1, generator=draws[row])
             else:
                 tokens[row, at + 1] = logits[row].argmax()

@@ -196,7 +196,7 @@ def main() -> None:
     add("--file", type=Path, required=True, help="JSON Lines of documents, .gz too")
     add("--every", type=int, action="append", help="score every N-th document (repeatable)")
     add("--positions", action="store_true", help="loss by position")
-    add("--chats", type=Path, help="prompts.json: replies, greedy and at temperature 0.7")
+    add("--chats", type=Path, help="prompts.json: replies, as `chats.SAMPLING` says")
     add("--openings", type=int, help="so many documents of each source begin chats as well")
     add("--seed", type=int, default=0)
     add("--max-tokens", type=int, default=160)

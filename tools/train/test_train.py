@@ -24,7 +24,7 @@ from corpus import (
     pack_epoch,
     tokenize_documents,
 )
-from decode import decode
+from decode import decode, keep_top
 from evaluate import load_model
 from export import export_gguf, export_huggingface
 from unrepeat import Repetition, clause_ends, repeat_periods, unrepeat_loss
@@ -192,6 +192,15 @@ def test_a_sampled_reply_depends_on_its_own_prompt_and_seed_alone(folder):
     both = decode(model, prompts, 24, temperature=0.7, seed=3)
     assert both[1] == decode(model, prompts[1:], 24, temperature=0.7, seed=4)[0]
     assert both != decode(model, prompts, 24, temperature=0.7, seed=5)
+    # Nothing but the likeliest token is in a set that small.
+    assert decode(model, prompts, 24, 0.7, 3, top_p=1e-6) == decode(model, prompts, 24)
+
+
+def test_the_smallest_set_of_enough_chance_is_kept():
+    chances = torch.tensor([0.1, 0.5, 0.15, 0.25])
+    assert keep_top(chances, 1.0).tolist() == chances.tolist()
+    assert keep_top(chances, 0.75).nonzero()[:, 0].tolist() == [1, 3]
+    assert keep_top(chances, 0.76).nonzero()[:, 0].tolist() == [1, 2, 3]
 
 
 def test_a_phrase_said_before_has_a_period():
@@ -293,14 +302,20 @@ def test_openings_are_spread_over_every_source_and_leave_known_prompts_out(tmp_p
     assert openings == [["a", "a0"], ["a", "a2"], ["a", "a4"], ["a", "a6"], ["b", "same"]]
 
 
-def test_loops_are_counted_by_temperature_and_source():
+def test_loops_are_counted_by_sampling_and_source():
     rows = [
-        {"source": source, "temperature": temperature, "loop": loop}
-        for source, temperature, loop in (("a", 0.0, True), ("b", 0.0, False), ("a", 0.7, False))
+        {"source": source, "temperature": temperature, "topP": top_p, "loop": loop}
+        for source, temperature, top_p, loop in (
+            ("a", 0.0, 1.0, True),
+            ("b", 0.0, 1.0, False),
+            ("a", 0.7, 1.0, False),
+            ("a", 0.7, 0.8, True),
+        )
     ]
     assert count_loops(rows) == {
-        "0.0": {"all": "1 of 2", "a": "1 of 1", "b": "0 of 1"},
-        "0.7": {"all": "0 of 1", "a": "0 of 1"},
+        "0.0, 1.0": {"all": "1 of 2", "a": "1 of 1", "b": "0 of 1"},
+        "0.7, 1.0": {"all": "0 of 1", "a": "0 of 1"},
+        "0.7, 0.8": {"all": "1 of 1", "a": "1 of 1"},
     }
 
 

@@ -43,8 +43,8 @@ async function count(draft: DraftOptions) {
   };
 }
 
-// The aim at 50 % is 1.15 times the uploads, which the model's second version kept and the third does not (1.23). The first
-// prompt alone gives 2.88 tokens a pass, all three 3.36.
+// The aim at 50 % is 1.15 times the uploads: twelve validation prompts keep it (docs/drafting.md), these three, which are harder
+// to guess, do not (1.23). The first prompt alone gives 2.88 tokens a pass, all three 3.36.
 it.each([
   { percent: 50, tokens: 4, tokensPerPass: isFull ? 3 : 2.8, roundTripsPerToken: 1, uploads: 1.25 },
   { percent: 25, tokens: 2, tokensPerPass: 1, roundTripsPerToken: 1.6, uploads: 1.5 },

@@ -3,6 +3,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { createBench } from '../../tools/perf/bench';
 import { getChecks } from '../../tools/perf/checks';
 import type { Measurement } from '../../tools/perf/measurement';
+import { ladderPrompts } from '../../tools/perf/prompts';
 import type { BenchModel } from '../../tools/perf/protocol';
 import { writeRandomModel } from '../../tools/perf/random-model';
 import type { RandomShape } from '../../tools/perf/random-shapes';
@@ -45,6 +46,7 @@ async function measure(table: TableName, shapes: readonly RandomShape[] = []): P
     store: 'indexeddb',
     runs: 1,
     tokens: 2,
+    prompts: ladderPrompts.map(({ text }, seed) => ({ text, seed })),
     shapes,
     peers: null,
     report: () => {},

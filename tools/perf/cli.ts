@@ -2,7 +2,7 @@
  * `npm run perf`: measures tables, prints them, merges them into perf-results.json, and fails when a ratio is missed.
  * Owns stdout: tables and checks, or with `--json` the file's object; everything else goes to stderr.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { findModel } from '../engine-page/model-file.ts';
 import { root } from '../program.ts';
 import { withBrowserBench } from './browser-runtime.ts';
@@ -13,6 +13,7 @@ import type { Measurement } from './measurement.ts';
 import { withNodeBench } from './node-runtime.ts';
 import { type PeerFiles, withPeerFiles } from './peers/peer-files.ts';
 import type { GetPeer } from './peers/peer-protocol.ts';
+import { readPrompts } from './prompt-file.ts';
 import type { Bench } from './protocol.ts';
 import { cutShape, randomShapes } from './random-shapes.ts';
 import { mergeResults, type PerfEnvironment, type ResultRow } from './results.ts';
@@ -24,15 +25,27 @@ export async function run(args: string[]): Promise<number> {
   const flags = parsePerfFlags(args);
   const resultsPath = join(root, 'perf-results.json');
   const older = await readResults(resultsPath);
+  const prompts = await readPrompts(flags.prompts);
   const found = await findModel(undefined);
   const loadAverage = getLoadAverage();
   const measureOver = async (peers: PeerFiles | null) => {
     const measure = async (bench: Bench, browser: string | null, get: GetPeer | null) => {
       const setUp = peers && { shape: peers.shape, modelUrl: found.url };
-      const { rows, environment } = await measureTables(bench, flags, setUp && get && { setUp, get });
+      const { rows, environment } = await measureTables(bench, flags, prompts, setUp && get && { setUp, get });
       const { tokens } = flags;
+      const asked = flags.prompts && { file: basename(flags.prompts.path), count: prompts.length };
       const versions = peers ? { peers: peers.versions } : {};
-      return { rows, environment: getEnvironment({ ...environment, browser, loadAverage, tokens, ...versions }) };
+      return {
+        rows,
+        environment: getEnvironment({
+          ...environment,
+          browser,
+          loadAverage,
+          tokens,
+          ...(asked && { prompts: asked }),
+          ...versions,
+        }),
+      };
     };
     return flags.runtime === 'browser'
       ? withBrowserBench(found, flags.chromeArgs, peers, measure)
@@ -60,6 +73,7 @@ export async function run(args: string[]): Promise<number> {
 async function measureTables(
   bench: Bench,
   { runtime, tables, runs, tokens }: PerfFlags,
+  prompts: Measurement['prompts'],
   peers: Measurement['peers'],
 ): Promise<{ rows: ResultRow[]; environment: Pick<PerfEnvironment, 'adapter' | 'model'> }> {
   const store = runtime === 'browser' ? 'indexeddb' : 'memory';
@@ -71,7 +85,7 @@ async function measureTables(
   const report = (message: string): void =>
     console.error(`${Math.round((performance.now() - startMs) / 1000)} s: ${message}`);
   for (const table of tables) {
-    rows.push(...(await tableMeasures[table]({ bench, model, store, runs, tokens, shapes, peers, report })));
+    rows.push(...(await tableMeasures[table]({ bench, model, store, runs, tokens, prompts, shapes, peers, report })));
   }
   return { rows, environment: { adapter: model.adapter, model: model.name } };
 }

@@ -6,7 +6,7 @@ import type { PerfEnvironment } from './results.ts';
 
 /** @param browser its name and version, or null without one */
 export function getEnvironment(
-  run: Pick<PerfEnvironment, 'adapter' | 'browser' | 'model' | 'tokens' | 'loadAverage' | 'peers'>,
+  run: Pick<PerfEnvironment, 'adapter' | 'browser' | 'model' | 'tokens' | 'prompts' | 'loadAverage' | 'peers'>,
 ): PerfEnvironment {
   return {
     runtime: run.browser === null ? 'node' : 'browser',
@@ -20,6 +20,7 @@ export function getEnvironment(
     date: new Date().toISOString(),
     commit: getCommit(),
     tokens: run.tokens,
+    ...(run.prompts && { prompts: run.prompts }),
     ...(run.peers && { peers: run.peers }),
   };
 }

@@ -10,6 +10,8 @@ export interface PerfFlags {
   readonly runtime: 'browser' | 'node';
   readonly runs: number;
   readonly tokens: number;
+  /** Chat documents whose first messages are asked, spread evenly over the file; null: the tool's own. */
+  readonly prompts: { readonly path: string; readonly count: number } | null;
   readonly chromeArgs: readonly string[];
   readonly json: boolean;
 }
@@ -22,6 +24,8 @@ const options = {
   runtime: { type: 'string' },
   runs: { type: 'string' },
   tokens: { type: 'string' },
+  prompts: { type: 'string' },
+  'prompt-count': { type: 'string' },
   adapter: engineOptions.adapter,
   'chrome-arg': engineOptions['chrome-arg'],
   json: { type: 'boolean' },
@@ -31,12 +35,17 @@ const options = {
 export function parsePerfFlags(args: string[]): PerfFlags {
   const values = parseFlags(args, options);
   const runtime = parseOneOf('runtime', values.runtime ?? 'browser', ['browser', 'node']);
+  const count = parseNumber('prompt-count', values['prompt-count'], { integer: true, min: 1, max: 1000 });
+  if (count !== undefined && values.prompts === undefined) {
+    throw new ToolError('BAD_ARGUMENT', `--prompt-count ${count} counts those of --prompts FILE; give both`);
+  }
   return {
     tables: parseTables(values.table ?? [], runtime),
     runtime,
     runs: parseNumber('runs', values.runs, { integer: true, min: 1, max: 1000 }) ?? 3,
     // The first token comes from the prompt: with fewer than two, nothing is decoded.
     tokens: parseNumber('tokens', values.tokens, { integer: true, min: 2, max: 512 }) ?? 64,
+    prompts: values.prompts === undefined ? null : { path: values.prompts, count: count ?? 12 },
     chromeArgs: getEngineFlags({ adapter: values.adapter, 'chrome-arg': values['chrome-arg'] }).chromeArgs,
     json: values.json ?? false,
   };

@@ -4,7 +4,6 @@
  */
 import type { DraftOptions, EvictionName, PagingOptions, PredictorName } from '../../src/engine/engine.ts';
 import { type Measurement, measureRounds, type Round } from './measurement.ts';
-import { ladderPrompts } from './prompts.ts';
 import type { BenchModel, EngineJob, GenerationSample } from './protocol.ts';
 import type { Metrics, ResultRow, TableName } from './results.ts';
 
@@ -177,7 +176,7 @@ async function measureRungs(
 }
 
 async function measureRung(
-  { bench, model, store, tokens }: Measurement,
+  { bench, model, store, tokens, prompts }: Measurement,
   { percent, paging, predictors, eviction, draft = { kind: 'off' } }: Rung,
   job: Partial<EngineJob>,
 ): Promise<{ metrics: Metrics; answers: string }> {
@@ -190,7 +189,7 @@ async function measureRung(
     predictors,
     eviction,
     tokens,
-    prompts: ladderPrompts.map(({ text }, seed) => ({ text, seed })),
+    prompts,
   });
   return { metrics: getRungMetrics(sample, model), answers: getAnswers(sample) };
 }

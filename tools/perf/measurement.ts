@@ -16,6 +16,8 @@ export interface Measurement {
   readonly runs: number;
   /** Generated per prompt. */
   readonly tokens: number;
+  /** What is asked, each with the seed that it is answered with. */
+  readonly prompts: readonly { readonly text: string; readonly seed: number }[];
   /** Models of random weights, cut to this machine. */
   readonly shapes: readonly RandomShape[];
   /** Other runtimes in the same page; null where there is none. */

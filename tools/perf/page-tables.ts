@@ -1,7 +1,6 @@
 /** Tables of single pages: a fault served from every tier, and the stores beside each other and beside a file. */
 import type { StoreKind } from '../../src/store/model-store.ts';
 import { type Measurement, measureRounds } from './measurement.ts';
-import { ladderPrompts } from './prompts.ts';
 import type { FaultJob, ReadSample, ShadowCount, StreamJob } from './protocol.ts';
 import { getPercentile, type Metrics, type ResultRow } from './results.ts';
 
@@ -55,8 +54,7 @@ export function getStreamRow({ from, parallel }: Pick<StreamJob, 'from' | 'paral
 
 /** The shadow's recall does not depend on time: it is counted once, however many runs are asked for. */
 export function measureShadow(measurement: Measurement): Promise<ResultRow[]> {
-  const { bench, tokens } = measurement;
-  const prompts = ladderPrompts.map(({ text }, seed) => ({ text, seed }));
+  const { bench, tokens, prompts } = measurement;
   const counts = new Map<number, readonly ShadowCount[]>();
   const rows = [50, 25].map((percent) => ({ row: `${percent}%`, percent }));
   return measureRounds(

@@ -1,5 +1,5 @@
 /**
- * What the ladder's rungs answer. Written for this purpose: taken from no corpus, and used to tune nothing.
+ * What is asked unless `--prompts` names a file. Written for this purpose: taken from no corpus, and used to tune nothing.
  */
 export const ladderPrompts: readonly { readonly name: string; readonly text: string }[] = [
   {

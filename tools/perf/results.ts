@@ -33,6 +33,8 @@ export interface PerfEnvironment {
   readonly commit: string | null;
   /** Generated per prompt, `--tokens`. */
   readonly tokens: number;
+  /** With `--prompts`: the file's name, and how many of its first messages were asked. */
+  readonly prompts?: { readonly file: string; readonly count: number };
   /** Versions of the other runtimes, by package, where they were measured. */
   readonly peers?: Readonly<Record<string, string>>;
 }

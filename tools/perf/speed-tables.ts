@@ -1,6 +1,5 @@
 /** Tables of plain speed with the engine's defaults: decode, prefill, and the first token after a load. */
 import { type Measurement, measureRounds } from './measurement.ts';
-import { ladderPrompts } from './prompts.ts';
 import type { GenerationSample } from './protocol.ts';
 import { getPromptTokens, type RandomShape } from './random-shapes.ts';
 import type { Metrics, ResultRow } from './results.ts';
@@ -27,8 +26,7 @@ async function listRandomRows({ bench, shapes }: Measurement): Promise<SpeedRow[
 const randomTokens = 9;
 
 export async function measureDecode(measurement: Measurement): Promise<ResultRow[]> {
-  const { bench, store, tokens, model } = measurement;
-  const prompts = ladderPrompts.map(({ text }, seed) => ({ text, seed }));
+  const { bench, store, tokens, prompts, model } = measurement;
   const rows = [...budgetRows, ...(await listRandomRows(measurement))];
   return measureRounds('decode', measurement, rows, async ({ percent, random }) => {
     const job = { expertBudget: { percent }, predictors: 'cold' } as const;

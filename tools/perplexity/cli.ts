@@ -2,10 +2,11 @@
  * `npm run perplexity`: teacher-forced loss of a file's documents through the engine in headless Chromium.
  * Owns stdout: a table, or with `--json` one object; everything else goes to stderr.
  */
+
+import { readDocuments, type ScoredDocument } from '../documents.ts';
 import type { EnginePage } from '../engine-page/browser-page.ts';
 import { runEngine } from '../engine-page/run-engine.ts';
 import { ToolError } from '../tool-error.ts';
-import { readDocuments, type ScoredDocument } from './documents.ts';
 import { type PerplexityFlags, parsePerplexityFlags } from './flags.ts';
 import { addLoss, formatLossTable, getLossReport, type LossSum, noLoss } from './loss.ts';
 

@@ -9,6 +9,7 @@ test('without flags every table of this version runs in the browser', () => {
     runtime: 'browser',
     runs: 3,
     tokens: 64,
+    prompts: null,
     chromeArgs: [],
     json: false,
   });
@@ -35,6 +36,7 @@ test.each([
   ['--runs', '0'],
   ['--runs', '1.5'],
   ['--tokens', '1'],
+  ['--prompt-count', '3'],
   ['--runtime', 'deno'],
 ])('%s %s is refused', (...args) => {
   expect(() => parsePerfFlags(args)).toThrow(

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { createMemoryStore } from '../../../src/store/memory-store.ts';
 import { measureDelayedLadder, measureLadder, measurePredictors } from '../../../tools/perf/ladder.ts';
 import { limitStore } from '../../../tools/perf/limited-store.ts';
+import { readPrompts } from '../../../tools/perf/prompt-file.ts';
 import type { Bench, GenerationJob } from '../../../tools/perf/protocol.ts';
 
 /** Answers every job alike, 10 ms per token, and notes the jobs. */
@@ -62,6 +63,7 @@ async function measure(table: typeof measureLadder, runs: number, msPerToken?: n
     store: 'indexeddb',
     runs,
     tokens: 5,
+    prompts: await readPrompts(null),
     shapes: [],
     peers: null,
     report: () => {},

@@ -88,6 +88,7 @@ async function measure(ownMs: number, failing: readonly PeerName[] = []) {
     store: 'memory',
     runs: 1,
     tokens: 3,
+    prompts: [],
     shapes: [],
     peers: { setUp, get: getPeer },
     report: (message) => said.push(message),

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readDocuments } from '../../../tools/perplexity/documents.ts';
+import { readDocuments } from '../../../tools/documents.ts';
 
 let folder: string;
 

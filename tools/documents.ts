@@ -1,5 +1,5 @@
 /**
- * The documents of `--file`: chat documents as JSON Lines when the name ends in .jsonl, otherwise one plain text; both
+ * The documents of a file: chat documents as JSON Lines when the name ends in .jsonl, otherwise one plain text; both
  * also gzipped (.gz). Owns the checks of every line. Knows no tokens.
  */
 import { createReadStream } from 'node:fs';
@@ -7,10 +7,10 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import type { ScoreRequest } from '../../src/engine/engine.ts';
-import { readLines } from '../../src/routing/text-lines.ts';
-import { isChatMessage } from '../chat-message.ts';
-import { ToolError } from '../tool-error.ts';
+import type { ScoreRequest } from '../src/engine/engine.ts';
+import { readLines } from '../src/routing/text-lines.ts';
+import { isChatMessage } from './chat-message.ts';
+import { ToolError } from './tool-error.ts';
 
 export interface ScoredDocument {
   /** For messages: the file, and the line where there are lines. */
@@ -28,12 +28,13 @@ const maxLineChars = 16 << 20;
 
 /**
  * Every `every`-th document of the file, the first included. All lines are checked.
+ * @param flag that named the file, for messages
  * @throws ToolError `BAD_ARGUMENT`; ToolError and EngineError `BAD_FILE`, naming the line.
  */
-export async function readDocuments(path: string, every: number): Promise<ScoredDocument[]> {
+export async function readDocuments(path: string, every: number, flag = '--file'): Promise<ScoredDocument[]> {
   const found = await stat(path).catch(() => undefined);
-  if (!found) throw new ToolError('BAD_ARGUMENT', `--file is "${path}", which does not exist; name a text or .jsonl`);
-  if (found.isDirectory()) throw new ToolError('BAD_ARGUMENT', `--file is the folder "${path}"; name a file in it`);
+  if (!found) throw new ToolError('BAD_ARGUMENT', `${flag} is "${path}", which does not exist; name a text or .jsonl`);
+  if (found.isDirectory()) throw new ToolError('BAD_ARGUMENT', `${flag} is the folder "${path}"; name a file in it`);
   const documents: ScoredDocument[] = [];
   if (!/\.jsonl(\.gz)?$/i.test(path)) {
     documents.push(getTextDocument(path, await readText(path)));

@@ -1,6 +1,7 @@
 // act[row, rank, :] = activate(G x[row] + g, U x[row] + u), G, U and the biases those of the expert that the row chose at this
 // rank. activate(g, u) is silu(g) * u, or gpt-oss's: (clamp(u, -LIMIT, LIMIT) + 1) * g' * sigmoid(ALPHA * g'), g' = min(g, LIMIT).
 // Without GATED there is one matrix, silu(U x[row]), whose place is the gate's.
+// FACTOR: act[row, rank, :] *= F x[row], behind the product above; F in the gate's place.
 //
 // Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place;
 // x [2, CAPACITY, hidden] f32: exact, shadow; route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS];
@@ -19,6 +20,8 @@ override CAPACITY: u32;
 override BIAS: u32;
 // 0: experts have no gate.
 override GATED: u32;
+// 1: multiplies what is there.
+override FACTOR: u32;
 
 @group(0) @binding(0) var<uniform> pool: Pool;
 @group(0) @binding(1) var<uniform> step: Step;
@@ -91,7 +94,12 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     if (lane == 0u) {
       let value = activate(g, u);
       for (var i = 0u; i < min(4u, WIDTH - first); i++) {
-        act[choice * WIDTH + first + i] = value[i];
+        let at = choice * WIDTH + first + i;
+        if (FACTOR == 1u) {
+          act[at] *= g[i];
+        } else {
+          act[at] = value[i];
+        }
       }
     }
   }

@@ -1,5 +1,6 @@
 // act[row, rank, :] = activate(G x[row] + g, U x[row] + u) for many rows, by experts: a weight is dequantised once for 8 choices.
 // activate: lib/activation.wgsl. Without GATED there is one matrix, silu(U x[row]), whose place is the gate's.
+// FACTOR: act[row, rank, :] *= F x[row], behind the product above; F in the gate's place.
 //
 // Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place; x [rows, HIDDEN] f32;
 // order, tiles: what route_order wrote; page_table [MoE layers, EXPERTS]; act [rows, TOP_K, WIDTH] f32.
@@ -15,6 +16,8 @@ override WIDTH: u32;
 override BIAS: u32;
 // 0: experts have no gate.
 override GATED: u32;
+// 1: multiplies what is there.
+override FACTOR: u32;
 
 @group(0) @binding(0) var<uniform> pool: Pool;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
@@ -38,7 +41,12 @@ fn store(page: u32, first_row: u32, place: u32, end: u32, gate: vec4<f32>, up: v
       g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first_row / 4u]);
       u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first_row / 4u]);
     }
-    act[(order[place] * WIDTH + first_row) / 4u] = activate(g, u);
+    let at = (order[place] * WIDTH + first_row) / 4u;
+    if (FACTOR == 1u) {
+      act[at] *= g;
+    } else {
+      act[at] = activate(g, u);
+    }
   }
 }
 

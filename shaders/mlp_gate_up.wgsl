@@ -1,4 +1,5 @@
 // act[row, :] = silu(G x[row]) * (U x[row]), of a dense MLP or a shared expert; SCALED: times sigmoid(s . x[row])
+// FACTOR: act[row, :] *= F x[row], behind that; weights [width, hidden]: F.
 //
 // Bindings: weights [2 * width, hidden]: G, then U, quantised in place; x [2, CAPACITY, hidden] f32: exact, shadow;
 // scale [hidden] f32 (unread without); act [rows, width] f32.
@@ -8,6 +9,8 @@ override WORKGROUP_SIZE: u32;
 override TILES: u32;
 override CAPACITY: u32;
 override SCALED: u32;
+// 1: multiplies what is there.
+override FACTOR: u32;
 
 struct Shape {
   width: u32,
@@ -57,21 +60,34 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
       // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
       var own = r + block;
       var other = own + width * blocks;
-      for (var i = 0u; i < 8u; i++) {
-        let sum = vec4<f32>(gate.yzw, gate.x + block_dot(0u, 2u * width * blocks, own.x, &xs));
-        gate = up;
-        up = sum;
-        let next = other;
-        other = own.yzwx;
-        own = next;
+      for (var i = 0u; i < 8u - 4u * FACTOR; i++) {
+        let sum = vec4<f32>(gate.yzw, gate.x + block_dot(0u, (2u - FACTOR) * width * blocks, own.x, &xs));
+        if (FACTOR == 1u) {
+          gate = sum;
+          own = own.yzwx;
+        } else {
+          gate = up;
+          up = sum;
+          let next = other;
+          other = own.yzwx;
+          own = next;
+        }
       }
     }
     let g = reduce_sum(gate, lane);
-    let u = reduce_sum(up, lane);
+    var u = vec4<f32>(1.0);
+    if (FACTOR == 0u) {
+      u = reduce_sum(up, lane);
+    }
     if (lane == 0u) {
       let value = factor * g / (1.0 + exp(-g)) * u;
       for (var i = 0u; i < min(4u, width - first); i++) {
-        act[group.y * width + first + i] = value[i];
+        let at = group.y * width + first + i;
+        if (FACTOR == 1u) {
+          act[at] *= g[i];
+        } else {
+          act[at] = value[i];
+        }
       }
     }
   }

@@ -26,6 +26,7 @@ export function createMoe(own: Experts & Partial<MoeConfig>): MoeConfig {
     router: plainRouter,
     activation: { kind: 'silu' },
     isGated: true,
+    hasFactor: false,
     expertBias: false,
     shared: null,
     ...own,

@@ -66,6 +66,7 @@ export const architectures: readonly ArchitectureTraits[] = [
   { name: 'adamoe', pairing: 'half', router: { normalize: true } },
   { name: 'dynamic-moe', pairing: 'half' },
   { name: 'rmoe', pairing: 'half', router: { normalize: true } },
+  { name: 'openmoe', pairing: 'half' },
   { name: 'rexmoe', pairing: 'half' },
   { name: 'blockffn', pairing: 'half', router: { scoring: 'relu' } },
 ];

@@ -101,6 +101,7 @@ class DecoderFile {
   }
 
   #getMixer(layer: number, { window }: AttentionConfig): Mixer {
+    if (this.traits.hasMixer?.(layer) === false) return 'none';
     if (this.#has('convIn', layer)) return 'convolution';
     return window && this.traits.slides?.(layer) ? 'sliding' : 'full';
   }
@@ -234,6 +235,7 @@ class DecoderFile {
       router: this.#readRouter(layer, experts),
       activation: this.traits.activation ?? { kind: 'silu' },
       isGated: this.#has('gateProj', layer) || this.#has('gateUpProj', layer),
+      hasFactor: this.#has('factorProj', layer),
       expertBias: this.#has('downBias', layer),
       shared: sharedWidth > 0 ? { width: sharedWidth, isGated: this.#has('sharedScale', layer) } : null,
     };

@@ -55,6 +55,7 @@ export async function readHfCheckpoint(
     names: model.names,
     layouts: model.layouts ?? [],
     vectors: model.getVectors?.(values) ?? {},
+    getLayer: (layer, name) => model.getLayer?.(values, layer, name) ?? layer,
     // A tied head may be in the file, and is the embedding.
     isSkipped: (name) => (tied && name === model.names.head) || (model.isSkipped?.(name, values) ?? false),
   };

@@ -12,15 +12,17 @@ export type HfKeys = Readonly<Record<string, MetadataScalar | readonly MetadataS
 export interface DecoderDefaults {
   readonly theta?: number;
   readonly epsilon?: string;
+  /** The only `hidden_act`. */
+  readonly activation?: string;
 }
 
 /** Keys that nearly all configurations share. */
 export function getDecoderKeys(
   config: GgufMetadata,
-  { theta = 10_000, epsilon = 'rms_norm_eps' }: DecoderDefaults = {},
+  { theta = 10_000, epsilon = 'rms_norm_eps', activation: only = 'silu' }: DecoderDefaults = {},
 ): HfKeys {
-  const activation = config.getString('hidden_act', 'silu');
-  if (activation !== 'silu') refuse(config, 'hidden_act', activation, 'silu');
+  const activation = config.getString('hidden_act', only);
+  if (activation !== only) refuse(config, 'hidden_act', activation, only);
   const heads = config.getInteger('num_attention_heads', { min: 1 });
   const rotary = getRopeNumber(config, 'partial_rotary_factor') ?? getNumber(config, 'partial_rotary_factor') ?? 1;
   return {

@@ -134,17 +134,24 @@ export function splitColumns(entry: TensorEntry): TensorEntry[] {
   return [pickColumns(entry, 0, 2), pickColumns(entry, 1, 2)];
 }
 
+/** [experts, cols, 2 * rows] with two matrices behind each other: each as [experts, rows, cols]. */
+export function splitColumnHalves(entry: TensorEntry): TensorEntry[] {
+  const half = (entry.shape[2] as number) / 2;
+  return [pickColumns(entry, 0, 1, half), pickColumns(entry, half, 1, 2 * half)];
+}
+
 /** [experts, 2 * values] with two vectors in turn: each as [experts, values]. */
 export function splitValues(entry: TensorEntry): TensorEntry[] {
   return [0, 1].map((first) => pick(entry, entry.shape[0] as number, 1, entry.shape[1] as number, first, 2));
 }
 
-function pickColumns(entry: TensorEntry, first: number, step: number): TensorEntry {
+function pickColumns(entry: TensorEntry, first: number, step: number, end?: number): TensorEntry {
   const [experts, rows, cols] = entry.shape as [number, number, number];
-  return { ...pick(entry, experts, rows, cols, first, step), shape: [experts, cols / step, rows] };
+  const picked = pick(entry, experts, rows, cols, first, step, end);
+  return { ...picked, shape: [experts, picked.shape[1] as number, rows] };
 }
 
-/** Every `step`th column from `first` on, as rows. */
+/** Every `step`th column from `first` on and before `end`, as rows. */
 function pick(
   entry: TensorEntry,
   experts: number,
@@ -152,11 +159,13 @@ function pick(
   cols: number,
   first: number,
   step: number,
+  end = cols,
 ): TensorEntry {
   const { blockBytes } = getWeightFormat(entry.type);
+  const picked = Math.ceil((end - first) / step);
   return {
     ...entry,
-    shape: [experts, cols / step],
+    shape: [experts, picked],
     getSlab(index, count) {
       assert(count === experts, `${entry.name} is read expert by expert`);
       const { ranges, assemble } = entry.getSlab(index, count);
@@ -164,9 +173,9 @@ function pick(
         ranges,
         assemble(bytes) {
           const file = assemble ? assemble(bytes) : (bytes[0] as Uint8Array);
-          const out = new Uint8Array((rows * cols * blockBytes) / step);
+          const out = new Uint8Array(rows * picked * blockBytes);
           let at = 0;
-          for (let col = first; col < cols; col += step) {
+          for (let col = first; col < end; col += step) {
             for (let row = 0; row < rows; row++, at += blockBytes) {
               const from = (row * cols + col) * blockBytes;
               for (let byte = 0; byte < blockBytes; byte++) out[at + byte] = file[from + byte] as number;

@@ -7,6 +7,8 @@ import type { ArchitectureTraits } from './traits';
 export interface HfModel {
   /** `model_type`. */
   readonly modelType: string;
+  /** Where several models have a type: whether it is this one. */
+  isMeant?(config: GgufMetadata): boolean;
   /** The GGUF name of the architecture. */
   readonly architecture: string;
   /** @throws EngineError `BAD_FILE`, `UNSUPPORTED` */
@@ -15,6 +17,8 @@ export interface HfModel {
   getTraits?(config: GgufMetadata): Partial<ArchitectureTraits>;
   readonly names: HfTensors['names'];
   readonly layouts?: readonly HfLayout[];
+  /** Layer of a tensor where a file's layer is several of ours; default: the file's. */
+  getLayer?(config: GgufMetadata, layer: number, name: string): number;
   getVectors?(config: GgufMetadata): HfTensors['vectors'];
   /** Tensors that are known, and not used. */
   isSkipped?(name: string, config: GgufMetadata): boolean;

@@ -373,7 +373,8 @@ export const hfModelTypes: readonly Pick<HfModel, 'modelType' | 'architecture'>[
 /** @throws EngineError `UNSUPPORTED` for a `model_type` that webmoe does not know. */
 export function getHfModel(config: GgufMetadata): HfModel {
   const modelType = config.getString('model_type');
-  const model = hfModels.find((candidate) => candidate.modelType === modelType);
+  const named = hfModels.filter((candidate) => candidate.modelType === modelType);
+  const model = named.find((candidate) => candidate.isMeant?.(config) ?? true);
   if (model) return model;
   return refuse(config, 'model_type', modelType, hfModels.map((known) => known.modelType).join(', '));
 }

@@ -4,7 +4,7 @@
  */
 import type { GgufMetadata } from './gguf-metadata';
 import { getDecoderKeys, getRopeScaling, refuse } from './hf-config';
-import { joinRows } from './hf-entries';
+import { createEntry, joinRows, splitColumnHalves, splitHalves, transposeExperts } from './hf-entries';
 import { getExpertKeys, type HfModel } from './hf-model';
 import { blockSparseNames, commonNames, getSharedNames, latentNames, stackedNames } from './hf-names';
 
@@ -14,6 +14,23 @@ import type { TensorRole } from './traits';
 const MLP = 'model.layers.{i}.mlp';
 
 const SPARSE = 'model.layers.{i}.block_sparse_moe';
+const EXPERTS = `${MLP}.experts`;
+const EXTRA = 'model.layers.{i}.extra_mlp';
+
+/** Layers with experts are every so many-th, the last of each run. */
+function getMoeInterval(config: GgufMetadata): number {
+  return config.getInteger('moe_layer_interval', { min: 1, max: config.getInteger('num_hidden_layers', { min: 1 }) });
+}
+
+/** OpenMoE's gate is two matrices, the second of which goes through silu; its rows are the first and the second half. */
+function splitSwiglu(pattern: string): HfLayout {
+  return {
+    patterns: [pattern],
+    roles: ['mlpUp', 'mlpGate'],
+    make: (source, tensor) => splitHalves(createEntry(source, tensor)),
+  };
+}
+
 /** Parts of a GRU as its parameters' names end. */
 const [RESET, UPDATE, NEW] = ['r', 'z', 'n'];
 
@@ -44,6 +61,59 @@ export const researchModels: readonly HfModel[] = [
     }),
   },
   {
+    // OpenMoE (arXiv 2402.01739); its files say "llama". A layer with experts has an MLP of its own behind them: a layer of ours
+    // that mixes nothing. Attention has no scale. The authors' training drops tokens beyond an expert's capacity, and their
+    // decoding turns queries one position further than their prefill does; here every token has its experts and its position.
+    modelType: 'llama',
+    isMeant: (config) => config.has('moe_layer_interval'),
+    architecture: 'openmoe',
+    names: {
+      ...commonNames,
+      ffnNorm: [commonNames.ffnNorm as string, 'model.layers.{i}.pre_extra_mlp_layernorm.weight'],
+      router: `${MLP}.gate_weight`,
+      mlpGate: [],
+      mlpUp: [],
+      mlpFactor: [`${MLP}.up_proj.weight`, `${EXTRA}.up_proj.weight`],
+      mlpDown: [`${MLP}.down_proj.weight`, `${EXTRA}.down_proj.weight`],
+    },
+    layouts: [
+      splitSwiglu(`${MLP}.gate_proj.weight`),
+      splitSwiglu(`${EXTRA}.gate_proj.weight`),
+      {
+        patterns: [`${EXPERTS}.wi_gate`],
+        roles: ['upProj', 'gateProj'],
+        make: (source, tensor) => splitColumnHalves(createEntry(source, tensor)),
+      },
+      {
+        patterns: [`${EXPERTS}.wi_up`],
+        roles: ['factorProj'],
+        make: (source, tensor) => [transposeExperts(createEntry(source, tensor))],
+      },
+      {
+        patterns: [`${EXPERTS}.wo`],
+        roles: ['downProj'],
+        make: (source, tensor) => [transposeExperts(createEntry(source, tensor))],
+      },
+    ],
+    getLayer: (config, layer, name) =>
+      layer + Math.floor(layer / getMoeInterval(config)) + Number(name.includes('extra_mlp')),
+    getKeys: (config) => {
+      if (!config.getBool('mlp_gated', true)) refuse(config, 'mlp_gated', 'false', 'true');
+      const layers = config.getInteger('num_hidden_layers', { min: 1 });
+      return {
+        ...getDecoderKeys(config, { activation: 'swiglu' }),
+        ...getRopeScaling(config),
+        ...getExpertKeys(config, ['num_experts'], 'router_topk'),
+        block_count: layers + Math.floor(layers / getMoeInterval(config)),
+        'attention.scale': 1,
+      };
+    },
+    getTraits: (config) => {
+      const interval = getMoeInterval(config);
+      return { hasMixer: (layer) => (layer + 1) % (interval + 1) !== 0 };
+    },
+  },
+  {
     // Dynamic routing (arXiv 2403.07652). Its authors' files say "llama", which without these fields has no experts.
     modelType: 'llama',
     architecture: 'dynamic-moe',
@@ -59,7 +129,12 @@ export const researchModels: readonly HfModel[] = [
     },
     getKeys: (config) => {
       if (!config.has('top_p_threshold') || !config.has('num_experts')) {
-        refuse(config, 'model_type', 'llama', 'llama with "num_experts" and "top_p_threshold" (dynamic routing)');
+        refuse(
+          config,
+          'model_type',
+          'llama',
+          'llama with "num_experts" and "top_p_threshold" (dynamic routing), or "moe_layer_interval" (OpenMoE)',
+        );
       }
       const experts = config.getInteger('num_experts', { min: 1 });
       const topP = config.getNumber('top_p_threshold', { min: 1e-6, max: 1 });

@@ -16,6 +16,8 @@ export interface HfTensors {
   readonly layouts: readonly HfLayout[];
   /** What the configuration holds. */
   readonly vectors: Partial<Record<TensorRole, readonly number[]>>;
+  /** Layer of a tensor that a file has in this layer. */
+  getLayer(layer: number, name: string): number;
   /** Tensors that are known, and not used. */
   isSkipped(name: string): boolean;
 }
@@ -120,7 +122,7 @@ function requireAll(
   return found;
 }
 
-function compilePatterns({ names, layouts }: HfTensors): (name: string) => Match | undefined {
+function compilePatterns({ names, layouts, getLayer }: HfTensors): (name: string) => Match | undefined {
   const patterns = [
     ...(Object.entries(names) as [TensorRole, string | readonly string[]][]).flatMap(([role, all]) =>
       [all].flat().map((pattern) => compile(pattern, { role })),
@@ -131,8 +133,9 @@ function compilePatterns({ names, layouts }: HfTensors): (name: string) => Match
     for (const { target, expression } of patterns) {
       const groups = expression.exec(name);
       if (!groups) continue;
-      const { layer = '', expert } = groups.groups ?? {};
-      return { target, layer, expert: expert === undefined ? null : Number(expert) };
+      const { layer, expert } = groups.groups ?? {};
+      const own = layer === undefined ? '' : String(getLayer(Number(layer), name));
+      return { target, layer: own, expert: expert === undefined ? null : Number(expert) };
     }
     return undefined;
   };

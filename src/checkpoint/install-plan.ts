@@ -194,16 +194,26 @@ function layOutPage(gguf: Checkpoint, tensors: ExpertTensors): PageLayout {
     placed[part] = matrix;
     pageBytes += matrix.sizeBytes;
   }
-  const { gateProj = null, upProj, downProj, gateBias = null, upBias = null, downBias = null } = placed;
-  assert(upProj && downProj, 'an expert has two matrices, or three');
-  if (gateProj && gateProj.type !== upProj.type) {
+  const {
+    gateProj = null,
+    upProj,
+    factorProj = null,
+    downProj,
+    gateBias = null,
+    upBias = null,
+    downBias = null,
+  } = placed;
+  assert(upProj && downProj, 'an expert has two matrices, or more');
+  for (const part of ['gateProj', 'factorProj'] as const) {
+    const other = placed[part];
+    if (!other || other.type === upProj.type) continue;
     throw new EngineError(
       'UNSUPPORTED',
-      `${gguf.sourceName}: tensor "${tensors.gateProj?.name}" has type ${gateProj.type.toUpperCase()}, "${tensors.upProj?.name}" ` +
+      `${gguf.sourceName}: tensor "${tensors[part]?.name}" has type ${other.type.toUpperCase()}, "${tensors.upProj?.name}" ` +
         `${upProj.type.toUpperCase()}; the two are read together and need one type`,
     );
   }
-  return { gateProj, upProj, downProj, gateBias, upBias, downBias, pageBytes };
+  return { gateProj, upProj, factorProj, downProj, gateBias, upBias, downBias, pageBytes };
 }
 
 function buildPageRecords(reading: ArchitectureReading, group: number, layout: PageLayout): InstallRecord[] {

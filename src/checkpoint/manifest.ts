@@ -16,13 +16,14 @@ export interface PackedMatrix {
 }
 
 /** The matrices of a page, in its order. */
-export const PAGE_PARTS = ['gateProj', 'upProj', 'downProj', 'gateBias', 'upBias', 'downBias'] as const;
+export const PAGE_PARTS = ['gateProj', 'upProj', 'factorProj', 'downProj', 'gateBias', 'upBias', 'downBias'] as const;
 export type PagePart = (typeof PAGE_PARTS)[number];
 
 /** One page = one expert of one page group: gate (where it has one), up and down projection, contiguous. The same for all experts of a group. */
 export interface PageLayout {
   readonly gateProj: PackedMatrix | null; // [expertWidth, hiddenSize]
   readonly upProj: PackedMatrix; // [expertWidth, hiddenSize]
+  readonly factorProj: PackedMatrix | null; // [expertWidth, hiddenSize]
   readonly downProj: PackedMatrix; // [hiddenSize, expertWidth]
   /** Vectors in f32; null where experts have no biases. */
   readonly gateBias: PackedMatrix | null; // [expertWidth]
@@ -81,6 +82,7 @@ export type ResidentRole =
   // the MLP of a layer without experts
   | 'mlpGate'
   | 'mlpUp'
+  | 'mlpFactor'
   | 'mlpDown'
   // the shared expert of a layer with them
   | 'sharedGate'

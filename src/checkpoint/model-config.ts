@@ -116,8 +116,11 @@ export interface AttentionConfig {
   readonly latent: LatentConfig | null;
 }
 
-/** What mixes the positions of a layer: attention over all of them, over the last `window`, or a short convolution. */
-export type Mixer = 'full' | 'sliding' | 'convolution';
+/**
+ * What mixes the positions of a layer: attention over all of them, over the last `window`, or a short convolution. `none`: it is
+ * an MLP or experts alone, the second part of a layer as its file counts them.
+ */
+export type Mixer = 'full' | 'sliding' | 'convolution' | 'none';
 
 /** From a token's scores to its experts and their weights; shaders/router_topk.wgsl has the order of things. */
 export interface RouterConfig {
@@ -199,6 +202,8 @@ export interface MoeConfig {
   readonly activation: Activation;
   /** Whether an expert has a gate; without one it is down(silu(up x)). */
   readonly isGated: boolean;
+  /** Whether experts, and dense MLPs, have a third product that the other two's is multiplied with (OpenMoE). */
+  readonly hasFactor: boolean;
   /** Whether an expert's products add biases. */
   readonly expertBias: boolean;
   /** An expert that every token uses, beside the chosen ones; `isGated`: times the sigmoid of a product of its own. */

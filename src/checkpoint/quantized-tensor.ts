@@ -13,7 +13,13 @@ import type { TensorRole } from './traits';
 /** Weights that are f32 at a time: 4 MiB. */
 const STRETCH_WEIGHTS = 2 ** 20;
 
-const expertMatrices: ReadonlySet<string> = new Set<TensorRole>(['gateProj', 'upProj', 'downProj', 'gateUpProj']);
+const expertMatrices: ReadonlySet<string> = new Set<TensorRole>([
+  'gateProj',
+  'upProj',
+  'factorProj',
+  'downProj',
+  'gateUpProj',
+]);
 
 /**
  * Q4_0 is for the experts, which are nearly all of a model's bytes; the other matrices, which every token uses, become

@@ -28,6 +28,7 @@ const matrixRoles: ReadonlySet<ResidentRole> = new Set<ResidentRole>([
   'convOut',
   'mlpGate',
   'mlpUp',
+  'mlpFactor',
   'mlpDown',
   'sharedGate',
   'sharedUp',
@@ -66,10 +67,11 @@ export function listResidentTensors(config: ModelConfig): ResidentShape[] {
 
 /** One expert's matrices and vectors. */
 export function getExpertShapes({ moe, hiddenSize }: ModelConfig): Partial<Record<PagePart, readonly number[]>> {
-  const { expertWidth, expertBias, isGated } = moe;
+  const { expertWidth, expertBias, isGated, hasFactor } = moe;
   return {
     ...(isGated && { gateProj: [expertWidth, hiddenSize] }),
     upProj: [expertWidth, hiddenSize],
+    ...(hasFactor && { factorProj: [expertWidth, hiddenSize] }),
     downProj: [hiddenSize, expertWidth],
     ...(expertBias && { gateBias: [expertWidth], upBias: [expertWidth], downBias: [hiddenSize] }),
   };
@@ -87,13 +89,16 @@ function toList(layer: number | null, shapes: Shapes): ResidentShape[] {
 
 function getLayerShapes(config: ModelConfig, layer: number): Shapes {
   const { hiddenSize: hidden, norm } = config;
-  return {
+  const mixer = {
     attnNorm: [hidden],
     ...(norm.kind === 'layer' && { attnNormBias: [hidden] }),
     ...getMixerShapes(config, layer),
+  };
+  return {
+    ...(config.mixers[layer] !== 'none' && mixer),
     ffnNorm: [hidden],
     ...(norm.kind === 'layer' && { ffnNormBias: [hidden] }),
-    ...(config.moeLayers.includes(layer) ? getMoeShapes(config) : getMlpShapes(hidden, config.denseWidth ?? 0)),
+    ...(config.moeLayers.includes(layer) ? getMoeShapes(config) : getMlpShapes(config, config.denseWidth ?? 0)),
   };
 }
 
@@ -162,6 +167,11 @@ function getMoeShapes({ hiddenSize: hidden, moe }: ModelConfig): Shapes {
   };
 }
 
-function getMlpShapes(hidden: number, width: number): Shapes {
-  return { mlpGate: [width, hidden], mlpUp: [width, hidden], mlpDown: [hidden, width] };
+function getMlpShapes({ hiddenSize: hidden, moe }: ModelConfig, width: number): Shapes {
+  return {
+    mlpGate: [width, hidden],
+    mlpUp: [width, hidden],
+    ...(moe.hasFactor && { mlpFactor: [width, hidden] }),
+    mlpDown: [hidden, width],
+  };
 }

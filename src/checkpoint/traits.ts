@@ -23,6 +23,8 @@ export interface ArchitectureTraits {
   /** Where no key says otherwise. */
   readonly router?: Partial<RouterConfig>;
   readonly activation?: Activation;
+  /** Which layers mix positions; default: all. */
+  readonly hasMixer?: (layer: number) => boolean;
   /** Which layers slide, where a file has a window. */
   readonly slides?: (layer: number) => boolean;
   /** Whether the ends of YaRN's ramp are rounded to whole dimensions; default yes. */

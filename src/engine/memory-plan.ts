@@ -70,7 +70,7 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
   const uniforms: BufferRequest[] = [
     {
       label: 'constants',
-      sizeBytes: getForwardUniformBytes(weights, poolPartsPerLayer),
+      sizeBytes: getForwardUniformBytes(weights, config.moe, poolPartsPerLayer),
       kind: 'uniform',
     },
     { label: 'step', sizeBytes: 16, kind: 'uniform' },

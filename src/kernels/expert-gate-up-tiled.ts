@@ -4,8 +4,7 @@ import source from '../../shaders/expert_gate_up_tiled.wgsl?raw';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
-import type { ExpertDownSpec } from './expert-down';
-import { getActivationConstants } from './expert-gate-up';
+import { type ExpertGateUpSpec, getActivationConstants, getProductConstants } from './expert-gate-up';
 import { getProgramSource } from './program-source';
 import { getMostTiles } from './route-order';
 import type { Variant } from './variant';
@@ -28,7 +27,7 @@ export interface ExpertGateUpTiled {
 export async function compileExpertGateUpTiled(
   device: GpuDevice,
   variant: Variant,
-  spec: ExpertDownSpec,
+  spec: Omit<ExpertGateUpSpec, 'rowsCapacity'>,
 ): Promise<ExpertGateUpTiled> {
   const { moe } = spec;
   const program = await compileProgram(device, {
@@ -41,8 +40,7 @@ export async function compileExpertGateUpTiled(
       TOP_K: moe.expertsPerToken,
       HIDDEN: spec.hiddenSize,
       WIDTH: moe.expertWidth,
-      BIAS: moe.expertBias ? 1 : 0,
-      GATED: moe.isGated ? 1 : 0,
+      ...getProductConstants(moe, spec.isFactor ?? false),
       ...getActivationConstants(moe.activation),
     },
   });

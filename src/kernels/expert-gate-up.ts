@@ -10,6 +10,8 @@ import type { Variant } from './variant';
 
 export interface ExpertGateUpSpec {
   readonly type: WeightType;
+  /** Whether it is the third product, which multiplies what the others have made. */
+  readonly isFactor?: boolean;
   readonly moe: MoeConfig;
   readonly hiddenSize: number;
   /** Rows of one half of x. */
@@ -32,6 +34,14 @@ export interface ExpertGateUp {
   bind(buffers: ExpertGateUpBuffers): Command;
 }
 
+/** Constants by which shaders of either form know an expert's products. */
+export function getProductConstants(
+  { isGated, expertBias }: MoeConfig,
+  isFactor: boolean,
+): Record<'BIAS' | 'GATED' | 'FACTOR', number> {
+  return { BIAS: Number(expertBias && !isFactor), GATED: Number(isGated && !isFactor), FACTOR: Number(isFactor) };
+}
+
 /** Constants of shaders/lib/activation.wgsl. */
 export function getActivationConstants(activation: Activation): Record<'ACTIVATION' | 'ALPHA' | 'LIMIT', number> {
   return activation.kind === 'clamped'
@@ -44,7 +54,7 @@ export async function compileExpertGateUp(
   variant: Variant,
   spec: ExpertGateUpSpec,
 ): Promise<ExpertGateUp> {
-  const { experts, expertsPerToken, expertWidth, activation, expertBias, isGated } = spec.moe;
+  const { experts, expertsPerToken, expertWidth, activation } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_gate_up',
     source: getProgramSource(source, variant, spec.type, ['expert_pool', 'activation']),
@@ -57,8 +67,7 @@ export async function compileExpertGateUp(
       HIDDEN: spec.hiddenSize,
       WIDTH: expertWidth,
       CAPACITY: spec.rowsCapacity,
-      BIAS: expertBias ? 1 : 0,
-      GATED: isGated ? 1 : 0,
+      ...getProductConstants(spec.moe, spec.isFactor ?? false),
       ...getActivationConstants(activation),
     },
   });

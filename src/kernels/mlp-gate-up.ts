@@ -12,6 +12,8 @@ export interface MlpGateUpSpec {
   readonly type: WeightType;
   /** Whether the result is scaled by the sigmoid of a product of its own. */
   readonly isScaled: boolean;
+  /** Whether it is the third product, which multiplies what the others have made. */
+  readonly isFactor?: boolean;
   /** Rows of one half of x. */
   readonly rowsCapacity: number;
 }
@@ -19,7 +21,7 @@ export interface MlpGateUpSpec {
 export interface MlpGateUpBuffers {
   /** {width, blocks per row, MoE layer at or behind it}: u32 each. */
   readonly shape: BindingResource;
-  readonly weights: BindingResource; // [2 * width, hiddenSize] in kernel layout: gate, then up
+  readonly weights: BindingResource; // [2 * width, hiddenSize] in kernel layout: gate, then up; or [width, hiddenSize]: the factor
   readonly x: BindingResource; // [2, rowsCapacity, hiddenSize] f32: exact, shadow
   readonly scale: BindingResource; // [hiddenSize] f32; unread without
   readonly act: BindingResource; // [rows, width] f32
@@ -40,6 +42,7 @@ export async function compileMlpGateUp(device: GpuDevice, variant: Variant, spec
       TILES: variant.tiles,
       CAPACITY: spec.rowsCapacity,
       SCALED: spec.isScaled ? 1 : 0,
+      FACTOR: spec.isFactor ? 1 : 0,
     },
   });
   return {

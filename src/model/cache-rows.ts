@@ -32,7 +32,7 @@ export function listRings(config: ModelConfig, shape: StateShape, end: number): 
     .flatMap((layer) => listLayer(config, shape, layer, 0, Math.min(end, getCacheLength(config, shape, layer))));
 }
 
-/** Places `from` to `to - 1` of one layer: a range per cache and head. */
+/** Places `from` to `to - 1` of one layer: a range per cache and head. None where it mixes nothing. */
 function listLayer(config: ModelConfig, shape: StateShape, layer: number, from: number, to: number): CacheRange[] {
   const { kvHeads, headDim, latent } = config.attention;
   const isConvolution = config.mixers[layer] === 'convolution';
@@ -40,7 +40,7 @@ function listLayer(config: ModelConfig, shape: StateShape, layer: number, from: 
   const rowBytes = isConvolution ? config.hiddenSize * 4 : getKvRowBytes(shape.kvType, headDim);
   const headBytes = getCacheLength(config, shape, layer) * rowBytes;
   const caches: readonly CacheRange['cache'][] = isConvolution || latent !== null ? ['kCache'] : ['kCache', 'vCache'];
-  if (to <= from) return [];
+  if (to <= from || config.mixers[layer] === 'none') return [];
   return caches.flatMap((cache) =>
     Array.from({ length: heads }, (_, head) => ({
       cache,

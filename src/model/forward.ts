@@ -12,17 +12,26 @@
  *     x = norm(residual)
  *   logits = W x
  */
-import { getPageGroup } from '../checkpoint/model-config';
+import type { PackedMatrix } from '../checkpoint/manifest';
+import { getPageGroup, type MoeConfig } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import { NO_SHADOW } from '../kernels/matvec';
+import { listMlpForms } from './kernel-set';
 import { bindMixer } from './mixer-steps';
 import { getProduct } from './products';
 import { type ForwardParts, type PassForm, type Step, StepBinder, same } from './steps';
-import { type LayerWeightPlan, listMatrices, type MatrixPlan, type MlpWeightPlan, type WeightPlan } from './weights';
+import {
+  isMixing,
+  type LayerWeightPlan,
+  listMatrices,
+  type MatrixPlan,
+  type MlpWeightPlan,
+  type WeightPlan,
+} from './weights';
 
 /** Where a pass (re)starts: at a layer's attention, at its experts, or at its combine step. */
 export interface EntryPoint {
@@ -42,10 +51,17 @@ interface LayerCommands {
 /** Most uniform structs that a layer takes beside those of its matrices and slots: its place, and those of two norms. */
 const STRUCTS_PER_LAYER = 3;
 
+/** Uniform structs for a buffer of slots: for an expert's products, and for its factor where it has one. */
+function countPartStructs({ hasFactor }: MoeConfig): number {
+  return hasFactor ? 2 : 1;
+}
+
 /** Bytes of the constants' buffer: a struct per matrix, a few per layer, and one per buffer of its slots. */
-export function getForwardUniformBytes(plan: WeightPlan, poolPartsPerLayer: number): number {
+export function getForwardUniformBytes(plan: WeightPlan, moe: MoeConfig, poolPartsPerLayer: number): number {
   const matrices = listMatrices(plan).length + plan.head.length;
-  return getUniformBytes(matrices + plan.layers.length * (STRUCTS_PER_LAYER + poolPartsPerLayer));
+  return getUniformBytes(
+    matrices + plan.layers.length * (STRUCTS_PER_LAYER + countPartStructs(moe) * poolPartsPerLayer),
+  );
 }
 
 export class Forward {
@@ -63,13 +79,12 @@ export class Forward {
     const uniforms = new UniformBlock(device, constants);
     this.#binder = new StepBinder(parts, uniforms);
     this.#hiddenBytes = manifest.config.hiddenSize * 4;
-    const firstNorm = weights.plan.layers[0]?.attnNorm as MatrixPlan;
     this.#embed = weights.plan.embedding.map((part) =>
       kernels.embedNorm.bind({
         part: uniforms.add(part.firstRow, part.rows),
         weights: weights.getBuffer(part),
         tokens: state.tokens,
-        norm: weights.getBuffer(firstNorm),
+        norm: weights.getBuffer(getNextNorm(weights.plan, 0)),
         residual: state.residual,
         x: state.x,
       }),
@@ -156,36 +171,31 @@ export class Forward {
     const page = manifest.pageLayouts[group];
     const commands = this.#layers[layer];
     assert(page && commands, `layer ${layer} has experts`);
-    const { gateProj, upProj, downProj, gateBias, upBias, downBias } = page;
-    const bases = [gateProj ?? upProj, upProj, downProj, gateBias, upBias, downBias].map(
-      (part) => (part?.offsetBytes ?? 0) / 16,
-    );
+    const { gateProj, upProj, factorProj, downProj, gateBias, upBias, downBias } = page;
+    const structs = countPartStructs(manifest.config.moe);
+    // The factor is read in the gate's place.
+    const getBases = (gate: PackedMatrix): number[] =>
+      [gate, upProj, downProj, gateBias, upBias, downBias].map((part) => (part?.offsetBytes ?? 0) / 16);
     commands.experts = pool.getParts(group).flatMap((part, i): Step[] => {
-      const shared = {
-        pool: this.#binder.uniforms.set(
-          commands.poolUniforms + i,
-          moe,
-          part.firstSlot,
-          part.slots,
-          page.pageBytes / 16,
-          ...bases,
-        ),
-        weights: part.buffer,
-        pageTable,
-        act,
+      const setPool = (place: number, gate: PackedMatrix): BindingResource => {
+        const words = [moe, part.firstSlot, part.slots, page.pageBytes / 16, ...getBases(gate)];
+        return this.#binder.uniforms.set(commands.poolUniforms + structs * i + place, ...words);
       };
+      const shared = { pool: setPool(0, gateProj ?? upProj), weights: part.buffer, pageTable, act };
       const byRows = { ...shared, step, routeIds, control };
       const byTiles = { ...shared, order, tiles };
+      const bindGateUp = (isFactor: boolean, pool: BindingResource): Step => ({
+        rows: kernels.getExpertGateUp(upProj.type, isFactor).bind({ ...byRows, pool, x }),
+        tiles: bindLate(() =>
+          kernels.tiles
+            .get()
+            .getExpertGateUp(upProj.type, isFactor)
+            .bind({ ...byTiles, pool, x }),
+        ),
+      });
       return [
-        {
-          rows: kernels.getExpertGateUp(upProj.type).bind({ ...byRows, x }),
-          tiles: bindLate(() =>
-            kernels.tiles
-              .get()
-              .getExpertGateUp(upProj.type)
-              .bind({ ...byTiles, x }),
-          ),
-        },
+        bindGateUp(false, shared.pool),
+        ...(factorProj ? [bindGateUp(true, setPool(1, factorProj))] : []),
         {
           rows: kernels.getExpertDown(downProj.type).bind({ ...byRows, outputs }),
           tiles: bindLate(() =>
@@ -206,15 +216,16 @@ export class Forward {
     const moe = moeLayers.filter((moeLayer) => moeLayer < layer).length;
     const { uniforms } = this.#binder;
     const place = uniforms.add(moe);
-    const nextNorm = weights.plan.layers[layer + 1]?.attnNorm ?? weights.plan.outputNorm;
-    const attention = bindMixer(this.#binder, { plan, layer, moe, moeLayer: place });
+    // A layer that mixes nothing takes the residual stream through its own norm; what this one leaves is for the one behind.
+    const nextNorm = getNextNorm(weights.plan, layer + 1);
+    const attention = isMixing(plan) ? bindMixer(this.#binder, { plan, layer, moe, moeLayer: place }) : [];
     const mlp = plan.mlp ? this.#bindMlp(plan.mlp, moe) : [];
     if (moeLayers.includes(layer)) {
       return {
         // The shared expert needs no page: it is done before the pass may stop.
         attention: [...attention, ...this.#bindRouter(plan, place), this.#bindOrder(place), ...mlp],
         experts: [],
-        poolUniforms: uniforms.reserve(this.parts.poolPartsPerLayer),
+        poolUniforms: uniforms.reserve(countPartStructs(manifest.config.moe) * this.parts.poolPartsPerLayer),
         combine: this.#bindCombine(nextNorm, place),
       };
     }
@@ -252,16 +263,17 @@ export class Forward {
     const { kernels, weights, state } = this.parts;
     const { control, expertInput: x, mlpAct: act } = state;
     const width = mlp.down.cols;
-    const shape = this.#binder.uniforms.add(width, mlp.gateUp.cols / 32, moe);
-    const buffers = {
-      shape,
-      weights: weights.getBuffer(mlp.gateUp),
-      x,
-      scale: this.#binder.getOptional(mlp.scale),
-      act,
-      control,
-    };
-    return [same(kernels.getMlpGateUp(mlp).bind(buffers, width)), this.#binder.bindAddition(mlp.down, null, act, moe)];
+    const products = [mlp.gateUp, mlp.factor].flatMap((matrix) => matrix ?? []);
+    const scale = this.#binder.getOptional(mlp.scale);
+    return [
+      ...listMlpForms(mlp).map((form, i) => {
+        const matrix = products[i] as MatrixPlan;
+        const shape = this.#binder.uniforms.add(width, matrix.cols / 32, moe);
+        const buffers = { shape, weights: weights.getBuffer(matrix), x, scale, act, control };
+        return same(kernels.getMlpGateUp(form).bind(buffers, width));
+      }),
+      this.#binder.bindAddition(mlp.down, null, act, moe),
+    ];
   }
 
   #bindCombine(norm: MatrixPlan, moeLayer: BindingResource): Command {
@@ -270,4 +282,9 @@ export class Forward {
     const buffers = { moeLayer, step, outputs, routeWeights, residual, norm: weights.getBuffer(norm), x, control };
     return kernels.combineNorm.bind(buffers);
   }
+}
+
+/** What the residual stream goes through before the first layer from `layer` on that mixes positions, or before the head. */
+function getNextNorm({ layers, outputNorm }: WeightPlan, layer: number): MatrixPlan {
+  return layers.slice(layer).find(({ attnNorm }) => attnNorm)?.attnNorm ?? outputNorm;
 }

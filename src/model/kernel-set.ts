@@ -21,7 +21,7 @@ import { compileExpertGateUp, type ExpertGateUp } from '../kernels/expert-gate-u
 import { compileHeadMatvec, type HeadMatvec } from '../kernels/head-matvec';
 import { compileLatentRope, type LatentRope } from '../kernels/latent-rope';
 import { compileMatvec, type Matvec } from '../kernels/matvec';
-import { compileMlpGateUp, type MlpGateUp } from '../kernels/mlp-gate-up';
+import { compileMlpGateUp, type MlpGateUp, type MlpGateUpSpec } from '../kernels/mlp-gate-up';
 import { compileNorm, type Norm } from '../kernels/norm';
 import { compileQkNormRope, type QkNormRope } from '../kernels/qk-norm-rope';
 import { compileRouterState, type RouterState } from '../kernels/router-state';
@@ -32,7 +32,13 @@ import type { Variant } from '../kernels/variant';
 import { createCompileProgress } from './compile-progress';
 import { listProducts, type ProductForm } from './products';
 import { getCacheLength, type StateShape } from './run-state';
-import { compileTileKernels, getAttentionSpec, LateTileKernels, listAttentionMixers } from './tile-kernels';
+import {
+  compileTileKernels,
+  getAttentionSpec,
+  LateTileKernels,
+  listAttentionMixers,
+  listExpertForms,
+} from './tile-kernels';
 import { type LatentWeightPlan, listMatrices, type MlpWeightPlan, type WeightPlan } from './weights';
 
 /** A product head by head, and whether it reads what attention leaves. */
@@ -53,16 +59,25 @@ export interface KernelSet {
   getQueryNorm(rank: number): Norm;
   getShortConv(taps: number): ShortConv;
   readonly norm: Norm;
-  getMlpGateUp(mlp: MlpWeightPlan): MlpGateUp;
+  getMlpGateUp(form: MlpForm): MlpGateUp;
   readonly routerTopk: RouterTopk;
   getRouterState(stateWidth: number): RouterState;
-  getExpertGateUp(type: WeightType): ExpertGateUp;
+  getExpertGateUp(type: WeightType, isFactor: boolean): ExpertGateUp;
   getExpertDown(type: WeightType): ExpertDown;
   readonly combineNorm: CombineNorm;
   readonly adjustLogits: AdjustLogits;
   readonly sampleToken: SampleToken;
   /** Not compiled with the others. */
   readonly tiles: LateTileKernels;
+}
+
+/** What tells one pipeline of a dense MLP's products from another. */
+export type MlpForm = Pick<MlpGateUpSpec, 'type' | 'isScaled'> & { readonly isFactor: boolean };
+
+/** Gate and up, and the factor where there is one. */
+export function listMlpForms({ gateUp, factor, scale }: MlpWeightPlan): MlpForm[] {
+  const form = { type: gateUp.type, isScaled: scale !== null, isFactor: false };
+  return factor ? [form, { type: factor.type, isScaled: false, isFactor: true }] : [form];
 }
 
 /** @param onProgress pipelines compiled so far, and in all. */
@@ -80,7 +95,6 @@ export async function compileKernels(
   const rowsCapacity = state.rows;
   const { track, byForm } = createCompileProgress(onProgress);
   const getLayerForm = (mixer: Mixer): AttentionSpec => getAttentionSpec(config, state, mixer);
-  const getMlpForm = ({ gateUp, scale }: MlpWeightPlan) => ({ type: gateUp.type, isScaled: scale !== null });
   const splitsAttention = variant.attentionSpans > 1;
   // One pipeline for both where attention leaves a row as any other kernel does.
   const getInput = <T extends HeadForm>({ ofAttention, ...form }: T) => ({
@@ -90,8 +104,7 @@ export async function compileKernels(
   const mlps = weights.layers.flatMap(({ mlp }) => mlp ?? []);
   const embedding = listMatrices(weights)[0];
   assert(embedding, 'there is an embedding');
-  const compileMlp = (form: ReturnType<typeof getMlpForm>) =>
-    compileMlpGateUp(device, variant, { ...form, rowsCapacity });
+  const compileMlp = (form: MlpForm) => compileMlpGateUp(device, variant, { ...form, rowsCapacity });
   const [
     embedNorm,
     getMatvec,
@@ -155,14 +168,13 @@ export async function compileKernels(
       }),
     ),
     track(compileNorm(device, variant, { hiddenSize, norm, rowsCapacity })),
-    byForm(mlps.map(getMlpForm), compileMlp),
+    byForm(mlps.flatMap(listMlpForms), compileMlp),
     track(compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity })),
     byForm(moe.router.stateWidth === null ? [] : [moe.router.stateWidth], (stateWidth) =>
       compileRouterState(device, variant, { hiddenSize, stateWidth, norm, rowsCapacity }),
     ),
-    byForm(
-      pageLayouts.map((page) => page.upProj.type),
-      (type) => compileExpertGateUp(device, variant, { type, moe, hiddenSize, rowsCapacity }),
+    byForm(listExpertForms(manifest), (form) =>
+      compileExpertGateUp(device, variant, { ...form, moe, hiddenSize, rowsCapacity }),
     ),
     byForm(
       pageLayouts.map((page) => page.downProj.type),
@@ -192,10 +204,10 @@ export async function compileKernels(
     getQueryNorm,
     getShortConv,
     norm: normKernel,
-    getMlpGateUp: (mlp) => getMlpGateUp(getMlpForm(mlp)),
+    getMlpGateUp,
     routerTopk,
     getRouterState,
-    getExpertGateUp,
+    getExpertGateUp: (type, isFactor) => getExpertGateUp({ type, isFactor }),
     getExpertDown,
     combineNorm,
     adjustLogits,

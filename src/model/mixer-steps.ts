@@ -7,11 +7,11 @@ import { bindLate, type Command } from '../kernels/command';
 import { getProduct } from './products';
 import { getProjectionWidth } from './run-state';
 import { type Step, type StepBinder, same } from './steps';
-import type { ConvolutionWeightPlan, LatentWeightPlan, LayerWeightPlan, MatrixPlan } from './weights';
+import type { ConvolutionWeightPlan, LatentWeightPlan, MatrixPlan, MixingWeightPlan } from './weights';
 
 /** A layer, as its steps need it. */
 export interface LayerPlace {
-  readonly plan: LayerWeightPlan;
+  readonly plan: MixingWeightPlan;
   readonly layer: number;
   /** The MoE layer at or behind it: as a number, and as a uniform. */
   readonly moe: number;

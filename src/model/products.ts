@@ -42,7 +42,7 @@ export function listProducts(plan: WeightPlan, config: ModelConfig): Product[] {
     ...plan.layers.flatMap(({ qkv, qkvBias, latent, convolution, oProj, oBias, mlp }) => [
       ...qkv.map((matrix) => getProduct(matrix, qkvBias)),
       ...[latent?.queryDown, latent?.queryUp].flatMap((matrix) => (matrix ? [getProduct(matrix, null)] : [])),
-      getAddition(oProj, oBias, config, !latent && !convolution),
+      ...(oProj ? [getAddition(oProj, oBias, config, !latent && !convolution)] : []),
       ...(mlp ? [getAddition(mlp.down, null, config)] : []),
     ]),
     ...plan.head.map((matrix) => getProduct(matrix, plan.headBias, config.logitScale)),

@@ -123,6 +123,7 @@ function getScriptWords(draftTokens: number): number {
 
 /** Values that a layer's mixer makes of a row: queries, keys and values, or what stands for them. */
 export function getProjectionWidth({ attention, hiddenSize, mixers }: ModelConfig, layer: number): number {
+  if (mixers[layer] === 'none') return 0;
   if (mixers[layer] === 'convolution') return 3 * hiddenSize;
   const { heads, kvHeads, headDim, latent, rope } = attention;
   return latent ? heads * (latent.plainDim + rope.dims) + headDim : (heads + 2 * kvHeads) * headDim;
@@ -182,7 +183,7 @@ export function getStateRequests(config: ModelConfig, shape: StateShape): Buffer
   const getCacheBytes = (layer: number, isValue: boolean): number => {
     const length = getCacheLength(config, shape, layer);
     const isConvolution = config.mixers[layer] === 'convolution';
-    if (isValue && (latent !== null || isConvolution)) return 4;
+    if (config.mixers[layer] === 'none' || (isValue && (latent !== null || isConvolution))) return 4;
     return length * (isConvolution ? config.hiddenSize * 4 : kvHeads * getKvRowBytes(shape.kvType, headDim));
   };
   return [

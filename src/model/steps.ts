@@ -11,7 +11,7 @@ import { bindLate, type Command } from '../kernels/command';
 import type { KernelSet } from './kernel-set';
 import { getAddition, type Product } from './products';
 import type { RunState } from './run-state';
-import type { LayerWeightPlan, MatrixPlan, Weights } from './weights';
+import type { MatrixPlan, MixingWeightPlan, Weights } from './weights';
 
 /**
  * Which kernels a pass runs: row by row, reading every weight for each, or tiles of many rows (prefill). They differ in the
@@ -94,7 +94,7 @@ export class StepBinder {
   }
 
   /** The output projection of attention, added to the residual stream. */
-  bindAttentionOutput({ oProj, oBias }: LayerWeightPlan, moe: number): Step {
+  bindAttentionOutput({ oProj, oBias }: MixingWeightPlan, moe: number): Step {
     const { manifest, state } = this.parts;
     const product = getAddition(oProj, oBias, manifest.config, true);
     const place = [oProj.rows, moe, this.shadowOffset] as const;

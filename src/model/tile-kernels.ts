@@ -24,7 +24,7 @@ export interface TileKernels {
   getAttention(mixer: Mixer): AttentionTiled;
   /** Behind the router: sorts its choices for the experts' kernels. */
   readonly routeOrder: RouteOrder;
-  getExpertGateUp(type: WeightType): ExpertGateUpTiled;
+  getExpertGateUp(type: WeightType, isFactor: boolean): ExpertGateUpTiled;
   getExpertDown(type: WeightType): ExpertDownTiled;
 }
 
@@ -72,21 +72,34 @@ export async function compileTileKernels(
       compileAttentionTiled(device, variant, getAttentionSpec(config, state, mixer)),
     ),
     track(compileRouteOrder(device, variant, moe)),
-    byForm(
-      pageLayouts.map((page) => page.upProj.type),
-      (type) => compileExpertGateUpTiled(device, variant, { type, moe, hiddenSize }),
+    byForm(listExpertForms(manifest), (form) =>
+      compileExpertGateUpTiled(device, variant, { ...form, moe, hiddenSize }),
     ),
     byForm(
       pageLayouts.map((page) => page.downProj.type),
       (type) => compileExpertDownTiled(device, variant, { type, moe, hiddenSize }),
     ),
   ]);
-  return { getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown };
+  return {
+    getMatmul,
+    getAttention,
+    routeOrder,
+    getExpertGateUp: (type, isFactor) => getExpertGateUp({ type, isFactor }),
+    getExpertDown,
+  };
+}
+
+/** Kernels of the experts' products but the last: gate and up, and the factor where there is one. A repetition per page group. */
+export function listExpertForms({ pageLayouts }: ModelManifest): { type: WeightType; isFactor: boolean }[] {
+  return pageLayouts.flatMap(({ upProj, factorProj }) => [
+    { type: upProj.type, isFactor: false },
+    ...(factorProj ? [{ type: factorProj.type, isFactor: true }] : []),
+  ]);
 }
 
 /** Of the layers that have attention; a repetition per layer. */
 export function listAttentionMixers({ mixers }: ModelConfig): Mixer[] {
-  return mixers.filter((mixer) => mixer !== 'convolution');
+  return mixers.filter((mixer) => mixer === 'full' || mixer === 'sliding');
 }
 
 /** What attention of a kind of layer is, in whichever form. */

@@ -32,6 +32,8 @@ export interface MatrixPlan {
 /** A dense MLP: a layer's own, or the expert that all tokens share. */
 export interface MlpWeightPlan {
   readonly gateUp: MatrixPlan; // [2 * width, hidden]: gate, then up
+  /** What their product is multiplied with; null: nothing. */
+  readonly factor: MatrixPlan | null; // [width, hidden]
   readonly down: MatrixPlan; // [hidden, width]
   /** Times the sigmoid of its product with the input; null: as it is. */
   readonly scale: MatrixPlan | null; // [1, hidden] f32
@@ -54,8 +56,8 @@ export interface ConvolutionWeightPlan {
 }
 
 export interface LayerWeightPlan {
-  /** Of a LayerNorm the weights, then the biases; so with every norm. */
-  readonly attnNorm: MatrixPlan; // [1 or 2, hidden] f32
+  /** Of a LayerNorm the weights, then the biases; so with every norm. Null, as `oProj`: the layer mixes nothing. */
+  readonly attnNorm: MatrixPlan | null; // [1 or 2, hidden] f32
   /**
    * What the mixer makes of x: q, k and v joined where their types agree and each ends on whole words, else one by one; q (where
    * it is made of x) and the latent; or a convolution's.
@@ -67,13 +69,20 @@ export interface LayerWeightPlan {
   readonly sinks: MatrixPlan | null; // [heads] f32
   readonly latent: LatentWeightPlan | null;
   readonly convolution: ConvolutionWeightPlan | null;
-  readonly oProj: MatrixPlan; // [hidden, heads * headDim]
+  readonly oProj: MatrixPlan | null; // [hidden, heads * headDim]
   readonly oBias: MatrixPlan | null; // [hidden] f32
   /** ffn norm; in a layer with experts then the router (null experts behind), its bias, the choice's and the scores' norm. */
   readonly gate: MatrixPlan; // [1 or 2 + experts and null experts, hidden] f32, and [experts] each
   /** Of a recurrent router: the ffn norm, and what its cell reads. */
   readonly routerInput: MatrixPlan | null; // [1 or 2 + state width, hidden] f32
   readonly mlp: MlpWeightPlan | null;
+}
+
+/** Of a layer that mixes positions. */
+export type MixingWeightPlan = LayerWeightPlan & { readonly oProj: MatrixPlan };
+
+export function isMixing(plan: LayerWeightPlan): plan is MixingWeightPlan {
+  return plan.oProj !== null;
 }
 
 export interface WeightPlan {
@@ -125,6 +134,7 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     requireSameType(gate, up);
     return {
       gateUp: join(`mlp gate and up ${layer}`, [gate, up]),
+      factor: isShared ? null : joinFound(`mlp factor ${layer}`, layer, ['mlpFactor']),
       down: join(`mlp down ${layer}`, [down]),
       scale: joinFound(`shared expert scale ${layer}`, layer, ['sharedScale']),
     };
@@ -142,6 +152,7 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     });
   };
   const planProjections = (layer: number): MatrixPlan[] => {
+    if (!find('attnNorm', layer)) return [];
     if (find('convIn', layer)) return [join(`convolution input ${layer}`, [get('convIn', layer)])];
     const q = get('qProj', layer);
     if (!find('kvDown', layer)) return joinRows(`qkv ${layer}`, [q, get('kProj', layer), get('vProj', layer)]);
@@ -173,7 +184,7 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
       const isConvolution = find('convIn', layer) !== undefined;
       return {
-        attnNorm: joinAll(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
+        attnNorm: joinFound(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
         qkv: planProjections(layer),
         qkvBias: joinFound(`qkv bias ${layer}`, layer, isConvolution ? ['convInBias'] : ['qBias', 'kBias', 'vBias']),
         qkNorms: joinFound(`qk norms ${layer}`, layer, ['qNorm', 'kNorm']),
@@ -185,7 +196,7 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
               bias: joinFound(`convolution bias ${layer}`, layer, ['convBias']),
             }
           : null,
-        oProj: join(`mixer output ${layer}`, [get(isConvolution ? 'convOut' : 'oProj', layer)]),
+        oProj: joinFound(`mixer output ${layer}`, layer, [isConvolution ? 'convOut' : 'oProj']),
         oBias: joinFound(`mixer output bias ${layer}`, layer, [isConvolution ? 'convOutBias' : 'oBias']),
         gate: joinAll(`gate ${layer}`, layer, GATE),
         routerInput: find('routerInput', layer)
@@ -210,7 +221,7 @@ export function listMatrices(plan: WeightPlan): MatrixPlan[] {
       ...Object.values(layer),
       ...Object.values(latent ?? {}),
       ...Object.values(convolution ?? {}),
-      ...(mlp ? [mlp.gateUp, mlp.down, mlp.scale] : []),
+      ...Object.values(mlp ?? {}),
     ]),
   ];
   return [...new Set(all)].filter((matrix) => matrix !== null);

@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest';
 import { compileExpertGateUpTiled } from '../../src/kernels/expert-gate-up-tiled';
-import { expertGateUp } from '../reference/expert-gate-up';
+import { expertFactor, expertGateUp } from '../reference/expert-gate-up';
 import { createPages, type ExpertShape, getGateUpTolerance, type Placement } from './expert-pages';
 import { CLAMPED, createRoutes, ELSEWHERE, getTiledSpec, PLACEMENT, runTiled, TILED_SHAPES } from './expert-tiles';
 import {
@@ -24,10 +24,11 @@ describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
     routes: readonly number[][],
     x: Float32Array,
     buffers?: number,
+    before?: Float32Array,
   ): Promise<Float32Array> {
-    const spec = getTiledSpec(shape);
+    const spec = { ...getTiledSpec(shape), isFactor: before !== undefined };
     const kernel = await bench.compileOnce(spec, () => compileExpertGateUpTiled(bench.device, bench.variant, spec));
-    const result = new Float32Array(routes.length * shape.topK * shape.width).fill(SENTINEL);
+    const result = before ?? new Float32Array(routes.length * shape.topK * shape.width).fill(SENTINEL);
     const input = { pages: createPages(shape), placement, routes, ...(buffers ? { buffers } : {}) };
     return runTiled<'x'>(bench, shape, input, { x, result }, (b, pool) =>
       kernel.bind({ ...b, ...pool, act: b.result }),
@@ -71,4 +72,25 @@ describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
       });
     },
   );
+
+  it('multiplies what is there with the third product, and leaves what has no slot', async () => {
+    const shape = TILED_SHAPES[0]!;
+    const { topK, hidden, width } = shape;
+    const routes = createRoutes(ROWS);
+    const random = createRandom(10);
+    const x = randomFloats(random, ROWS * hidden, 0.5);
+    const before = randomFloats(random, ROWS * topK * width);
+    const { experts } = createPages(shape);
+    const act = await run(shape, PLACEMENT, routes, x, 2, before);
+    for (const [row, ids] of routes.entries()) {
+      const own = x.subarray(row * hidden, (row + 1) * hidden);
+      for (const [rank, id] of ids.entries()) {
+        const at = (row * topK + rank) * width;
+        const [got, was] = [act.slice(at, at + width), before.slice(at, at + width)];
+        const what = `row ${row}, expert ${id}`;
+        if (PLACEMENT.slots[id] === null) expectSameBits(got, was, `${what}, absent`);
+        else if (row % 5 === 0) expectClose(got, expertFactor(experts[id]!.gate, own, was), 2e-5, what);
+      }
+    }
+  });
 });

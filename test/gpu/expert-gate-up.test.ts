@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { compileExpertGateUp, type ExpertGateUp } from '../../src/kernels/expert-gate-up';
 import { NO_EXPERT } from '../../src/kernels/router-topk';
 import { createMoe } from '../plain-config';
-import { expertGateUp } from '../reference/expert-gate-up';
+import { expertFactor, expertGateUp } from '../reference/expert-gate-up';
 import {
   createPages,
   createPools,
@@ -39,6 +39,7 @@ function compile(
   bench: Bench,
   variant: Bench['variant'],
   { type, experts, topK, hidden, width, isClamped = false, isUngated = false, isPacked = false }: ExpertShape,
+  isFactor = false,
 ) {
   const moe = createMoe({
     experts,
@@ -47,7 +48,7 @@ function compile(
     isGated: !isUngated,
     ...(isClamped && { expertBias: true, activation: CLAMPED }),
   });
-  const spec = { type, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
+  const spec = { type, isFactor, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
   const form = { ...variant, packedDot: isPacked };
   return bench.compileOnce([form, spec], () => compileExpertGateUp(bench.device, form, spec));
 }
@@ -66,6 +67,8 @@ async function run(
     state?: PassState;
     /** Slot buffers with a dispatch. */
     buffers?: number;
+    /** What is there before. */
+    act?: Float32Array;
   },
 ): Promise<Float32Array> {
   const rows = input.routes.length;
@@ -76,7 +79,7 @@ async function run(
     ...layOut(input.pages, input.placement),
     x: halves,
     routeIds: layOutRoutes(input.routes),
-    act: new Float32Array(rows * shape.topK * shape.width).fill(SENTINEL),
+    act: input.act ?? new Float32Array(rows * shape.topK * shape.width).fill(SENTINEL),
     control: createControl(input.state),
   });
   const step = bench.uniform(rows, 0);
@@ -143,6 +146,27 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
       }
     },
   );
+
+  it('multiplies what is there with the third product, and leaves what has no slot', async () => {
+    const { routes, placement, ...shape } = EXPERT_CASES[0]!;
+    const { topK, hidden, width } = shape;
+    const kernel = await compile(bench, bench.variant, shape, true);
+    const pages = createPages(shape);
+    const random = createRandom(10);
+    const x = randomFloats(random, routes.length * hidden, 0.5);
+    const before = randomFloats(random, routes.length * topK * width);
+    const act = await run(bench, kernel, shape, { pages, placement, routes, x, act: before });
+    for (const [row, ids] of routes.entries()) {
+      const own = x.subarray(row * hidden, (row + 1) * hidden);
+      for (const [rank, id] of ids.entries()) {
+        const at = (row * topK + rank) * width;
+        const [got, was] = [act.slice(at, at + width), before.slice(at, at + width)];
+        const what = `row ${row}, expert ${id}`;
+        if (placement.slots[id] === null) expectSameBits(got, was, `${what}, absent`);
+        else expectClose(got, expertFactor(pages.experts[id]!.gate, own, was), 2e-5, what);
+      }
+    }
+  });
 
   it('leaves the places of fewer experts than a row may have', async () => {
     const { routes: _, placement, ...shape } = EXPERT_CASES[0]!;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { compileMlpGateUp } from '../../src/kernels/mlp-gate-up';
+import { expertFactor } from '../reference/expert-gate-up';
 import { mlpGateUp } from '../reference/mlp-gate-up';
 import { getGateUpTolerance } from './expert-pages';
 import {
@@ -61,6 +62,31 @@ describe.each(benches)('mlp_gate_up, $name', (bench) => {
       const what = describeCase(state);
       if (state.attention === 'dead') expectUntouched(act, what);
       else expectSameBits(act, state.attention === 'shadow' ? onShadow : exact, what);
+    }
+  });
+
+  it('multiplies what is there with the third product', async () => {
+    const [type, hidden, width] = SHAPES[1]!;
+    const spec = { type, isScaled: false, isFactor: true, rowsCapacity: CAPACITY };
+    const kernel = await bench.compileOnce(spec, () => compileMlpGateUp(bench.device, bench.variant, spec));
+    const random = createRandom(11);
+    const { packed, values } = randomWeights(random, type, width, hidden);
+    const x = randomFloats(random, 2 * CAPACITY * hidden);
+    const before = randomFloats(random, ROWS * width);
+    const b = await bench.place({
+      weights: packed,
+      x,
+      scale: new Float32Array(4),
+      act: before,
+      control: createControl({}),
+    });
+    const command = kernel.bind({ ...b, shape: bench.uniform(width, hidden / 32, LAYER) }, width);
+    const [bytes] = await bench.run([[command, ROWS]], [b.act]);
+    const act = new Float32Array(bytes!, 0, before.length);
+    for (let row = 0; row < ROWS; row++) {
+      const own = x.subarray(row * hidden, (row + 1) * hidden);
+      const was = before.subarray(row * width, (row + 1) * width);
+      expectClose(act.slice(row * width, (row + 1) * width), expertFactor(values, own, was), 2e-5, `row ${row}`);
     }
   });
 

@@ -223,6 +223,7 @@ def model_config(oracle: Oracle) -> dict:
             },
             "activation": {"kind": "silu"},
             "isGated": True,
+            "hasFactor": False,
             "expertBias": False,
             "shared": None,
         },

@@ -112,12 +112,30 @@ def rexmoe(shape: Shape) -> dict:
     )
 
 
+def openmoe(shape: Shape) -> dict:
+    """Experts in every layer, in every second one, and in the last of three. Small heads: without a scale wider ones tie."""
+    shape.layers = (2, 4, 3)[shape.index]
+    shape.heads, shape.kv_heads, shape.head_dim = ((8, 2, 4), (24, 3, 4), (8, 8, 4))[shape.index]
+    return common(
+        shape,
+        "llama",
+        architectures=["OpenMoeForCausalLM"],
+        hidden_act="swiglu",
+        mlp_gated=True,
+        intermediate_size=shape.width,
+        num_experts=shape.experts,
+        router_topk=shape.chosen,
+        moe_layer_interval=(1, 2, 3)[shape.index],
+    )
+
+
 # Configuration, layer, decoder.
 MODELS = {
     "adamoe": (adamoe, research.AdaMoeLayer, research.Decoder),
     "dynamic_moe": (dynamic_moe, research.TopPLayer, research.Decoder),
     "blockffn": (blockffn, research.BlockFfnLayer, research.Decoder),
     "rmoe": (rmoe, research.RecurrentLayer, research.RecurrentDecoder),
+    "openmoe": (openmoe, research.OpenLayer, research.Decoder),
     "rexmoe": (rexmoe, research.ReusingLayer, research.ReusingDecoder),
 }
 

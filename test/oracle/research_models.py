@@ -51,6 +51,7 @@ class Attention(nn.Module):
         self.kv_heads = config["num_key_value_heads"]
         self.dim = config.get("head_dim") or hidden // self.heads
         self.theta = config["rope_theta"]
+        self.scale = 1.0 if "moe_layer_interval" in config else self.dim**-0.5
         self.q_proj = linear(hidden, self.heads * self.dim)
         self.k_proj = linear(hidden, self.kv_heads * self.dim)
         self.v_proj = linear(hidden, self.kv_heads * self.dim)
@@ -60,7 +61,7 @@ class Attention(nn.Module):
         q, k, v = (p(x).view(len(x), -1, self.dim).transpose(0, 1) for p in (self.q_proj, self.k_proj, self.v_proj))
         group = self.heads // self.kv_heads
         k, v = (rotate(k, self.theta).repeat_interleave(group, 0), v.repeat_interleave(group, 0))
-        return self.o_proj(attend(rotate(q, self.theta), k, v, self.dim**-0.5))
+        return self.o_proj(attend(rotate(q, self.theta), k, v, self.scale))
 
 
 class LatentAttention(nn.Module):
@@ -170,6 +171,54 @@ class DenseMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mlp(x)
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """Half of the values, times the other half behind silu."""
+    first, second = x.chunk(2, dim=-1)
+    return first * F.silu(second)
+
+
+class OpenMlp(nn.Module):
+    """OpenMoE's: the gate is a swiglu of its own, which makes three products."""
+
+    def __init__(self, hidden: int, width: int):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = linear(hidden, 2 * width), linear(hidden, width), linear(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(swiglu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class OpenExperts(nn.Module):
+    """Stacks whose matrices are to be multiplied from the right."""
+
+    def __init__(self, experts: int, hidden: int, width: int):
+        super().__init__()
+        self.wi_gate = nn.Parameter(torch.empty(experts, hidden, 2 * width))
+        self.wi_up = nn.Parameter(torch.empty(experts, hidden, width))
+        self.wo = nn.Parameter(torch.empty(experts, width, hidden))
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        inner = swiglu(x @ self.wi_gate) * (x @ self.wi_up)  # [experts, tokens, width]
+        return torch.einsum("eth,te->th", inner @ self.wo, weights)
+
+
+class OpenMoe(nn.Module):
+    """
+    OpenMoE (arXiv 2402.01739, section 3.2, after ST-MoE, arXiv 2202.08906): softmax over all experts, the top two by their
+    probabilities as they are. No expert has a capacity here: what a token gets is a function of the token.
+    """
+
+    def __init__(self, config: dict):
+        super().__init__()
+        hidden, experts = config["hidden_size"], config["num_experts"]
+        self.k = config["router_topk"]
+        self.gate_weight = nn.Parameter(torch.empty(experts, hidden))
+        self.experts = OpenExperts(experts, hidden, config["intermediate_size"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.experts(x, choose((x @ self.gate_weight.T).softmax(-1), self.k))
 
 
 class BlockFfn(nn.Module):
@@ -296,6 +345,27 @@ class TopPLayer(Layer):
 
     def make_mlp(self, config: dict, index: int) -> nn.Module:
         return TopPMoe(config, index) if index % config["expert_frequency"] == 0 else DenseMlp(config)
+
+
+class OpenLayer(Layer):
+    """
+    Attention without a scale, as in umT5; every so many-th layer has experts, and a dense MLP of its own behind them, which the
+    paper's figures leave out: from the authors' code.
+    """
+
+    def __init__(self, config: dict, index: int):
+        super().__init__(config, index)
+        if (index + 1) % config["moe_layer_interval"] == 0:
+            self.pre_extra_mlp_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
+            self.extra_mlp = OpenMlp(config["hidden_size"], config["intermediate_size"])
+
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        has_experts = (index + 1) % config["moe_layer_interval"] == 0
+        return OpenMoe(config) if has_experts else OpenMlp(config["hidden_size"], config["intermediate_size"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x + self.extra_mlp(self.pre_extra_mlp_layernorm(x)) if hasattr(self, "extra_mlp") else x
 
 
 class ReusingLayer(Layer):

@@ -29,3 +29,8 @@ export function expertGateUp(
   }
   return g.map((value, i) => (value / (1 + Math.exp(-value))) * u[i]!);
 }
+
+/** act * (F x), the third product: factor [width, hidden], x [hidden], act and result [width]. */
+export function expertFactor(factor: ArrayLike<number>, x: ArrayLike<number>, act: ArrayLike<number>): Float64Array {
+  return matvec(factor, x, act.length, x.length).map((value, i) => value * act[i]!);
+}

@@ -258,7 +258,7 @@ export function describeManifest({ name, config, types }: PublishedModel): Model
     parts[part] = matrix;
     pageBytes += matrix.sizeBytes;
   }
-  const page = { gateBias: null, upBias: null, downBias: null, ...parts, pageBytes } as PageLayout;
+  const page = { factorProj: null, gateBias: null, upBias: null, downBias: null, ...parts, pageBytes } as PageLayout;
   return {
     format: 4,
     modelId: name,

@@ -64,7 +64,7 @@ export function getKernelWork(
     } else if (label.startsWith('slots of page group')) {
       const page = pageLayouts[0];
       const parts = page
-        ? { gate_up: [page.gateProj ?? [], page.upProj].flat(), down: [page.downProj] }
+        ? { gate_up: [page.gateProj ?? [], page.upProj, page.factorProj ?? []].flat(), down: [page.downProj] }
         : { gate_up: [], down: [] };
       const read = [
         ...(kernel.includes('down') ? [] : parts.gate_up),

@@ -128,6 +128,10 @@ describe('a configuration that is not run', () => {
       /"expert_reuse_layers" is "3"; accepted: divisors of num_hidden_layers, 2/,
     ],
     ['rexmoe', { expert_reuse_layers: 1 }, 'BAD_FILE', /gate.weight" has shape \[10, 64\]; expected \[5, 64\]/],
+    ['openmoe', { hidden_act: 'gelu' }, 'UNSUPPORTED', /"hidden_act" is "gelu"; accepted: swiglu/],
+    ['openmoe', { mlp_gated: false }, 'UNSUPPORTED', /"mlp_gated" is "false"; accepted: true/],
+    ['openmoe', { moe_layer_interval: 0 }, 'BAD_FILE', /"moe_layer_interval"/],
+    ['openmoe', { moe_layer_interval: 2 }, 'UNSUPPORTED', /tensor "blk.1.ffn_gat.* has no place/],
     ['dynamic_moe', { top_p_threshold: null }, 'UNSUPPORTED', /"model_type" is "llama"; accepted: .*top_p_threshold/],
     ['dynamic_moe', { top_p_threshold: 1.5 }, 'BAD_FILE', /top_p_threshold/],
     ['blockffn', { ffn_type: 'vanilla' }, 'UNSUPPORTED', /"ffn_type" is "vanilla"; accepted: block/],
@@ -138,6 +142,13 @@ describe('a configuration that is not run', () => {
     const folder = await editConfig(name, change);
     await expect(plan(folder)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
+});
+
+it('rounds all three products of an OpenMoE expert to one type, which kernels read together', async () => {
+  const [golden] = await loadResearch('openmoe');
+  const { pageLayouts } = buildInstallPlan(await readCheckpoint(openFolder(golden!.folder), { quantize: 'q4_0' }));
+  for (const { gateProj, upProj, factorProj } of pageLayouts)
+    expect([gateProj?.type, upProj.type, factorProj?.type]).toEqual(['q4_0', 'q4_0', 'q4_0']);
 });
 
 describe('fields of older versions', () => {

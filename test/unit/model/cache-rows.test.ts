@@ -51,4 +51,16 @@ describe('rows of the KV cache', () => {
     expect(sumRanges(few)).toBeLessThan(sumRanges(rings) / 20);
     expect(listRings(changed, shape, 0)).toEqual([]);
   });
+
+  it('are none of a layer that mixes nothing', () => {
+    const changed: ModelConfig = {
+      ...config,
+      mixers: config.mixers.map((mixer, layer) => (layer === 1 ? 'none' : mixer)),
+    };
+    const shape = getStateShape(changed, CONTEXT, 'f32');
+    const ranges = listRows(changed, shape, 0, CONTEXT);
+    expect(ranges.length).toBeGreaterThan(0);
+    expect(ranges.some(({ layer }) => layer === 1)).toBe(false);
+    expect(listRings(changed, shape, CONTEXT)).toEqual([]);
+  });
 });

@@ -7,6 +7,7 @@ import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore } from '../../src/store/model-store';
 import { goldenModels, readGoldenModel } from '../golden';
 import { catchError, generate, loadModel, openSession } from './engine-session';
+import { sharedGpu } from './shared-gpu';
 import { watchFile } from './watched-file';
 import { watchGpu } from './watched-gpu';
 
@@ -174,6 +175,39 @@ describe('a store', () => {
       }
     }
     await expectWhole(engine);
+  });
+
+  it.each([
+    ['that is full in the middle of an install', {}],
+    ['whose budget is less than the model', { storeBudgetBytes: 600_000 }],
+  ])('%s lets the model run all the same, says so, and keeps what it has', async (_, budget) => {
+    const right = await open(NAME, SMALLEST);
+    const expected = (await generate(right, request)).result.tokenIds;
+    await right.unload();
+    const store = createMemoryStore();
+    let writes = 0;
+    const full: ModelStore = {
+      ...store,
+      async writeRecords(modelId, records) {
+        if (++writes > 3 && !('storeBudgetBytes' in budget))
+          throw new EngineError('STORAGE_FULL', 'no room on the disk');
+        return store.writeRecords(modelId, records);
+      },
+    };
+    const warnings: string[] = [];
+    engine = createLocalEngine({ gpu: sharedGpu, openStore: async () => full });
+    const file = new Blob([await readGoldenModel(NAME)]);
+    await engine.load({ kind: 'file', file, name: NAME }, { store: 'memory', ...SMALLEST, ...budget }, (progress) => {
+      if (progress.phase === 'warning') warnings.push(progress.message);
+    });
+    expect(warnings).toContainEqual(
+      expect.stringMatching(/needs \d+ bytes of storage|its budget is 600000.*the model runs all the same/),
+    );
+    const { result } = await generate(engine, request);
+    expect(result.tokenIds).toEqual(expected);
+    const [listed] = await engine.listModels('memory');
+    expect(listed?.storedShare).toBeGreaterThan(0);
+    expect(listed?.storedShare).toBeLessThan(1);
   });
 
   it('that fails between two waves of a layer leaves what is resident in use', async () => {

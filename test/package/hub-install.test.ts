@@ -123,6 +123,10 @@ function markAsked(asked: Uint8Array, requests: readonly HubRequest[]): number {
   return repeated;
 }
 
+function countMissing(asked: Uint8Array): number {
+  return asked.filter((mark) => mark === 0).byteLength;
+}
+
 for (const store of STORES) {
   test(`an install into ${store} that is killed ${KILLS} times goes on where it was`, () => killInstall(store));
 }
@@ -144,8 +148,9 @@ async function killInstall(store: (typeof STORES)[number]): Promise<void> {
         () => 'loaded',
         () => 'died',
       );
-      // At a random byte, so that slow machines are killed as far on their way as quick ones.
-      const lastBytes = random.number() * 1.5 * (model.byteLength / KILLS);
+      // At a random byte of what is left, so that slow machines are killed as far on their way as quick ones, and many kills
+      // are spread over the file as few are.
+      const lastBytes = (random.number() * 1.5 * countMissing(asked)) / (KILLS - kills + 1);
       const death = (async () => {
         const countBytes = () => hub.requests.reduce((sum, { sentBytes }) => sum + sentBytes, 0);
         while (hub.requests.length === 0 || countBytes() < lastBytes)
@@ -169,8 +174,7 @@ async function killInstall(store: (typeof STORES)[number]): Promise<void> {
     }
     hub.requests.length = 0;
     hub.bytesPerSecond = Number.POSITIVE_INFINITY;
-    const missing = asked.filter((mark) => mark === 0).byteLength;
-    expect(missing, 'the kills came on the way').toBeLessThan(model.byteLength * 0.8);
+    expect(countMissing(asked), 'the kills came on the way').toBeLessThan(model.byteLength * 0.8);
     const page = await openPage(context);
     expect((await load(page, { store, startEarly: false, expertBudget: { percent: 25 } })).installed).toBe(true);
     expect(markAsked(asked, hub.requests), 'repeated at the end').toBeLessThanOrEqual(MOST_REPEATED_BYTES);

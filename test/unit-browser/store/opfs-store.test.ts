@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { installModel } from '../../../src/store/install';
 import { createMemorySource } from '../../../src/store/memory-source';
 import type { ModelDraft } from '../../../src/store/model-store';
-import { openModel } from '../../../src/store/open-model';
 import { openStore } from '../../../src/store/open-store';
 import { computeDigest } from '../../../src/store/record-digest';
 import { readGoldenModel } from '../../golden';
@@ -157,32 +156,12 @@ describe('OPFS store', () => {
 });
 
 describe('a model in the OPFS store', () => {
-  it('has the records that its manifest names, and repairs what the disk loses, changes or takes away', async () => {
-    const file = createMemorySource(await readGoldenModel('e16k4-q4_0'), 'tiny.gguf');
+  it('has the records that its manifest names', async () => {
+    const file = createMemorySource(await readGoldenModel('e5k1-gqa-q4_0'), 'tiny.gguf');
     const store = await open();
     const { manifest } = await installModel(file, store);
-    const keys = Object.keys(manifest.digests);
-    for (const key of keys) {
-      expect(await computeDigest(await store.readRecord(manifest.modelId, key)), key).toBe(manifest.digests[key]);
-    }
-    for (const fault of ['NotReadableError', 'short', 'flipped', 'gone'] as const) {
-      const model = await openModel(file, store);
-      const right = await model.records.read('page/0/1');
-      await model.close();
-      const again = await openModel(file, store);
-      // Once for the read, once for the second try.
-      if (fault !== 'gone') await store.service.fail(fault, 2);
-      else {
-        await store.release(manifest.modelId);
-        await (await getFolder()).removeEntry(manifest.modelId);
-      }
-      expect(await again.records.read('page/0/1'), fault).toEqual(right);
-      expect(again.records.counters.repairs, fault).toBe(1);
-      expect(again.records.takeWarnings(), fault).toEqual([expect.stringMatching(/fetched again from tiny\.gguf/)]);
-      await again.close();
-      expect(await computeDigest(await store.readRecord(manifest.modelId, 'page/0/1')), fault).toBe(
-        manifest.digests['page/0/1'],
-      );
+    for (const [key, digest] of Object.entries(manifest.digests)) {
+      expect(await computeDigest(await store.readRecord(manifest.modelId, key)), key).toBe(digest);
     }
   });
 });

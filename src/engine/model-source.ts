@@ -14,7 +14,12 @@ export type ModelSource =
       /** Another hub than https://huggingface.co, with the same routes. */
       readonly hubUrl?: string | undefined;
     }
-  | { readonly kind: 'file'; readonly file: Blob; readonly name: string }
+  | {
+      readonly kind: 'file';
+      /** A handle, which a page may keep in IndexedDB, is opened at each load. */
+      readonly file: Blob | FileSystemFileHandle;
+      readonly name: string;
+    }
   | {
       readonly kind: 'folder';
       /** From a picker or a drop; files from an input element or a drop, one GGUF file with its parts or a whole folder. */

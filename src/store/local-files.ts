@@ -1,8 +1,8 @@
 /**
- * A folder of the user's, or several of its files, as a checkpoint: from a picker, a dropped folder, an input element.
+ * A file or folder of the user's, or several files, as a checkpoint: from a picker, a drop, an input element, kept handles.
  * Owns how they are listed and which is the model; never copies or keeps a byte.
  */
-import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
+import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { EngineError } from '../errors';
 import { createBlobSource } from './blob-source';
 import { chooseModelFile } from './choose-file';
@@ -22,6 +22,16 @@ interface LocalFile {
 /** A folder of a model has a hundred; a home folder that was dropped by mistake has more. */
 const MAX_FILES = 10_000;
 const MAX_DEPTH = 4;
+
+/** @throws EngineError `STORAGE` when a handle's file is gone, or may not be read without asking the user again. */
+export async function openLocalFile(file: Blob | FileSystemFileHandle, name: string): Promise<CheckpointFiles> {
+  if (!('getFile' in file)) return createLoneFile(createBlobSource(file, name));
+  try {
+    return createLoneFile(createBlobSource(await file.getFile(), name));
+  } catch (cause) {
+    throw unreadable(name, '', cause);
+  }
+}
 
 /**
  * @param name what to call the folder in messages.
@@ -114,5 +124,9 @@ async function listFolder(
 
 function unreadable(name: string, path: string, cause: unknown): EngineError {
   const what = path === '' ? `"${name}"` : `"${path}" in "${name}"`;
-  return new EngineError('STORAGE', `${what} cannot be read (${String(cause)}); choose it again`, { cause });
+  const isUnasked = cause instanceof DOMException && cause.name === 'NotAllowedError';
+  const remedy = isUnasked
+    ? 'ask for it in a click: handle.requestPermission(), or choose it again'
+    : 'choose it again';
+  return new EngineError('STORAGE', `${what} cannot be read (${String(cause)}); ${remedy}`, { cause });
 }

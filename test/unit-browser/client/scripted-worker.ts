@@ -35,7 +35,7 @@ const engine = new ScriptedEngine({
     if (source.kind === 'folder') throw new EngineError('UNSUPPORTED', 'a folder is not in the script');
     if (source.kind === 'url')
       throw new EngineError('NETWORK', source.url, { cause: new TypeError('Failed to fetch') });
-    return { ...scriptedModel, name: `${source.name}: ${await source.file.text()}` };
+    return { ...scriptedModel, name: `${source.name}: ${await new Response(source.file as Blob).text()}` };
   },
   listModels: () => new Promise(() => {}),
   unload: async () => {},

@@ -78,7 +78,7 @@ describe('remote engine: calls', () => {
     let seen = '';
     const { engine } = connect({
       load: async (given) => {
-        if (given.kind === 'file') seen = `${given.name}: ${await given.file.text()}`;
+        if (given.kind === 'file') seen = `${given.name}: ${await new Response(given.file as Blob).text()}`;
         return scriptedModel;
       },
     });

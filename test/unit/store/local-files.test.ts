@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it, vi } from 'vitest';
 import { installModel } from '../../../src/store/install';
-import { openLocalFiles } from '../../../src/store/local-files';
+import { openLocalFile, openLocalFiles } from '../../../src/store/local-files';
 import { createMemorySource } from '../../../src/store/memory-source';
 import { createMemoryStore } from '../../../src/store/memory-store';
 import { openModel } from '../../../src/store/open-model';
@@ -95,6 +95,12 @@ describe('openLocalFiles', () => {
     await expect(openLocalFiles(lost as unknown as FileSystemDirectoryHandle, 'lost')).rejects.toMatchObject({
       code: 'STORAGE',
       message: expect.stringMatching(/"lost" cannot be read.*choose it again/),
+    });
+    // What a kept handle says in a later visit, until the user has been asked.
+    const unasked = { kind: 'file', getFile: () => Promise.reject(new DOMException('no', 'NotAllowedError')) };
+    await expect(openLocalFile(unasked as unknown as FileSystemFileHandle, 'a.gguf')).rejects.toMatchObject({
+      code: 'STORAGE',
+      message: expect.stringMatching(/"a\.gguf" cannot be read.*ask for it in a click: handle\.requestPermission\(\)/),
     });
   });
 });

@@ -12,6 +12,9 @@
 // arXiv 2403.07652), null experts, whose ids lie behind the others' (AdaMoE, arXiv 2406.13233), and without a positive l those
 // of RELU. What is left comes first, in its order; behind it lies NO_EXPERT with a weight of 0. NORMALIZE goes over what is left.
 //
+// INPUT: x = norm(residual); or that, and the residual stream becomes x, on which rounds of experts go on; or in these, x = residual
+// (Chain-of-Experts, arXiv 2506.18945). The stream that a shadow only looks at stays.
+//
 // Bindings: gate f32: the norm's weights (and of a LayerNorm biases) [1 or 2, HIDDEN], W [CANDIDATES, HIDDEN or STATE], the logits' bias,
 // the choice's and the scores' norm [EXPERTS up to a multiple of 4] where there is one; residual, x [2, CAPACITY, HIDDEN] f32: exact, shadow;
 // page_table [MoE layers, EXPERTS] u32; states [MoE layers, rows, STATE] f32; route_ids, route_weights [MoE layers, rows, TOP_K].
@@ -47,6 +50,8 @@ override SCORE_EPSILON: f32;
 override VARIABLE: u32;
 // 0: experts are scored by x.
 override STATE: u32;
+// 0: normed, 1: normed, and so the stream, 2: the stream as it is.
+override INPUT: u32;
 // 0: as many as TOP_K.
 override TOP_P: f32;
 // Rows of the exact half of residual and x; the shadow's half follows.
@@ -55,12 +60,14 @@ override CAPACITY: u32;
 const SIGMOID = 1u;
 const SPARSEMIXER = 2u;
 const RELU = 3u;
+const NORMED_STREAM = 1u;
+const STREAM = 2u;
 const LOWEST = -3.4028234e38;
 
 @group(0) @binding(0) var<uniform> moe_layer: u32;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> gate: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> residual: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> page_table: array<u32>;
 @group(0) @binding(5) var<storage, read_write> control: array<atomic<u32>>;
 @group(0) @binding(6) var<storage, read_write> x: array<vec4<f32>>;
@@ -144,7 +151,18 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   // With RUN_AHEAD 1 nothing but routers runs behind a fault, on the exact residual stream as the fault left it.
   let row = (select(0u, CAPACITY, is_shadow && state.y > 1u) + group.x) * quads;
   let x_row = (select(0u, CAPACITY, is_shadow) + group.x) * quads;
-  write_norm(row, x_row, sum_own(row, lane), lane);
+  if (INPUT == STREAM) {
+    for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+      x[x_row + i] = residual[row + i];
+    }
+  } else {
+    write_norm(row, x_row, sum_own(row, lane), lane);
+  }
+  if (INPUT == NORMED_STREAM && (!is_shadow || state.y > 1u)) {
+    for (var i = lane; i < quads; i += WORKGROUP_SIZE) {
+      residual[row + i] = x[x_row + i];
+    }
+  }
 
   let input_quads = select(quads, STATE / 4u, STATE > 0u);
   // Four experts at a time; a lane reads back only what it wrote itself.

@@ -22,6 +22,7 @@ type Experts = Pick<MoeConfig, 'experts' | 'expertsPerToken' | 'expertWidth'>;
 
 export function createMoe(own: Experts & Partial<MoeConfig>): MoeConfig {
   return {
+    rounds: null,
     layersPerGroup: 1,
     router: plainRouter,
     activation: { kind: 'silu' },

@@ -125,14 +125,16 @@ function nameOf(template: string, layer: number | null): string {
   return layer === null ? template : template.replace('{i}', String(layer));
 }
 
-/** Layers of a group each bring the same share of its experts, in the order of the layers. */
+/** Layers of a group each bring the same share of its experts, in the order of the layers; rounds share those of the first. */
 function collectExperts(
   config: ModelConfig,
   names: TensorNames,
   tensors: TensorReader,
   layers: readonly number[],
 ): ExpertTensors {
-  const own = layers.map((layer) => collectLayerExperts(config, names, tensors, layer));
+  const bringing = config.moe.rounds ? layers.slice(0, 1) : layers;
+  const experts = config.moe.experts / bringing.length;
+  const own = bringing.map((layer) => collectLayerExperts(config, names, tensors, layer, experts));
   const parts = Object.keys(own[0] ?? {}) as PagePart[];
   return Object.fromEntries(parts.map((part) => [part, tensors.join(own.map((found) => found[part] as TensorEntry))]));
 }
@@ -142,9 +144,9 @@ function collectLayerExperts(
   names: TensorNames,
   tensors: TensorReader,
   layer: number,
+  experts: number,
 ): ExpertTensors {
-  const { expertWidth, layersPerGroup } = config.moe;
-  const experts = config.moe.experts / layersPerGroup;
+  const { expertWidth } = config.moe;
   const found: Partial<Record<PagePart, TensorEntry>> = {};
   const fused = nameOf(names.gateUpProj, layer);
   if (tensors.has(fused)) {

@@ -68,6 +68,7 @@ export const architectures: readonly ArchitectureTraits[] = [
   { name: 'rmoe', pairing: 'half', router: { normalize: true } },
   { name: 'openmoe', pairing: 'half' },
   { name: 'rexmoe', pairing: 'half' },
+  { name: 'coe', pairing: 'interleaved', hasYarnMagnitude: true, router: { sumEpsilon: 1e-20 } },
   { name: 'blockffn', pairing: 'half', router: { scoring: 'relu' } },
 ];
 

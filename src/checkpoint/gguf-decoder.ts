@@ -187,7 +187,10 @@ class DecoderFile {
   }
 
   #readLatentAttention(heads: number): AttentionConfig {
-    const { latent, ropeDims } = readLatent(this.gguf.sourceName, this.tensors, this.names, heads, this.#layers);
+    const layers = Array.from({ length: this.#layers }, (_, layer) => layer).filter(
+      (layer) => this.traits.hasMixer?.(layer) ?? true,
+    );
+    const { latent, ropeDims } = readLatent(this.gguf.sourceName, this.tensors, this.names, heads, layers);
     const rope = readGgufRope(this.gguf, this.traits.name, this.traits.pairing, ropeDims, this.traits);
     // 0.1 * mscale_all_dim of the configuration: how much longer contexts sharpen the softmax.
     const sharpening = this.#number('rope.scaling.yarn_log_multiplier', { min: 0, max: 10, default: 0 });
@@ -218,17 +221,20 @@ class DecoderFile {
     if (declared !== own) {
       this.#fail(`"${this.traits.name}.expert_count" is ${declared}; ${down.name} has ${own} experts`);
     }
-    const layersPerGroup = this.#integer('expert_group_layers', { min: 1, max: moeLayers.length, default: 1 });
+    const rounds = this.#readRounds(moeLayers.length);
+    const layersPerGroup =
+      rounds?.count ?? this.#integer('expert_group_layers', { min: 1, max: moeLayers.length, default: 1 });
     if (moeLayers.length % layersPerGroup !== 0) {
       const count = `${moeLayers.length}, the layers with experts`;
       this.#unsupported('expert_group_layers', layersPerGroup, `divisors of ${count}`);
     }
-    const experts = own * layersPerGroup;
+    const experts = rounds ? own : own * layersPerGroup;
     this.#checkRange(`experts (${down.name})`, experts, 1, MAX_EXPERTS);
     const sharedName = this.#name('sharedDown', layer);
     const sharedWidth = this.tensors.has(sharedName) ? (this.tensors.get(sharedName, 2).shape[1] as number) : 0;
     return {
       experts,
+      rounds,
       layersPerGroup,
       expertsPerToken: this.#integer('expert_used_count', { min: 1, max: experts }),
       expertWidth,
@@ -239,6 +245,12 @@ class DecoderFile {
       expertBias: this.#has('downBias', layer),
       shared: sharedWidth > 0 ? { width: sharedWidth, isGated: this.#has('sharedScale', layer) } : null,
     };
+  }
+
+  #readRounds(moeLayers: number): MoeConfig['rounds'] {
+    const count = this.#integer('expert_rounds', { min: 0, max: moeLayers, default: 0 });
+    const hasOwnRouters = this.gguf.metadata.getBool(`${this.traits.name}.expert_round_routers`, false);
+    return count > 0 ? { count, hasOwnRouters } : null;
   }
 
   #readRouter(layer: number, experts: number): RouterConfig {

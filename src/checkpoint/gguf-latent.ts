@@ -18,18 +18,21 @@ interface LatentSizes {
   readonly ropeDims: number;
 }
 
-/** @throws EngineError `BAD_FILE` */
+/**
+ * @param layers those that mix positions.
+ * @throws EngineError `BAD_FILE`
+ */
 export function readLatent(
   sourceName: string,
   tensors: TensorReader,
   names: TensorNames,
   heads: number,
-  layers: number,
+  layers: readonly number[],
 ): LatentSizes {
   const get = (name: string, layer: number, dimensions: number): TensorEntry =>
     tensors.get(name.replace('{i}', String(layer)), dimensions);
   const hasQueryDown = tensors.has(names.queryDown.replace('{i}', '0'));
-  for (let layer = 0; layer < layers; layer++) {
+  for (const layer of layers) {
     const at = (name: string): string => name.replace('{i}', String(layer));
     // Behind the latent, queries have another name.
     const behind = at(names.qProj).replace('attn_q.', 'attn_q_b.');
@@ -53,7 +56,7 @@ export function readLatent(
         'a multiple of 4',
     );
   }
-  for (let layer = 0; layer < layers; layer++) {
+  for (const layer of layers) {
     const at = (name: string): string => name.replace('{i}', String(layer));
     const [keyUp, valueUp, joined] = [at(names.keyUp), at(names.valueUp), at(names.kvUp)];
     if (tensors.has(joined)) {

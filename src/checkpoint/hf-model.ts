@@ -1,6 +1,6 @@
 /** What an entry of the registry of `model_type`s is, and the keys that many share. Knows no model. */
 import type { GgufMetadata } from './gguf-metadata';
-import type { HfKeys } from './hf-config';
+import { getDecoderKeys, getLatentYarn, type HfKeys, refuse } from './hf-config';
 import type { HfLayout, HfTensors } from './hf-tensors';
 import type { ArchitectureTraits } from './traits';
 
@@ -22,6 +22,25 @@ export interface HfModel {
   getVectors?(config: GgufMetadata): HfTensors['vectors'];
   /** Tensors that are known, and not used. */
   isSkipped?(name: string, config: GgufMetadata): boolean;
+}
+
+/** Groups of experts that a router chooses from, as in DeepSeek's line. */
+export function getGroupKeys(config: GgufMetadata): HfKeys {
+  return {
+    ...getExpertKeys(config, ['n_routed_experts', 'num_experts'], 'num_experts_per_tok'),
+    expert_group_count: config.getInteger('n_group', { default: 1 }),
+    expert_group_used_count: config.getInteger('topk_group', { default: 1 }),
+    expert_weights_scale: config.getNumber('routed_scaling_factor', { default: 1 }),
+  };
+}
+
+/** DeepSeek-V2's keys, the norm of its weights left out. */
+export function getDeepseekKeys(config: GgufMetadata): HfKeys {
+  const method = config.getString('topk_method', 'greedy');
+  const isGrouped = method === 'group_limited_greedy';
+  if (!isGrouped && method !== 'greedy') refuse(config, 'topk_method', method, 'greedy, group_limited_greedy');
+  const keys = { ...getDecoderKeys(config), ...getGroupKeys(config), ...getLatentYarn(config), expert_gating_func: 1 };
+  return isGrouped ? keys : { ...keys, expert_group_count: 1, expert_group_used_count: 1 };
 }
 
 /** Number of experts, and how many a token chooses. */

@@ -23,20 +23,10 @@ import {
   requireRopeNumbers,
 } from './hf-config';
 import { createEntry, joinMxfp4, splitColumns, splitHalves, splitValues, transposeExperts } from './hf-entries';
-import { getExpertKeys, type HfModel } from './hf-model';
+import { getDeepseekKeys, getExpertKeys, getGroupKeys, type HfModel } from './hf-model';
 import { blockSparseNames, commonNames, getSharedNames, latentNames, lfm2Names, stackedNames } from './hf-names';
 import { researchModels } from './hf-research';
 import type { HfLayout } from './hf-tensors';
-
-/** Keys of a router with groups, a scale, and experts that all tokens share. */
-function getGroupKeys(config: GgufMetadata): HfKeys {
-  return {
-    ...getExpertKeys(config, ['n_routed_experts', 'num_experts'], 'num_experts_per_tok'),
-    expert_group_count: config.getInteger('n_group', { default: 1 }),
-    expert_group_used_count: config.getInteger('topk_group', { default: 1 }),
-    expert_weights_scale: config.getNumber('routed_scaling_factor', { default: 1 }),
-  };
-}
 
 /** Keys of the Qwen line. */
 function getQwenKeys(config: GgufMetadata): HfKeys {
@@ -206,19 +196,8 @@ const hfModels: readonly HfModel[] = [
     modelType: 'deepseek_v2',
     architecture: 'deepseek2',
     names: { ...commonNames, ...stackedNames, ...getSharedNames('shared_experts'), ...latentNames },
-    getKeys: (config) => {
-      const method = config.getString('topk_method', 'greedy');
-      const isGrouped = method === 'group_limited_greedy';
-      if (!isGrouped && method !== 'greedy') refuse(config, 'topk_method', method, 'greedy, group_limited_greedy');
-      const keys = {
-        ...getDecoderKeys(config),
-        ...getGroupKeys(config),
-        ...getLatentYarn(config),
-        expert_gating_func: 1,
-      };
-      // Weights are not renormalised, whatever `norm_topk_prob` says.
-      return isGrouped ? keys : { ...keys, expert_group_count: 1, expert_group_used_count: 1 };
-    },
+    // Weights are not renormalised, whatever `norm_topk_prob` says.
+    getKeys: getDeepseekKeys,
   },
   {
     modelType: 'deepseek_v3',

@@ -5,7 +5,7 @@
 import type { GgufMetadata } from './gguf-metadata';
 import { getDecoderKeys, getRopeScaling, refuse } from './hf-config';
 import { createEntry, joinRows, splitColumnHalves, splitHalves, transposeExperts } from './hf-entries';
-import { getExpertKeys, type HfModel } from './hf-model';
+import { getDeepseekKeys, getExpertKeys, type HfModel } from './hf-model';
 import { blockSparseNames, commonNames, getSharedNames, latentNames, stackedNames } from './hf-names';
 
 import type { HfLayout } from './hf-tensors';
@@ -14,6 +14,17 @@ import type { TensorRole } from './traits';
 const MLP = 'model.layers.{i}.mlp';
 
 const SPARSE = 'model.layers.{i}.block_sparse_moe';
+/** Fields of Chain-of-Experts that choose among its forms, with the one that webmoe runs. */
+const CHAIN_FIELDS = [
+  ['inner_residual', true],
+  ['outer_residual', false],
+  ['attention_bias', false],
+] as const;
+
+function getRounds(config: GgufMetadata): number {
+  return config.getInteger('inner_iter', { min: 1, max: 64 });
+}
+
 const EXPERTS = `${MLP}.experts`;
 const EXTRA = 'model.layers.{i}.extra_mlp';
 
@@ -195,6 +206,49 @@ export const researchModels: readonly HfModel[] = [
         expert_group_layers: reuse,
         expert_weights_norm: config.getBool('norm_topk_prob', false),
       };
+    },
+  },
+  {
+    // Chain-of-Experts (arXiv 2506.18945) in DeepSeek-V2's decoder: a layer's experts are asked in rounds, each a layer of ours. As
+    // in the paper the residual stream goes on behind the norm, x = x + MoE(x) in every round; the authors' other residuals
+    // (round the whole layer, or none) are refused. All layers have experts: their code runs no other.
+    modelType: 'coe_deepseekv2',
+    architecture: 'coe',
+    names: {
+      ...commonNames,
+      ...stackedNames,
+      ...getSharedNames('shared_experts'),
+      ...latentNames,
+      router: [`${MLP}.gate.weight`, `${MLP}.gate.{r}.weight`],
+    },
+    getLayer: (config, layer, name) => {
+      const rounds = getRounds(config);
+      const round = Number(/\.gate\.(\d+)\.weight$/.exec(name)?.[1] ?? 0);
+      if (round >= rounds) refuse(config, 'inner_iter', String(rounds), `as many as there are routers ("${name}")`);
+      return layer * rounds + round;
+    },
+    getKeys: (config) => {
+      for (const [key, only] of CHAIN_FIELDS)
+        if (config.getBool(key, only) !== only) refuse(config, key, String(!only), String(only));
+      for (const [key, only] of [['first_k_dense_replace', 0] as const, ['moe_layer_freq', 1] as const]) {
+        const value = config.getInteger(key, { default: only });
+        if (value !== only) refuse(config, key, String(value), String(only));
+      }
+      requireString(config, 'scoring_func', 'softmax', 'softmax');
+      const rounds = getRounds(config);
+      const isNormed = config.getBool('norm_topk_prob', false) && config.getInteger('num_experts_per_tok') > 1;
+      return {
+        ...getDeepseekKeys(config),
+        block_count: config.getInteger('num_hidden_layers', { min: 1 }) * rounds,
+        expert_rounds: rounds,
+        expert_round_routers: config.getBool('use_igate'),
+        expert_weights_norm: isNormed,
+        ...(isNormed && { expert_weights_scale: 1 }),
+      };
+    },
+    getTraits: (config) => {
+      const rounds = getRounds(config);
+      return { hasMixer: (layer) => layer % rounds === 0 };
     },
   },
   {

@@ -8,7 +8,7 @@ import { createEntry, createVector, flatten, type PlacedTensor, stackExperts } f
 import type { Quantizer } from './quantized-tensor';
 import type { TensorNames, TensorRole } from './traits';
 
-/** Where the roles' tensors are: names with `{i}` for the layer and `{e}` for the expert, where each has its own. */
+/** Where the roles' tensors are: names with `{i}` for the layer and `{e}` for the expert, where each has its own; `{r}`: a number that `getLayer` goes by. */
 export interface HfTensors {
   /** Several where files of different age differ. */
   readonly names: Partial<Record<TensorRole, string | readonly string[]>>;
@@ -143,6 +143,9 @@ function compilePatterns({ names, layouts, getLayer }: HfTensors): (name: string
 
 function compile(pattern: string, target: Target): { readonly target: Target; readonly expression: RegExp } {
   const escaped = pattern.replace(/[.[\]\\()*+?|^$]/g, '\\$&');
-  const source = escaped.replace('{i}', '(?<layer>0|[1-9]\\d{0,4})').replace('{e}', '(?<expert>0|[1-9]\\d{0,4})');
+  const source = escaped
+    .replace('{i}', '(?<layer>0|[1-9]\\d{0,4})')
+    .replace('{e}', '(?<expert>0|[1-9]\\d{0,4})')
+    .replace('{r}', '(?:0|[1-9]\\d{0,4})');
   return { target, expression: new RegExp(`^${source}$`) };
 }

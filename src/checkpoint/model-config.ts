@@ -174,6 +174,19 @@ export function getLeastSlots({ expertsPerToken, router }: Pick<MoeConfig, 'expe
   return router.scoring === 'relu' ? 1 : expertsPerToken;
 }
 
+/** What a router and its experts read: the residual stream's norm; that, and the stream becomes it; or the stream as it is. */
+export type RouterInput = 'norm' | 'normed-stream' | 'stream';
+
+/** Round of a layer that is one of several rounds over the same experts; 0 of any other. */
+export function getRound({ rounds }: Pick<MoeConfig, 'rounds'>, layer: number): number {
+  return rounds ? layer % rounds.count : 0;
+}
+
+export function getRouterInput(moe: Pick<MoeConfig, 'rounds'>, layer: number): RouterInput {
+  if (!moe.rounds) return 'norm';
+  return getRound(moe, layer) === 0 ? 'normed-stream' : 'stream';
+}
+
 /** Page group of a MoE layer. */
 export function getPageGroup({ layersPerGroup }: Pick<MoeConfig, 'layersPerGroup'>, moeLayer: number): number {
   return Math.floor(moeLayer / layersPerGroup);
@@ -192,6 +205,11 @@ export type Activation =
 export interface MoeConfig {
   /** Experts that a MoE layer chooses from. */
   readonly experts: number;
+  /**
+   * Chain-of-Experts: so many rounds in turn, each a layer of its own, the first with the mixer. They go on with the residual
+   * stream behind the first one's norm, share its experts and shared expert, and its router unless they have their own.
+   */
+  readonly rounds: { readonly count: number; readonly hasOwnRouters: boolean } | null;
   /** Neighbouring MoE layers that choose from the same experts, and so share their pages: a page group. 1: each has its own. */
   readonly layersPerGroup: number;
   /** Experts chosen per token and layer, at most. */

@@ -3,7 +3,7 @@
  * Owns the shapes; names are the sources' business.
  */
 import type { PagePart, ResidentRole } from './manifest';
-import type { ConvolutionConfig, LatentConfig, ModelConfig } from './model-config';
+import { type ConvolutionConfig, getRound, type LatentConfig, type ModelConfig } from './model-config';
 
 export interface ResidentShape {
   readonly role: ResidentRole;
@@ -88,7 +88,9 @@ function toList(layer: number | null, shapes: Shapes): ResidentShape[] {
 }
 
 function getLayerShapes(config: ModelConfig, layer: number): Shapes {
-  const { hiddenSize: hidden, norm } = config;
+  const { hiddenSize: hidden, norm, moe } = config;
+  // A later round has at most a router of its own.
+  if (getRound(moe, layer) > 0) return moe.rounds?.hasOwnRouters ? { router: [moe.experts, hidden] } : {};
   const mixer = {
     attnNorm: [hidden],
     ...(norm.kind === 'layer' && { attnNormBias: [hidden] }),

@@ -1,7 +1,7 @@
 /** Norm, router, choice of experts and page-table test: twin of shaders/router_topk.wgsl. */
 
 import source from '../../shaders/router_topk.wgsl?raw';
-import { hasVariableCount, type MoeConfig, type NormConfig } from '../checkpoint/model-config';
+import { hasVariableCount, type MoeConfig, type NormConfig, type RouterInput } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
@@ -14,6 +14,8 @@ export interface RouterTopkSpec {
   readonly norm: NormConfig;
   /** Rows of one half of residual and x. */
   readonly rowsCapacity: number;
+  /** Default `norm`. */
+  readonly input?: RouterInput;
 }
 
 export interface RouterTopkBuffers {
@@ -29,6 +31,8 @@ export interface RouterTopkBuffers {
   readonly routeWeights: BindingResource; // [moeLayers, rows, expertsPerToken] f32
   readonly states: BindingResource; // [moeLayers, rows, stateWidth] f32; unread where there is none
 }
+
+const INPUT = { norm: 0, 'normed-stream': 1, stream: 2 } as const;
 
 const SCORING = { softmax: 0, sigmoid: 1, sparsemixer: 2, relu: 3 } as const;
 
@@ -55,7 +59,7 @@ export async function compileRouterTopk(
   const program = await compileProgram(device, {
     name: 'router_topk',
     source: getProgramSource(source, variant, undefined, ['norm_row']),
-    bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'write', 'write', 'write', 'write', 'read'],
+    bindings: ['uniform', 'uniform', 'read', 'write', 'read', 'write', 'write', 'write', 'write', 'read'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
       HIDDEN: spec.hiddenSize,
@@ -81,6 +85,7 @@ export async function compileRouterTopk(
       VARIABLE: hasVariableCount(router) ? 1 : 0,
       TOP_P: router.topP ?? 0,
       STATE: router.stateWidth ?? 0,
+      INPUT: INPUT[spec.input ?? 'norm'],
       CAPACITY: spec.rowsCapacity,
     },
   });

@@ -13,7 +13,7 @@
  *   logits = W x
  */
 import type { PackedMatrix } from '../checkpoint/manifest';
-import { getPageGroup, type MoeConfig } from '../checkpoint/model-config';
+import { getPageGroup, getRouterInput, type MoeConfig } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { Submission } from '../gpu/pass';
 import type { BindingResource } from '../gpu/program';
@@ -27,6 +27,7 @@ import { type ForwardParts, type PassForm, type Step, StepBinder, same } from '.
 import {
   isMixing,
   type LayerWeightPlan,
+  listLayerMatrices,
   listMatrices,
   type MatrixPlan,
   type MlpWeightPlan,
@@ -58,7 +59,9 @@ function countPartStructs({ hasFactor }: MoeConfig): number {
 
 /** Bytes of the constants' buffer: a struct per matrix, a few per layer, and one per buffer of its slots. */
 export function getForwardUniformBytes(plan: WeightPlan, moe: MoeConfig, poolPartsPerLayer: number): number {
-  const matrices = listMatrices(plan).length + plan.head.length;
+  const ofLayers = plan.layers.flatMap(listLayerMatrices);
+  const repeated = ofLayers.length - new Set(ofLayers).size;
+  const matrices = listMatrices(plan).length + repeated + plan.head.length;
   return getUniformBytes(
     matrices + plan.layers.length * (STRUCTS_PER_LAYER + countPartStructs(moe) * poolPartsPerLayer),
   );
@@ -223,7 +226,7 @@ export class Forward {
     if (moeLayers.includes(layer)) {
       return {
         // The shared expert needs no page: it is done before the pass may stop.
-        attention: [...attention, ...this.#bindRouter(plan, place), this.#bindOrder(place), ...mlp],
+        attention: [...attention, ...this.#bindRouter(plan, layer, place), this.#bindOrder(place), ...mlp],
         experts: [],
         poolUniforms: uniforms.reserve(countPartStructs(manifest.config.moe) * this.parts.poolPartsPerLayer),
         combine: this.#bindCombine(nextNorm, place),
@@ -238,13 +241,13 @@ export class Forward {
   }
 
   /** Of a recurrent router first the state that it scores experts by. */
-  #bindRouter({ gate, routerInput }: LayerWeightPlan, moeLayer: BindingResource): Step[] {
+  #bindRouter({ gate, routerInput }: LayerWeightPlan, layer: number, moeLayer: BindingResource): Step[] {
     const { manifest, kernels, weights, state, pageTable, step } = this.parts;
     const { control, residual, routeIds, routeWeights, expertInput: x, routerStates: states } = state;
     const shared = { moeLayer, step, residual, control, x, states };
     const [cell, { stateWidth }] = [weights.plan.routerCell, manifest.config.moe.router];
     const choice = { ...shared, gate: weights.getBuffer(gate), pageTable, routeIds, routeWeights };
-    const router = same(kernels.routerTopk.bind(choice));
+    const router = same(kernels.getRouterTopk(getRouterInput(manifest.config.moe, layer)).bind(choice));
     if (stateWidth === null || !routerInput || !cell) return [router];
     const own = { ...shared, input: weights.getBuffer(routerInput), cell: weights.getBuffer(cell) };
     return [same(kernels.getRouterState(stateWidth).bind(own)), router];

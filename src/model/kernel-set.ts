@@ -5,9 +5,11 @@
 import type { ModelManifest } from '../checkpoint/manifest';
 import {
   type ConvolutionConfig,
+  getRouterInput,
   hasVariableCount,
   type LatentConfig,
   type Mixer,
+  type RouterInput,
   type WeightType,
 } from '../checkpoint/model-config';
 import { assert } from '../errors';
@@ -60,7 +62,7 @@ export interface KernelSet {
   getShortConv(taps: number): ShortConv;
   readonly norm: Norm;
   getMlpGateUp(form: MlpForm): MlpGateUp;
-  readonly routerTopk: RouterTopk;
+  getRouterTopk(input: RouterInput): RouterTopk;
   getRouterState(stateWidth: number): RouterState;
   getExpertGateUp(type: WeightType, isFactor: boolean): ExpertGateUp;
   getExpertDown(type: WeightType): ExpertDown;
@@ -116,7 +118,7 @@ export async function compileKernels(
     getShortConv,
     normKernel,
     getMlpGateUp,
-    routerTopk,
+    getRouterTopk,
     getRouterState,
     getExpertGateUp,
     getExpertDown,
@@ -169,7 +171,10 @@ export async function compileKernels(
     ),
     track(compileNorm(device, variant, { hiddenSize, norm, rowsCapacity })),
     byForm(mlps.flatMap(listMlpForms), compileMlp),
-    track(compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity })),
+    byForm(
+      config.moeLayers.map((layer) => getRouterInput(moe, layer)),
+      (input) => compileRouterTopk(device, variant, { moe, hiddenSize, norm, rowsCapacity, input }),
+    ),
     byForm(moe.router.stateWidth === null ? [] : [moe.router.stateWidth], (stateWidth) =>
       compileRouterState(device, variant, { hiddenSize, stateWidth, norm, rowsCapacity }),
     ),
@@ -205,7 +210,7 @@ export async function compileKernels(
     getShortConv,
     norm: normKernel,
     getMlpGateUp,
-    routerTopk,
+    getRouterTopk,
     getRouterState,
     getExpertGateUp: (type, isFactor) => getExpertGateUp({ type, isFactor }),
     getExpertDown,

@@ -5,7 +5,7 @@
 import { getWeightFormat } from '../checkpoint/formats';
 import { getPlaneOffsets, LAYOUT_ALIGNMENT_BYTES, UNIT_WEIGHTS } from '../checkpoint/formats/weight-format';
 import type { ModelManifest, ResidentRole, ResidentTensor } from '../checkpoint/manifest';
-import type { WeightType } from '../checkpoint/model-config';
+import { getRound, type WeightType } from '../checkpoint/model-config';
 import { assert, EngineError } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import { type BufferRequest, type DeviceBuffer, roundUp } from '../gpu/memory';
@@ -95,6 +95,18 @@ export interface WeightPlan {
   readonly layers: readonly LayerWeightPlan[];
 }
 
+const NO_MIXER = {
+  attnNorm: null,
+  qkv: [],
+  qkvBias: null,
+  qkNorms: null,
+  sinks: null,
+  latent: null,
+  convolution: null,
+  oProj: null,
+  oBias: null,
+} as const;
+
 const GATE = ['ffnNorm', 'ffnNormBias', 'router', 'nullRouter', 'routerBias', 'choiceBias', 'scoreNorm'] as const;
 
 /** @param bindingBytes largest size of a buffer: the device's limit on a storage binding. */
@@ -173,6 +185,45 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     };
   };
 
+  const planLayer = (layer: number): LayerWeightPlan => {
+    const isConvolution = find('convIn', layer) !== undefined;
+    return {
+      attnNorm: joinFound(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
+      qkv: planProjections(layer),
+      qkvBias: joinFound(`qkv bias ${layer}`, layer, isConvolution ? ['convInBias'] : ['qBias', 'kBias', 'vBias']),
+      qkNorms: joinFound(`qk norms ${layer}`, layer, ['qNorm', 'kNorm']),
+      sinks: joinFound(`sinks ${layer}`, layer, ['sinks']),
+      latent: find('kvDown', layer) ? planLatent(layer) : null,
+      convolution: isConvolution
+        ? {
+            taps: joinAll(`convolution ${layer}`, layer, ['convTaps']),
+            bias: joinFound(`convolution bias ${layer}`, layer, ['convBias']),
+          }
+        : null,
+      oProj: joinFound(`mixer output ${layer}`, layer, [isConvolution ? 'convOut' : 'oProj']),
+      oBias: joinFound(`mixer output bias ${layer}`, layer, [isConvolution ? 'convOutBias' : 'oBias']),
+      gate: joinAll(`gate ${layer}`, layer, GATE),
+      routerInput: find('routerInput', layer)
+        ? joinAll(`router input ${layer}`, layer, ['ffnNorm', 'ffnNormBias', 'routerInput'])
+        : null,
+      mlp: planMlp(layer),
+    };
+  };
+  /** A later round over a layer's experts. */
+  const planRound = (layer: number, firstLayer: number, { gate, mlp }: LayerWeightPlan): LayerWeightPlan => ({
+    ...NO_MIXER,
+    gate: find('router', layer) ? join(`gate ${layer}`, [get('ffnNorm', firstLayer), get('router', layer)]) : gate,
+    routerInput: null,
+    mlp,
+  });
+  const { config } = manifest;
+  const layers: LayerWeightPlan[] = [];
+  for (let layer = 0; layer < config.layers; layer++) {
+    const firstLayer = layer - getRound(config.moe, layer);
+    const first = layers[firstLayer];
+    layers.push(first ? planRound(layer, firstLayer, first) : planLayer(layer));
+  }
+
   const embedding = splitByRows('embedding', get('embedding', null), bindingBytes);
   const ownHead = find('head', null);
   return {
@@ -181,33 +232,9 @@ export function planWeights(manifest: ModelManifest, bindingBytes: number): Weig
     headBias: joinFound('head bias', null, ['headBias']),
     outputNorm: joinAll('output norm', null, ['outputNorm', 'outputNormBias']),
     routerCell: joinFound('router cell', null, ['cellInput', 'cellState', 'cellInputBias', 'cellStateBias']),
-    layers: Array.from({ length: manifest.config.layers }, (_, layer) => {
-      const isConvolution = find('convIn', layer) !== undefined;
-      return {
-        attnNorm: joinFound(`attention norm ${layer}`, layer, ['attnNorm', 'attnNormBias']),
-        qkv: planProjections(layer),
-        qkvBias: joinFound(`qkv bias ${layer}`, layer, isConvolution ? ['convInBias'] : ['qBias', 'kBias', 'vBias']),
-        qkNorms: joinFound(`qk norms ${layer}`, layer, ['qNorm', 'kNorm']),
-        sinks: joinFound(`sinks ${layer}`, layer, ['sinks']),
-        latent: find('kvDown', layer) ? planLatent(layer) : null,
-        convolution: isConvolution
-          ? {
-              taps: joinAll(`convolution ${layer}`, layer, ['convTaps']),
-              bias: joinFound(`convolution bias ${layer}`, layer, ['convBias']),
-            }
-          : null,
-        oProj: joinFound(`mixer output ${layer}`, layer, [isConvolution ? 'convOut' : 'oProj']),
-        oBias: joinFound(`mixer output bias ${layer}`, layer, [isConvolution ? 'convOutBias' : 'oBias']),
-        gate: joinAll(`gate ${layer}`, layer, GATE),
-        routerInput: find('routerInput', layer)
-          ? joinAll(`router input ${layer}`, layer, ['ffnNorm', 'ffnNormBias', 'routerInput'])
-          : null,
-        mlp: planMlp(layer),
-      };
-    }),
+    layers,
   };
 }
-
 /** Every buffer of a plan once, in a fixed order. */
 export function listMatrices(plan: WeightPlan): MatrixPlan[] {
   const all = [
@@ -216,15 +243,21 @@ export function listMatrices(plan: WeightPlan): MatrixPlan[] {
     plan.headBias,
     plan.outputNorm,
     plan.routerCell,
-    ...plan.layers.flatMap(({ qkv, mlp, latent, convolution, ...layer }) => [
-      ...qkv,
-      ...Object.values(layer),
-      ...Object.values(latent ?? {}),
-      ...Object.values(convolution ?? {}),
-      ...Object.values(mlp ?? {}),
-    ]),
+    ...plan.layers.flatMap(listLayerMatrices),
   ];
   return [...new Set(all)].filter((matrix) => matrix !== null);
+}
+
+/** Of one layer; rounds of one layer share some. */
+export function listLayerMatrices({ qkv, mlp, latent, convolution, ...layer }: LayerWeightPlan): MatrixPlan[] {
+  const all: readonly (MatrixPlan | null)[] = [
+    ...qkv,
+    ...Object.values(layer),
+    ...Object.values(latent ?? {}),
+    ...Object.values(convolution ?? {}),
+    ...Object.values(mlp ?? {}),
+  ];
+  return all.filter((matrix) => matrix !== null);
 }
 
 export function getWeightRequests(plan: WeightPlan): BufferRequest[] {

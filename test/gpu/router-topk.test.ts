@@ -93,6 +93,7 @@ function compile(bench: Bench, shape: RouterShape) {
       hiddenSize: shape.hidden,
       norm: shape.norm,
       rowsCapacity: CAPACITY,
+      input: shape.input ?? 'norm',
     }),
   );
 }
@@ -138,12 +139,15 @@ async function run(
     states,
   });
   const command = kernel.bind({ ...b, moeLayer: bench.uniform(LAYER), step: bench.uniform(rows, 0) });
-  const bytes = await bench.run([[command, rows]], [b.control, b.x, b.routeIds, b.routeWeights]);
+  const bytes = await bench.run([[command, rows]], [b.control, b.x, b.routeIds, b.routeWeights, b.residual]);
+  const streams = new Float32Array(bytes[4]!, 0, 2 * half);
   const x = new Float32Array(bytes[1]!, 0, 2 * half);
   expectUntouched(x.slice(rows * hidden, half), 'rows of x that the pass has not');
   expectUntouched(x.slice(half + rows * hidden), 'rows of the shadow x that the pass has not');
   return {
     control: [...new Uint32Array(bytes[0]!, 0, CONTROL.nextToken + 1)],
+    stream: streams.slice(0, rows * hidden),
+    shadowStream: streams.slice(half, half + rows * hidden),
     x: x.slice(0, rows * hidden),
     shadowX: x.slice(half, half + rows * hidden),
     ids: [...new Uint32Array(bytes[2]!, 0, routes)],
@@ -273,5 +277,36 @@ describe.each(benches)('router_topk, $name', (bench) => {
         expectSameBits(got.weights, routed.weights, `weights, ${what}`);
       }
     }
+  });
+
+  it('of a first round makes the stream its norm, but no stream that a shadow only looks at', async () => {
+    const plain: RouterShape = { experts: 9, topK: 3, hidden: 36, router: {}, norm: RMS };
+    const shape: RouterShape = { ...plain, input: 'normed-stream' };
+    const inputs = createInputs(shape);
+    const shadow = randomFloats(createRandom(5), inputs.residual.length, 3);
+    const [kernel, norming] = [await compile(bench, shape), await compile(bench, plain)];
+    const exact = await run(bench, norming, plain, inputs);
+    const onShadow = await run(bench, norming, plain, { ...inputs, residual: shadow });
+    expectSameBits(exact.stream, inputs.residual, 'a router by itself leaves the stream');
+    for (const state of MODES) {
+      const what = describeCase(state);
+      const got = await run(bench, kernel, shape, inputs, { ...state, shadow });
+      const isExact = state.router === 'exact';
+      expectSameBits(got.stream, isExact ? exact.x : inputs.residual, `exact stream, ${what}`);
+      const isShadow = state.router === 'shadow' && state.runAhead > 1;
+      expectSameBits(got.shadowStream, isShadow ? onShadow.x : shadow, `shadow stream, ${what}`);
+      if (isExact) expect(got.ids, what).toEqual(exact.ids);
+    }
+  });
+
+  it('of a later round takes the stream as it is', async () => {
+    const shape: RouterShape = { experts: 9, topK: 3, hidden: 36, router: {}, norm: RMS, input: 'stream' };
+    const inputs = createInputs(shape);
+    const reference = routerTopk(shape, inputs.gate, inputs.residual);
+    expect(Math.min(...reference.margins)).toBeGreaterThan(2e-5);
+    const got = await run(bench, await compile(bench, shape), shape, inputs);
+    expectSameBits(got.x, inputs.residual, 'x');
+    expectSameBits(got.stream, inputs.residual, 'stream');
+    expect(ofLayer(got.ids, 777)).toEqual(reference.ids.flat());
   });
 });

@@ -203,6 +203,7 @@ def model_config(oracle: Oracle) -> dict:
         "convolution": None,
         "moe": {
             "experts": config.num_experts,
+            "rounds": None,
             "layersPerGroup": 1,
             "expertsPerToken": config.num_experts_per_tok,
             "expertWidth": config.intermediate_size,

@@ -129,12 +129,44 @@ def openmoe(shape: Shape) -> dict:
     )
 
 
+def coe(shape: Shape) -> dict:
+    """Two rounds with a router each and a shared expert, three with one router, and one, its weights renormalised."""
+    shape.layers = 2
+    config = common(
+        shape,
+        "coe_deepseekv2",
+        moe_intermediate_size=shape.width,
+        n_routed_experts=shape.experts,
+        n_shared_experts=(1, None, 2)[shape.index],
+        num_experts_per_tok=max(2, shape.chosen),
+        norm_topk_prob=shape.index == 2,
+        routed_scaling_factor=(0.25, 0.125, 3.0)[shape.index],
+        topk_method="greedy",
+        n_group=1,
+        topk_group=1,
+        first_k_dense_replace=0,
+        moe_layer_freq=1,
+        inner_iter=(2, 3, 1)[shape.index],
+        use_igate=shape.index != 1,
+        inner_residual=True,
+        outer_residual=False,
+        q_lora_rank=(None, 32, None)[shape.index],
+        kv_lora_rank=64,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=16,
+        v_head_dim=(32, 64, 48)[shape.index],
+    )
+    del config["head_dim"]
+    return config
+
+
 # Configuration, layer, decoder.
 MODELS = {
     "adamoe": (adamoe, research.AdaMoeLayer, research.Decoder),
     "dynamic_moe": (dynamic_moe, research.TopPLayer, research.Decoder),
     "blockffn": (blockffn, research.BlockFfnLayer, research.Decoder),
     "rmoe": (rmoe, research.RecurrentLayer, research.RecurrentDecoder),
+    "coe": (coe, research.ChainLayer, research.Decoder),
     "openmoe": (openmoe, research.OpenLayer, research.Decoder),
     "rexmoe": (rexmoe, research.ReusingLayer, research.ReusingDecoder),
 }

@@ -72,23 +72,34 @@ class LatentAttention(nn.Module):
         hidden, self.heads = config["hidden_size"], config["num_attention_heads"]
         self.plain, self.turned, self.value = (config[f"{n}_head_dim"] for n in ("qk_nope", "qk_rope", "v"))
         self.rank, self.theta = config["kv_lora_rank"], config["rope_theta"]
-        self.q_a_proj = linear(hidden, config["q_lora_rank"])
-        self.q_a_layernorm = RMSNorm(config["q_lora_rank"], 1e-6)
-        self.q_b_proj = linear(config["q_lora_rank"], self.heads * (self.plain + self.turned))
+        self.is_interleaved = "inner_iter" in config
+        if config["q_lora_rank"] is None:
+            self.q_proj = linear(hidden, self.heads * (self.plain + self.turned))
+        else:
+            self.q_a_proj = linear(hidden, config["q_lora_rank"])
+            self.q_a_layernorm = RMSNorm(config["q_lora_rank"], 1e-6)
+            self.q_b_proj = linear(config["q_lora_rank"], self.heads * (self.plain + self.turned))
         self.kv_a_proj_with_mqa = linear(hidden, self.rank + self.turned)
         self.kv_a_layernorm = RMSNorm(self.rank, 1e-6)
         self.kv_b_proj = linear(self.rank, self.heads * (self.plain + self.value))
         self.o_proj = linear(self.heads * self.value, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))).view(len(x), self.heads, -1).transpose(0, 1)
+        q = self.q_proj(x) if hasattr(self, "q_proj") else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        q = q.view(len(x), self.heads, -1).transpose(0, 1)
         q_plain, q_turned = q.split([self.plain, self.turned], dim=-1)
+        q_turned = self.part(q_turned)
         latent, k_turned = self.kv_a_proj_with_mqa(x).split([self.rank, self.turned], dim=-1)
         kv = self.kv_b_proj(self.kv_a_layernorm(latent)).view(len(x), self.heads, -1).transpose(0, 1)
         k_plain, v = kv.split([self.plain, self.value], dim=-1)
         q = torch.cat([q_plain, rotate(q_turned, self.theta)], dim=-1)
-        k_turned = rotate(k_turned[None], self.theta).expand(self.heads, -1, -1)
+        k_turned = rotate(self.part(k_turned)[None], self.theta).expand(self.heads, -1, -1)
         return self.o_proj(attend(q, torch.cat([k_plain, k_turned], dim=-1), v, q.shape[-1] ** -0.5))
+
+
+    def part(self, x: Tensor) -> Tensor:
+        """DeepSeek's checkpoints turn dimension 2d with 2d + 1: first of the pairs, then second ones."""
+        return torch.cat([x[..., ::2], x[..., 1::2]], dim=-1) if self.is_interleaved else x
 
 
 class GatedMlp(nn.Module):
@@ -310,6 +321,41 @@ class ReusingMoe(nn.Module):
         return routed + self.shared_experts(x) if hasattr(self, "shared_experts") else routed
 
 
+class Scorer(nn.Module):
+    def __init__(self, hidden: int, experts: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight).softmax(-1)
+
+
+class ChainMoe(nn.Module):
+    """
+    Chain-of-Experts (arXiv 2506.18945, section 3.1): x(t) = sum of g(t) E(x(t - 1)) + x(t - 1), with a router per round or one for
+    all. As in the authors' code the shared experts take part in every round.
+    """
+
+    def __init__(self, config: dict, _layer: int):
+        super().__init__()
+        hidden, width, experts = config["hidden_size"], config["moe_intermediate_size"], config["n_routed_experts"]
+        self.rounds, self.k = config["inner_iter"], config["num_experts_per_tok"]
+        self.renormalize = config["norm_topk_prob"] and self.k > 1
+        self.scale = 1.0 if self.renormalize else config["routed_scaling_factor"]
+        own = config["use_igate"]
+        self.gate = nn.ModuleList(Scorer(hidden, experts) for _ in range(self.rounds)) if own else Scorer(hidden, experts)
+        self.experts = nn.ModuleList(GatedMlp(hidden, width) for _ in range(experts))
+        if config["n_shared_experts"]:
+            self.shared_experts = GatedMlp(hidden, width * config["n_shared_experts"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for t in range(self.rounds):
+            scores = (self.gate[t] if isinstance(self.gate, nn.ModuleList) else self.gate)(x)
+            added = self.scale * mix(self.experts, x, choose(scores, self.k, self.renormalize))
+            x = x + (added + self.shared_experts(x) if hasattr(self, "shared_experts") else added)
+        return x
+
+
 class Layer(nn.Module):
     """Pre-norm attention and MLP, each added to the residual stream."""
 
@@ -320,7 +366,7 @@ class Layer(nn.Module):
         super().__init__()
         for name in self.norms:
             setattr(self, name, RMSNorm(config["hidden_size"], config["rms_norm_eps"]))
-        self.self_attn = LatentAttention(config) if config.get("attention_type") == "mla" else Attention(config)
+        self.self_attn = LatentAttention(config) if "kv_lora_rank" in config else Attention(config)
         setattr(self, self.mlp_name, self.make_mlp(config, index))
         self.scale = config["scale_depth"] / math.sqrt(config["num_hidden_layers"]) if "scale_depth" in config else 1.0
 
@@ -366,6 +412,17 @@ class OpenLayer(Layer):
     def forward(self, x: Tensor) -> Tensor:
         x = super().forward(x)
         return x + self.extra_mlp(self.pre_extra_mlp_layernorm(x)) if hasattr(self, "extra_mlp") else x
+
+
+class ChainLayer(Layer):
+    """What the rounds make of the normed stream takes its place: the residual is inside of them."""
+
+    def make_mlp(self, config: dict, index: int) -> nn.Module:
+        return ChainMoe(config, index)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x))
+        return self.mlp(self.post_attention_layernorm(x))
 
 
 class ReusingLayer(Layer):

@@ -1,5 +1,11 @@
 /** CPU reference of shaders/router_topk.wgsl, in f64. */
-import { hasVariableCount, type NormConfig, plainRouter, type RouterConfig } from '../../src/checkpoint/model-config';
+import {
+  hasVariableCount,
+  type NormConfig,
+  plainRouter,
+  type RouterConfig,
+  type RouterInput,
+} from '../../src/checkpoint/model-config';
 import { matvec } from './matvec';
 import { normalize } from './rms-norm';
 
@@ -9,6 +15,8 @@ export interface RouterShape {
   readonly topK: number;
   readonly norm: NormConfig;
   readonly router: Partial<RouterConfig>;
+  /** Default `norm`. */
+  readonly input?: RouterInput;
 }
 
 export interface Routes {
@@ -30,7 +38,10 @@ export function routerTopk(
   const router = { ...plainRouter, ...shape.router };
   const normWidth = norm.kind === 'layer' ? 2 * hidden : hidden;
   const candidates = experts + router.nullExperts;
-  const x = normalize(norm.kind, residual, gate.subarray(0, normWidth), norm.epsilon);
+  const x =
+    shape.input === 'stream'
+      ? Float64Array.from(residual)
+      : normalize(norm.kind, residual, gate.subarray(0, normWidth), norm.epsilon);
   const width = router.stateWidth ?? hidden;
   const end = normWidth + candidates * width;
   const logits = matvec(gate.subarray(normWidth, end), states ?? x, candidates, width);

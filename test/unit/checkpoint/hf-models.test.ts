@@ -128,6 +128,13 @@ describe('a configuration that is not run', () => {
       /"expert_reuse_layers" is "3"; accepted: divisors of num_hidden_layers, 2/,
     ],
     ['rexmoe', { expert_reuse_layers: 1 }, 'BAD_FILE', /gate.weight" has shape \[10, 64\]; expected \[5, 64\]/],
+    ['coe', { outer_residual: true }, 'UNSUPPORTED', /"outer_residual" is "true"; accepted: false/],
+    ['coe', { inner_residual: false }, 'UNSUPPORTED', /"inner_residual" is "false"; accepted: true/],
+    ['coe', { first_k_dense_replace: 1 }, 'UNSUPPORTED', /"first_k_dense_replace" is "1"; accepted: 0/],
+    ['coe', { inner_iter: 1 }, 'UNSUPPORTED', /"inner_iter" is "1"; accepted: as many as there are routers/],
+    ['coe', { inner_iter: 3 }, 'BAD_FILE', /blk.2.ffn_gate_inp.weight" is missing/],
+    ['coe', { use_igate: false }, 'UNSUPPORTED', /blk.1.ffn_gate_inp.weight" has no place/],
+    ['coe', { use_igate: null }, 'BAD_FILE', /"use_igate" is missing/],
     ['openmoe', { hidden_act: 'gelu' }, 'UNSUPPORTED', /"hidden_act" is "gelu"; accepted: swiglu/],
     ['openmoe', { mlp_gated: false }, 'UNSUPPORTED', /"mlp_gated" is "false"; accepted: true/],
     ['openmoe', { moe_layer_interval: 0 }, 'BAD_FILE', /"moe_layer_interval"/],
@@ -192,7 +199,7 @@ describe('keys and values of latent attention in one tensor', () => {
           entry('blk.0.attn_kv_b.weight', [heads * (plainDim + valueDim), rank], type),
         ]),
       });
-      const { latent, ropeDims } = readLatent('test', tensors, ggufNames, heads, 1);
+      const { latent, ropeDims } = readLatent('test', tensors, ggufNames, heads, [0]);
       expect({ ...latent, ropeDims }).toMatchObject({ rank, plainDim, valueDim, queryRank: null, ropeDims: 8 });
       const read = (name: string, count: number): { type: WeightType; values: Float32Array } => {
         const { type: own, getSlab } = tensors.get(name);

@@ -100,8 +100,8 @@ test('decode and prefill: the model, and shapes of random weights at both budget
 });
 
 /** `faults` and `storage` open files as workers alone may; `peers` has a test in Node. */
-const pagingTables = ['ladder', 'ladder-delayed', 'predictors', 'shadow'] as const;
+const otherTables = ['ladder', 'ladder-delayed', 'predictors', 'shadow', 'structured'] as const;
 
-test.runIf(import.meta.env.WEBMOE_FULL).each(pagingTables)('%s', async (table) => {
+test.runIf(import.meta.env.WEBMOE_FULL).each(otherTables)('%s', async (table) => {
   await measure(table);
 });

@@ -180,7 +180,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
           const events = engine.generate({
             ...request,
             maxTokens: job.tokens,
-            ignoreEos: true,
+            ...('grammar' in prompt && prompt.grammar ? { grammar: prompt.grammar } : { ignoreEos: true }),
             topLogprobs: 0,
             // Prompts of a job begin alike, and each is to be measured whole.
             reusePrefix: false,

@@ -5,6 +5,7 @@ import { getStreamRow } from './page-tables.ts';
 import type { PeerName } from './peers/peer-protocol.ts';
 import type { StreamJob } from './protocol.ts';
 import { findMedian, type ResultRow, type TableName } from './results.ts';
+import { getStructuredRow, type StructuredRow } from './structured-table.ts';
 
 export interface Check {
   readonly table: TableName;
@@ -92,6 +93,17 @@ export function getChecks(rows: readonly ResultRow[], tables: readonly TableName
             atMost: 0.25,
           }),
         ];
+      case 'structured':
+        return [100, 50].flatMap((percent) => {
+          const getShare = (which: StructuredRow): number =>
+            median(getStructuredRow(percent, which), 'ratioToNoSchema');
+          return [
+            check(`${percent}%: speed with a schema / without`, getShare('schema'), { atLeast: 0.7 }),
+            check(`${percent}%: speed without a schema behind one / before`, getShare('no schema behind it'), {
+              atLeast: 0.9,
+            }),
+          ];
+        });
       case 'peers':
         return [
           check('decoding: webmoe, all experts resident / onnxruntime-web on WebGPU', median(ortOnGpu, 'decodeRatio'), {

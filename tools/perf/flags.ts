@@ -16,8 +16,8 @@ export interface PerfFlags {
   readonly json: boolean;
 }
 
-/** These need IndexedDB, or compare what runs in browsers. */
-const browserTables: readonly TableName[] = ['peers', 'faults', 'storage'];
+/** These need IndexedDB or a bundler's way of loading a grammar engine, or compare what runs in browsers. */
+const browserTables: readonly TableName[] = ['structured', 'peers', 'faults', 'storage'];
 
 const options = {
   table: { type: 'string', multiple: true },

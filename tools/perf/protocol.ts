@@ -12,6 +12,7 @@ import type {
   TokenLogprob,
 } from '../../src/engine/engine.ts';
 import type { StoreKind } from '../../src/store/model-store.ts';
+import type { Grammar } from '../../src/text/grammar.ts';
 import type { RandomShape } from './random-shapes.ts';
 
 /** What is known once the model is installed. */
@@ -50,14 +51,16 @@ export interface EngineJob {
   readonly storeBytesPerSecond?: number;
 }
 
-/** Each prompt is a conversation of its own, one after another; none ends before `tokens`. */
+/** Each prompt is a conversation of its own, one after another; none ends before `tokens`, but where its grammar does. */
 export interface GenerationJob extends EngineJob {
   readonly prompts: readonly BenchPrompt[];
   readonly tokens: number;
 }
 
-/** A user's message, or so many tokens of running text. */
-export type BenchPrompt = { readonly text: string; readonly seed: number } | { readonly promptTokens: number };
+/** A user's message, maybe with what its answer has to be; or so many tokens of running text. */
+export type BenchPrompt =
+  | { readonly text: string; readonly seed: number; readonly grammar?: Grammar }
+  | { readonly promptTokens: number };
 
 export interface GenerationSample {
   readonly loadMs: number;

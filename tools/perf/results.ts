@@ -11,6 +11,7 @@ export const tableNames = [
   'shadow',
   'decode',
   'prefill',
+  'structured',
   'peers',
   'faults',
   'storage',

@@ -6,6 +6,7 @@ import { measureFaults, measureShadow, measureStorage } from './page-tables.ts';
 import { measurePeers } from './peer-table.ts';
 import type { TableName } from './results.ts';
 import { measureDecode, measurePrefill } from './speed-tables.ts';
+import { measureStructured } from './structured-table.ts';
 
 export const tableMeasures: Readonly<Record<TableName, Table>> = {
   kernels: measureKernels,
@@ -15,6 +16,7 @@ export const tableMeasures: Readonly<Record<TableName, Table>> = {
   shadow: measureShadow,
   decode: measureDecode,
   prefill: measurePrefill,
+  structured: measureStructured,
   peers: measurePeers,
   faults: measureFaults,
   storage: measureStorage,

@@ -79,6 +79,20 @@ test('each missed ratio of the ladder is named', () => {
   ]);
 });
 
+test('a schema that costs too much is named, and one that slows what comes behind it', () => {
+  const rows = getRows('structured', {
+    '100% schema': { ratioToNoSchema: 0.7 },
+    '100% no schema behind it': { ratioToNoSchema: 0.9 },
+    '50% schema': { ratioToNoSchema: 0.69 },
+    '50% no schema behind it': { ratioToNoSchema: 0.89 },
+  });
+  expect(getMissed(rows, 'structured')).toEqual([
+    '50%: speed with a schema / without',
+    '50%: speed without a schema behind one / before',
+  ]);
+  expect(getMissed([], 'structured')).toHaveLength(4);
+});
+
 test('one run with other tokens fails a rung whose median is right', () => {
   const rows = [
     ...getRows('predictors', { 'a rung': { sameAnswers: 1 } }),

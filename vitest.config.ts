@@ -18,7 +18,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           environment: 'node',
-          include: ['test/unit/**/*.test.ts', 'test/structure.test.ts'],
+          include: ['test/{unit,dawn}/**/*.test.ts', 'test/structure.test.ts'],
           testTimeout: isFull ? FULL_TIMEOUT_MS : 60_000,
         },
       },

@@ -19,6 +19,8 @@ export interface DeviceTraits {
   readonly subgroupSize: number | null;
   /** Whether WGSL has packed 4x8 dot products. */
   readonly hasPackedDot: boolean;
+  /** Whether WGSL has f16. */
+  readonly hasF16: boolean;
   /** The adapter runs on a CPU: workgroup barriers are dear, parallelism small. */
   readonly isSoftware: boolean;
 }
@@ -79,18 +81,23 @@ export async function requireAdapter(options: DeviceOptions = {}): Promise<GPUAd
   return adapter;
 }
 
-function usesSubgroups(adapter: GPUAdapter, { defaultLimitsOnly = false }: DeviceOptions): boolean {
-  return !defaultLimitsOnly && adapter.features.has('subgroups');
+/** Features that kernels have forms for. */
+const USED_FEATURES: readonly GPUFeatureName[] = ['subgroups', 'shader-f16'];
+
+function listFeatures(adapter: GPUAdapter, { defaultLimitsOnly = false }: DeviceOptions): readonly GPUFeatureName[] {
+  return defaultLimitsOnly ? [] : USED_FEATURES.filter((feature) => adapter.features.has(feature));
 }
 
 /** What a device that is opened with these options will have. */
 export function getTraits(adapter: GPUAdapter, options: DeviceOptions): DeviceTraits {
   const { subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
-  const hasOneSize = usesSubgroups(adapter, options) && subgroupMinSize === subgroupMaxSize;
+  const features = listFeatures(adapter, options);
+  const hasOneSize = features.includes('subgroups') && subgroupMinSize === subgroupMaxSize;
   const language = options.defaultLimitsOnly ? undefined : findGpu(options)?.wgslLanguageFeatures;
   return {
     subgroupSize: hasOneSize && subgroupMinSize ? subgroupMinSize : null,
     hasPackedDot: language?.has('packed_4x8_integer_dot_product') ?? false,
+    hasF16: features.includes('shader-f16'),
     isSoftware: isFallbackAdapter,
   };
 }
@@ -102,12 +109,11 @@ export function getTraits(adapter: GPUAdapter, options: DeviceOptions): DeviceTr
 export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice> {
   const adapter = await requireAdapter(options);
   const plain = options.defaultLimitsOnly === true;
-  const useSubgroups = usesSubgroups(adapter, options);
   const handle = await adapter.requestDevice(
     plain
       ? {}
       : {
-          requiredFeatures: useSubgroups ? ['subgroups' as GPUFeatureName] : [],
+          requiredFeatures: listFeatures(adapter, options),
           requiredLimits: Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]])),
         },
   );

@@ -6,8 +6,10 @@
 import activation from '../../shaders/lib/activation.wgsl?raw';
 import control from '../../shaders/lib/control.wgsl?raw';
 import dotQ4_0 from '../../shaders/lib/dot_q4_0.wgsl?raw';
+import dotQ4_0F16 from '../../shaders/lib/dot_q4_0_f16.wgsl?raw';
 import dotQ4_0Packed from '../../shaders/lib/dot_q4_0_packed.wgsl?raw';
 import dotQ8_0 from '../../shaders/lib/dot_q8_0.wgsl?raw';
+import dotQ8_0F16 from '../../shaders/lib/dot_q8_0_f16.wgsl?raw';
 import dotQ8_0Packed from '../../shaders/lib/dot_q8_0_packed.wgsl?raw';
 import expertPool from '../../shaders/lib/expert_pool.wgsl?raw';
 import kvF16 from '../../shaders/lib/kv_f16.wgsl?raw';
@@ -22,6 +24,7 @@ import normRow from '../../shaders/lib/norm_row.wgsl?raw';
 import openPlain from '../../shaders/lib/open_plain.wgsl?raw';
 import reduceSubgroup from '../../shaders/lib/reduce_subgroup.wgsl?raw';
 import reduceWorkgroup from '../../shaders/lib/reduce_workgroup.wgsl?raw';
+import stageF16 from '../../shaders/lib/stage_f16.wgsl?raw';
 import stagePacked from '../../shaders/lib/stage_packed.wgsl?raw';
 import stagePlain from '../../shaders/lib/stage_plain.wgsl?raw';
 import tile from '../../shaders/lib/tile.wgsl?raw';
@@ -51,7 +54,7 @@ import xPlain from '../../shaders/lib/x_plain.wgsl?raw';
 import xSpans from '../../shaders/lib/x_spans.wgsl?raw';
 import type { WeightType } from '../checkpoint/model-config';
 import type { KvType } from './kv-type';
-import type { Variant } from './variant';
+import type { Products, Variant } from './variant';
 
 const REDUCE = { subgroup: reduceSubgroup, workgroup: reduceWorkgroup } as const;
 
@@ -77,16 +80,18 @@ const WEIGHTS: Readonly<Record<WeightType, string>> = {
   mxfp4: withNibbles(weightsMxfp4),
 };
 
-/** Of the formats that have two forms of it: `block_dot` with activations as they are, and in bytes. */
-const DOTS: Partial<Record<WeightType, { readonly plain: string; readonly packed: string }>> = {
-  q4_0: { plain: dotQ4_0, packed: dotQ4_0Packed },
-  q8_0: { plain: dotQ8_0, packed: dotQ8_0Packed },
+/** Of the formats that have several forms of it: `block_dot` with activations as they are, in bytes, and in halves. */
+const DOTS: Partial<Record<WeightType, Readonly<Record<Products, string>>>> = {
+  q4_0: { plain: dotQ4_0, packed: dotQ4_0Packed, f16: dotQ4_0F16 },
+  q8_0: { plain: dotQ8_0, packed: dotQ8_0Packed, f16: dotQ8_0F16 },
 };
 
+const STAGES: Readonly<Record<Products, string>> = { plain: stagePlain, packed: stagePacked, f16: stageF16 };
+
 /** How a block's activations are staged, and `block_dot` where the format does not have one of its own. */
-function getDot(type: WeightType, { packedDot }: Variant): string {
+function getDot(type: WeightType, { products }: Variant): string {
   const dots = DOTS[type];
-  return dots && packedDot ? [stagePacked, dots.packed].join('\n') : [stagePlain, dots?.plain ?? ''].join('\n');
+  return dots ? [STAGES[products], dots[products]].join('\n') : stagePlain;
 }
 
 /** Formats that say themselves what the quads of a block share; the others stand on open_plain. */
@@ -138,6 +143,7 @@ export function getProgramSource(
   };
   return [
     isQuad ? 'enable subgroups;' : '',
+    variant.products === 'f16' ? 'enable f16;' : '',
     control,
     REDUCE[variant.reduce],
     weightType ? [getDot(weightType, variant), WEIGHTS[weightType]].join('\n') : '',

@@ -15,6 +15,11 @@ export interface KernelOptions {
    */
   readonly packedDot?: boolean | undefined;
   /**
+   * Whether these products round activations to halves instead and multiply in f16. Lossy likewise; not with `packedDot`.
+   * Default false.
+   */
+  readonly f16?: boolean | undefined;
+  /**
    * Into how many spans the positions of a decoding row are cut at most, so that more than one workgroup has each head: 1 to 8.
    * Default 8, and 1 where the adapter runs on a CPU. The order of sums follows it.
    */
@@ -24,8 +29,10 @@ export interface KernelOptions {
 /** Most spans of a row: what buffers are made for, and what an adapter gets that is a GPU. */
 export const MOST_ATTENTION_SPANS = 8;
 
+export type Products = 'plain' | 'packed' | 'f16';
+
 export interface Variant {
-  /** Name for statistics: reduction, workgroup size, spans of attention above 1, and whether products are packed. */
+  /** Name for statistics: reduction, workgroup size, spans of attention above 1, and how products round. */
   readonly name: string;
   /** How a workgroup sums up: by subgroup operations, or by a tree in workgroup memory. */
   readonly reduce: 'subgroup' | 'workgroup';
@@ -39,8 +46,8 @@ export interface Variant {
   readonly attentionChunk: number;
   /** Into how many workgroups a head's positions go at most, row by row; 1: what reads the result need not add them up. */
   readonly attentionSpans: number;
-  /** Whether products row by row round activations to bytes where the weights' type has such a form. */
-  readonly packedDot: boolean;
+  /** What products row by row round activations to where the weights' type has such a form: nothing, bytes, halves. */
+  readonly products: Products;
 }
 
 /**
@@ -51,7 +58,12 @@ export interface Variant {
  */
 export function chooseVariant(
   traits: DeviceTraits,
-  { subgroups, packedDot = false, attentionSpans = traits.isSoftware ? 1 : MOST_ATTENTION_SPANS }: KernelOptions = {},
+  {
+    subgroups,
+    packedDot = false,
+    f16 = false,
+    attentionSpans = traits.isSoftware ? 1 : MOST_ATTENTION_SPANS,
+  }: KernelOptions = {},
 ): Variant {
   if (!Number.isInteger(attentionSpans) || attentionSpans < 1 || attentionSpans > MOST_ATTENTION_SPANS) {
     throw new EngineError(
@@ -74,17 +86,31 @@ export function chooseVariant(
         'was asked for no optional feature: leave the option out',
     );
   }
+  if (f16 && !traits.hasF16) {
+    throw new EngineError(
+      'UNSUPPORTED',
+      'f16 products are forced (kernels.f16), and this adapter has no shader-f16, or was asked for no optional feature: leave ' +
+        'the option out',
+    );
+  }
+  if (f16 && packedDot) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      'products are to round activations to bytes (kernels.packedDot) and to halves (kernels.f16): leave one of the two out',
+    );
+  }
+  const products = packedDot ? 'packed' : f16 ? 'f16' : 'plain';
   const subgroupSize = subgroups === false ? null : traits.subgroupSize;
   const reduce = subgroupSize === null ? 'workgroup' : 'subgroup';
   const workgroupSize = subgroupSize ?? (traits.isSoftware ? 4 : 64);
   return {
-    name: `${reduce}-${workgroupSize}${attentionSpans > 1 ? `-split-${attentionSpans}` : ''}${packedDot ? '-packed' : ''}`,
+    name: `${reduce}-${workgroupSize}${attentionSpans > 1 ? `-split-${attentionSpans}` : ''}${products === 'plain' ? '' : `-${products}`}`,
     reduce,
     workgroupSize,
     tiles: traits.isSoftware ? 8 : 1,
     tileLanes: traits.isSoftware ? 4 : 64,
     attentionChunk: Math.max(128, workgroupSize),
     attentionSpans,
-    packedDot,
+    products,
   };
 }

@@ -106,7 +106,7 @@ describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, re
   });
 });
 
-it.each(['subgroups', 'packedDot'])('%s are refused where the adapter is to have none', async (option) => {
+it.each(['subgroups', 'packedDot', 'f16'])('%s are refused where the adapter is to have none', async (option) => {
   const kernels = { [option]: true };
   const load = loadModel(createLocalEngine(), 'e1k1-f32', { defaultLimitsOnly: true, kernels });
   const { error } = await catchError(load);

@@ -35,11 +35,11 @@ const benches = await openBenches();
 function compile(
   bench: Bench,
   variant: Bench['variant'],
-  { type, experts, topK, hidden, width, isClamped = false, isPacked = false }: ExpertShape,
+  { type, experts, topK, hidden, width, isClamped = false, products = 'plain' }: ExpertShape,
 ) {
   const moe = createMoe({ experts, expertsPerToken: topK, expertWidth: width, expertBias: isClamped });
   const spec = { type, moe, hiddenSize: hidden };
-  const form = { ...variant, packedDot: isPacked };
+  const form = { ...variant, products };
   return bench.compileOnce([form, spec], () => compileExpertDown(bench.device, form, spec));
 }
 
@@ -77,13 +77,13 @@ async function run(
 }
 
 describe.each(benches)('expert_down, $name', (bench) => {
-  it.each(bench.thin(EXPERT_CASES))(
-    '$type, $experts experts, top $topK, width $width, packed $isPacked',
+  it.each(bench.thin(EXPERT_CASES.filter(({ products = 'plain' }) => bench.offers(products))))(
+    '$type, $experts experts, top $topK, width $width, products $products',
     async ({ routes, placement, ...shape }) => {
       const { topK, hidden, width } = shape;
       const pages = createPages(shape);
       const random = randomFloats(createRandom(9), routes.length * topK * width);
-      const act = shape.isPacked ? onGrid(random) : random;
+      const act = onGrid(random, shape.products ?? 'plain');
       const input = { pages, placement, routes, act };
       const kernel = await compile(bench, bench.variant, shape);
       const outputs = await run(bench, kernel, shape, input);
@@ -121,7 +121,8 @@ describe.each(benches)('expert_down, $name', (bench) => {
       };
       // The tiles' loop is the same for every type: one type shows it.
       const tiles = bench.variant.tiles === 1 ? 8 : 3;
-      const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
+      const otherTiles =
+        shape.type === 'q4_0' && !shape.products ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
       const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
       for (const [row, ids] of routes.entries()) {
         const own = act.slice(row * topK * width, (row + 1) * topK * width);

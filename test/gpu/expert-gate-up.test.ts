@@ -38,7 +38,7 @@ const benches = await openBenches();
 function compile(
   bench: Bench,
   variant: Bench['variant'],
-  { type, experts, topK, hidden, width, isClamped = false, isUngated = false, isPacked = false }: ExpertShape,
+  { type, experts, topK, hidden, width, isClamped = false, isUngated = false, products = 'plain' }: ExpertShape,
   isFactor = false,
 ) {
   const moe = createMoe({
@@ -49,7 +49,7 @@ function compile(
     ...(isClamped && { expertBias: true, activation: CLAMPED }),
   });
   const spec = { type, isFactor, moe, hiddenSize: hidden, rowsCapacity: CAPACITY };
-  const form = { ...variant, packedDot: isPacked };
+  const form = { ...variant, products };
   return bench.compileOnce([form, spec], () => compileExpertGateUp(bench.device, form, spec));
 }
 
@@ -92,13 +92,13 @@ async function run(
 }
 
 describe.each(benches)('expert_gate_up, $name', (bench) => {
-  it.each(bench.thin(EXPERT_CASES))(
-    '$type, $experts experts, top $topK, width $width, no gate $isUngated, packed $isPacked',
+  it.each(bench.thin(EXPERT_CASES.filter(({ products = 'plain' }) => bench.offers(products))))(
+    '$type, $experts experts, top $topK, width $width, no gate $isUngated, products $products',
     async ({ routes, placement, ...shape }) => {
       const { topK, hidden, width } = shape;
       const pages = createPages(shape);
       const random = randomFloats(createRandom(9), routes.length * hidden, 0.5);
-      const x = shape.isPacked ? onGrid(random) : random;
+      const x = onGrid(random, shape.products ?? 'plain');
       const input = { pages, placement, routes, x };
       const kernel = await compile(bench, bench.variant, shape);
       const act = await run(bench, kernel, shape, input);
@@ -132,7 +132,8 @@ describe.each(benches)('expert_gate_up, $name', (bench) => {
       };
       // The tiles' loop is the same for every type: one type shows it.
       const tiles = bench.variant.tiles === 1 ? 8 : 3;
-      const otherTiles = shape.type === 'q4_0' ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
+      const otherTiles =
+        shape.type === 'q4_0' && !shape.products ? await compile(bench, { ...bench.variant, tiles }, shape) : kernel;
       const moved = await run(bench, otherTiles, shape, { ...input, placement: everywhere });
       for (const [row, ids] of routes.entries()) {
         const own = x.slice(row * hidden, (row + 1) * hidden);

@@ -2,6 +2,7 @@
 import type { WeightType } from '../../src/checkpoint/model-config';
 import type { DeviceBuffer } from '../../src/gpu/memory';
 import type { BindingResource } from '../../src/gpu/program';
+import type { Products } from '../../src/kernels/variant';
 import { matvec } from '../reference/matvec';
 import { ABSENT, type Bench, createRandom, type PROMISED, randomFloats, randomWeights } from './harness';
 import { LAYER, LAYERS } from './modes';
@@ -16,8 +17,8 @@ export interface ExpertShape {
   readonly isClamped?: boolean;
   /** Whether experts have no gate: of the two matrices the first is used. */
   readonly isUngated?: boolean;
-  /** Whether products are packed: activations must be `onGrid`. */
-  readonly isPacked?: boolean;
+  /** What products round to: activations must be `onGrid`. */
+  readonly products?: Products;
 }
 
 export interface Expert {
@@ -203,7 +204,9 @@ const UNPACKED_CASES: readonly ExpertCase[] = [
 
 export const EXPERT_CASES: readonly ExpertCase[] = [
   ...UNPACKED_CASES,
-  ...['q4_0', 'q8_0'].map((type) => ({ ...UNPACKED_CASES.find((one) => one.type === type)!, isPacked: true })),
+  ...(['packed', 'f16'] as const).flatMap((products) =>
+    ['q4_0', 'q8_0'].map((type) => ({ ...UNPACKED_CASES.find((one) => one.type === type)!, products })),
+  ),
 ];
 
 /** From bounds of both dot products; silu changes by at most 1.1 times its argument's error. */

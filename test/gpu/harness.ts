@@ -11,7 +11,7 @@ import { Submission } from '../../src/gpu/pass';
 import type { BindingResource } from '../../src/gpu/program';
 import { getUniformBytes, UniformBlock, type UniformWord } from '../../src/gpu/uniforms';
 import type { Command } from '../../src/kernels/command';
-import { chooseVariant, type Variant } from '../../src/kernels/variant';
+import { chooseVariant, type Products, type Variant } from '../../src/kernels/variant';
 import { CONTROL, NO_FAULT } from '../../src/model/run-state';
 
 export const ABSENT = 0xffffffff;
@@ -20,6 +20,9 @@ export const PROMISED = 0xfffffffe;
 export const SENTINEL = 777.25;
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
+
+/** Over Dawn's bindings in Node (test/dawn) everything else is what the browser's tests have run. */
+const isF16Sample = typeof document === 'undefined' && !isFull;
 
 type Data = Float32Array | Uint32Array | Uint8Array;
 
@@ -50,11 +53,17 @@ export class Bench {
 
   /**
    * The cases of this form: all of the device's own. Both sizes of the tree are one text, and most of a case's time is its
-   * pipeline's: they take every second case each, and all in `npm run test:full`.
+   * pipeline's: they take every second case each, and all in `npm run test:full`. In Node those cases are left that name f16.
    */
   thin<T>(cases: readonly T[]): readonly T[] {
+    if (isF16Sample) return cases.filter(isF16Case);
     if (this.half === null || cases.length < 2 || isFull) return cases;
     return cases.filter((_, i) => i % 2 === this.half);
+  }
+
+  /** Whether kernels can take products of this form here. */
+  offers(products: Products): boolean {
+    return products !== 'f16' || this.device.traits.hasF16;
   }
 
   /** What `compile` gave for this key before: on a software adapter a pipeline costs more than its runs. */
@@ -115,6 +124,11 @@ export class Bench {
  */
 export async function openBenches(): Promise<Bench[]> {
   const own = await openDevice();
+  if (isF16Sample) {
+    afterAll(() => own.destroy());
+    // Mesa's compiler unrolls tiles, and takes as many times longer.
+    return [new Bench(own, { ...chooseVariant(own.traits), tiles: 1 }, null)];
+  }
   const plain = await openDevice({ defaultLimitsOnly: true });
   afterAll(() => {
     own.destroy();
@@ -128,13 +142,19 @@ export async function openBenches(): Promise<Bench[]> {
     tileLanes: Math.max(4, workgroupSize),
     attentionChunk: 128,
     attentionSpans: 1,
-    packedDot: false,
+    products: 'plain',
   });
   return [
     new Bench(own, chooseVariant(own.traits), null),
     new Bench(plain, tree(4, 8), 0),
     new Bench(plain, tree(64, 1), 1),
   ];
+}
+
+/** Whether a case names f16 as the form of products, not as the type of weights. */
+function isF16Case(one: unknown): boolean {
+  const text = JSON.stringify(one);
+  return text !== '"f16"' && text.includes('"f16"') && !text.includes('"type":"f16"');
 }
 
 /** What a pass finds in the control buffer: how far it came, and how far routes are followed behind a fault. */
@@ -175,10 +195,12 @@ export function randomFloats(random: () => number, count: number, amplitude = 1)
 }
 
 /**
- * The same numbers, magnitudes below 1, as what 8 bits hold exactly: multiples of 2^-7, the first of every 32 the largest there
- * can be. Kernels that round activations to bytes change none of them.
+ * The same numbers, magnitudes below 1, as what products of that form compute exactly. In 8 bits: multiples of 2^-7, the first
+ * of every 32 the largest there can be. In f16: multiples of 2^-2, whose products with codes four halves can add.
  */
-export function onGrid(values: Float32Array): Float32Array<ArrayBuffer> {
+export function onGrid(values: Float32Array<ArrayBuffer>, products: Products): Float32Array<ArrayBuffer> {
+  if (products === 'plain') return values;
+  if (products === 'f16') return Float32Array.from(values, (value) => Math.trunc(value * 3.99) / 4);
   return Float32Array.from(values, (value, i) => (i % 32 === 0 ? 127 : Math.trunc(value * 127)) / 128);
 }
 

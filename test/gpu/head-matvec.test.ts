@@ -1,6 +1,7 @@
 import { describe, it } from 'vitest';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { compileHeadMatvec } from '../../src/kernels/head-matvec';
+import type { Products } from '../../src/kernels/variant';
 import { matvec } from '../reference/matvec';
 import {
   createControl,
@@ -19,21 +20,23 @@ import { describeCase, LAYER, MODES } from './modes';
 
 const ROWS = 3;
 
-/** [type, heads, rows of a head, columns, values before a head's part of x, and behind its part of y, packed] */
-const SHAPES: readonly [WeightType, number, number, number, number, number, boolean?][] = [
+/** [type, heads, rows of a head, columns, values before a head's part of x, and behind its part of y, products] */
+const SHAPES: readonly [WeightType, number, number, number, number, number, Products?][] = [
   ['f32', 3, 9, 32, 0, 0],
   ['q8_0', 2, 32, 96, 8, 3],
   ['q4_0', 1, 64, 160, 4, 0],
   ['bf16', 5, 6, 64, 0, 2],
-  ['q4_0', 3, 9, 64, 0, 1, true],
-  ['q8_0', 2, 32, 96, 32, 3, true],
+  ['q4_0', 3, 9, 64, 0, 1, 'packed'],
+  ['q8_0', 2, 32, 96, 32, 3, 'packed'],
+  ['q4_0', 3, 9, 64, 0, 1, 'f16'],
+  ['q8_0', 2, 32, 96, 32, 3, 'f16'],
 ];
 
 const benches = await openBenches();
 
 describe.each(benches)('head_matvec, $name', (bench) => {
-  it.each(bench.thin(SHAPES))(
-    '%s, %i heads of %i x %i, %i values behind in x, %i in y, packed %s',
+  it.each(bench.thin(SHAPES.filter(([, , , , , , products = 'plain']) => bench.offers(products))))(
+    '%s, %i heads of %i x %i, %i values behind in x, %i in y, products %s',
     async (...shape) => {
       const { run, values, x, heads, rows, cols, xHead, yHead } = await prepare(shape);
       const y = await run(x);
@@ -64,14 +67,14 @@ describe.each(benches)('head_matvec, $name', (bench) => {
     }
   });
 
-  async function prepare([type, heads, rows, cols, xGap, yGap, packedDot = false]: (typeof SHAPES)[number]) {
+  async function prepare([type, heads, rows, cols, xGap, yGap, products = 'plain']: (typeof SHAPES)[number]) {
     const random = createRandom(rows + cols);
     const { packed, values } = randomWeights(random, type, heads * rows, cols);
     const [xHead, yHead] = [cols + xGap, rows + yGap];
     const raw = randomFloats(random, ROWS * heads * xHead);
-    const x = packedDot ? onGrid(raw) : raw;
-    const kernel = await bench.compileOnce([type, packedDot], () =>
-      compileHeadMatvec(bench.device, { ...bench.variant, packedDot }, { type, spansOf: null }),
+    const x = onGrid(raw, products);
+    const kernel = await bench.compileOnce([type, products], () =>
+      compileHeadMatvec(bench.device, { ...bench.variant, products }, { type, spansOf: null }),
     );
     const run = async (input: Float32Array, state: PassState = {}) => {
       const count = input.length / (heads * xHead);

@@ -164,19 +164,20 @@ describe.each(benches)('matvec, $name', (bench) => {
     });
   });
 
-  describe.each(bench.thin(['q4_0', 'q8_0'] as const))('packed, %s', (type) => {
+  const forms = (['packed', 'f16'] as const).flatMap((products) =>
+    bench.offers(products) ? [[products, 'q4_0'] as const, [products, 'q8_0'] as const] : [],
+  );
+  describe.each(bench.thin(forms))('%s, %s', (products, type) => {
     const spec = { type, accumulate: false, ...PLAIN };
-    const compilePacked = () =>
-      bench.compileOnce(['packed', spec], () =>
-        compileMatvec(bench.device, { ...bench.variant, packedDot: true }, spec),
-      );
+    const compileForm = () =>
+      bench.compileOnce([products, spec], () => compileMatvec(bench.device, { ...bench.variant, products }, spec));
 
-    it('multiplies activations that 8 bits hold exactly, every shape, and each row as it is alone', async () => {
-      const kernel = await compilePacked();
+    it('multiplies activations that it need not round, every shape, and each row as it is alone', async () => {
+      const kernel = await compileForm();
       const random = createRandom(11);
       for (const { matrixRows, cols } of getShapes(bench, type)) {
         const { packed, values } = randomWeights(random, type, matrixRows, cols);
-        const x = onGrid(randomFloats(random, 2 * cols));
+        const x = onGrid(randomFloats(random, 2 * cols), products);
         const y = new Float32Array(2 * (matrixRows + Y_PADDING));
         const [got] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [2] });
         const expected = embed(y, matvec(values, x, matrixRows, cols), matrixRows, false);
@@ -187,17 +188,22 @@ describe.each(benches)('matvec, $name', (bench) => {
       }
     });
 
-    it('rounds others by half a step of their 32 at most, and takes zeros', async () => {
-      const kernel = await compilePacked();
+    it('rounds others by no more than its steps, and takes zeros and large ones', async () => {
+      const kernel = await compileForm();
       const random = createRandom(12);
       const [matrixRows, cols] = [5, 160];
       const { packed, values } = randomWeights(random, type, matrixRows, cols);
       const x = randomFloats(random, 2 * cols, 3).fill(0, cols, cols + 32);
+      // Above what a half can hold.
+      for (let i = 32; i < 64; i++) x[i]! *= 1e5;
       const y = new Float32Array(2 * (matrixRows + Y_PADDING));
       const [got] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [2] });
-      const steps = x.map((_, i) => {
+      const steps = x.map((value, i) => {
         const block = x.subarray(Math.floor(i / 32) * 32, Math.floor(i / 32) * 32 + 32);
-        return (Math.max(...block.map(Math.abs)) / 127) * 0.501;
+        const largest = Math.max(...block.map(Math.abs));
+        if (products === 'packed') return (largest / 127) * 0.501;
+        // Half a step of 11 bits, once for the activation and once for the product; of subnormal halves 2^-24 of the largest.
+        return Math.abs(value) * 2.01 * 2 ** -11 + largest * 2 ** -23;
       });
       const rounding = matvec(values.map(Math.abs), steps, matrixRows, cols);
       const order = getTolerance(values, x, matrixRows, cols);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { compileMlpGateUp } from '../../src/kernels/mlp-gate-up';
+import type { Products } from '../../src/kernels/variant';
 import { expertFactor } from '../reference/expert-gate-up';
 import { mlpGateUp } from '../reference/mlp-gate-up';
 import { getGateUpTolerance } from './expert-pages';
@@ -23,33 +24,38 @@ const ROWS = 3;
 /** Rows of a half of x: more than any pass here has. */
 const CAPACITY = 4;
 
-/** [type, hidden, width, scaled, packed] */
-const SHAPES: readonly [WeightType, number, number, boolean, boolean?][] = [
+/** [type, hidden, width, scaled, products] */
+const SHAPES: readonly [WeightType, number, number, boolean, Products?][] = [
   ['f32', 32, 32, false],
   ['q4_0', 96, 160, true],
   ['q8_0', 160, 96, false],
   ['bf16', 64, 32, true],
   ['f16', 32, 96, false],
-  ['q4_0', 96, 160, false, true],
-  ['q8_0', 160, 96, false, true],
+  ['q4_0', 96, 160, false, 'packed'],
+  ['q8_0', 160, 96, false, 'packed'],
+  ['q4_0', 96, 160, false, 'f16'],
+  ['q8_0', 160, 96, false, 'f16'],
 ];
 
 const benches = await openBenches();
 
 describe.each(benches)('mlp_gate_up, $name', (bench) => {
-  it.each(bench.thin(SHAPES))('%s, hidden size %i, width %i, scaled %s, packed %s', async (...shape) => {
-    const { run, values, x, scale, hidden, width, isScaled } = await prepare(shape);
-    const act = await run(x);
-    for (let row = 0; row < ROWS; row++) {
-      const own = x.slice(row * hidden, (row + 1) * hidden);
-      const got = act.slice(row * width, (row + 1) * width);
-      const expected = mlpGateUp(values, own, isScaled ? scale : null);
-      const half = values.length / 2;
-      const tolerance = getGateUpTolerance(values.subarray(0, half), values.subarray(half), own);
-      expectClose(got, expected, isScaled ? tolerance.map((bound) => bound + 1e-4) : tolerance, `row ${row}`);
-      expectSameBits(await run(own), got, `row ${row} alone`);
-    }
-  });
+  it.each(bench.thin(SHAPES.filter(([, , , , products = 'plain']) => bench.offers(products))))(
+    '%s, hidden size %i, width %i, scaled %s, products %s',
+    async (...shape) => {
+      const { run, values, x, scale, hidden, width, isScaled } = await prepare(shape);
+      const act = await run(x);
+      for (let row = 0; row < ROWS; row++) {
+        const own = x.slice(row * hidden, (row + 1) * hidden);
+        const got = act.slice(row * width, (row + 1) * width);
+        const expected = mlpGateUp(values, own, isScaled ? scale : null);
+        const half = values.length / 2;
+        const tolerance = getGateUpTolerance(values.subarray(0, half), values.subarray(half), own);
+        expectClose(got, expected, isScaled ? tolerance.map((bound) => bound + 1e-4) : tolerance, `row ${row}`);
+        expectSameBits(await run(own), got, `row ${row} alone`);
+      }
+    },
+  );
 
   it('reads its shadow input behind a fault, and does nothing when dead', async () => {
     const { run, x } = await prepare(SHAPES[1]!);
@@ -90,15 +96,15 @@ describe.each(benches)('mlp_gate_up, $name', (bench) => {
     }
   });
 
-  async function prepare([type, hidden, width, isScaled, packedDot = false]: (typeof SHAPES)[number]) {
+  async function prepare([type, hidden, width, isScaled, products = 'plain']: (typeof SHAPES)[number]) {
     const random = createRandom(hidden + width);
     const { packed, values } = randomWeights(random, type, 2 * width, hidden);
     const raw = randomFloats(random, ROWS * hidden);
-    const x = packedDot ? onGrid(raw) : raw;
+    const x = onGrid(raw, products);
     const scale = randomFloats(random, hidden);
     const spec = { type, isScaled, rowsCapacity: CAPACITY };
-    const kernel = await bench.compileOnce([spec, packedDot], () =>
-      compileMlpGateUp(bench.device, { ...bench.variant, packedDot }, spec),
+    const kernel = await bench.compileOnce([spec, products], () =>
+      compileMlpGateUp(bench.device, { ...bench.variant, products }, spec),
     );
     const run = async (exact: Float32Array, shadow = new Float32Array(0), state: PassState = {}) => {
       const halves = new Float32Array(2 * CAPACITY * hidden).fill(SENTINEL);

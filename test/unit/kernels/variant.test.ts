@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { chooseVariant } from '../../../src/kernels/variant';
 
-const quad = { subgroupSize: 4, hasPackedDot: true, isSoftware: true };
-const none = { subgroupSize: null, hasPackedDot: false, isSoftware: false };
+const quad = { subgroupSize: 4, hasPackedDot: true, hasF16: true, isSoftware: true };
+const none = { subgroupSize: null, hasPackedDot: false, hasF16: false, isSoftware: false };
 
 test('subgroups of one size are used unless they are forbidden', () => {
   expect(chooseVariant(quad)).toMatchObject({ name: 'subgroup-4', reduce: 'subgroup' });
@@ -12,8 +12,12 @@ test('subgroups of one size are used unless they are forbidden', () => {
 });
 
 test('activations are rounded only when that is asked for', () => {
-  expect(chooseVariant(quad).packedDot).toBe(false);
-  expect(chooseVariant(quad, { packedDot: true })).toMatchObject({ name: 'subgroup-4-packed', packedDot: true });
+  expect(chooseVariant(quad).products).toBe('plain');
+  expect(chooseVariant(quad, { packedDot: true })).toMatchObject({ name: 'subgroup-4-packed', products: 'packed' });
+  expect(chooseVariant(quad, { f16: true })).toMatchObject({ name: 'subgroup-4-f16', products: 'f16' });
+  expect(() => chooseVariant(quad, { f16: true, packedDot: true })).toThrow(
+    expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringContaining('leave one') }),
+  );
 });
 
 test("a head's positions go to several workgroups where these run side by side, and as is asked for", () => {
@@ -28,7 +32,7 @@ test("a head's positions go to several workgroups where these run side by side, 
 });
 
 test('what is forced and not there is refused, with the remedy', () => {
-  for (const forced of [{ subgroups: true }, { packedDot: true }]) {
+  for (const forced of [{ subgroups: true }, { packedDot: true }, { f16: true }]) {
     expect(() => chooseVariant(none, forced)).toThrow(
       expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') }),
     );

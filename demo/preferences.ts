@@ -32,10 +32,11 @@ export interface AnswerSettings {
   readonly maxTokens: number;
 }
 
+/** The sampling is the one that the embedded model's card shows. */
 export const DEFAULT_ANSWER_SETTINGS: AnswerSettings = {
   systemPrompt: '',
   temperature: 0.7,
-  topP: 0.8,
+  topP: 0.6,
   maxTokens: 256,
 };
 

@@ -12,7 +12,7 @@ from decode import decode
 from olmoe import Olmoe
 
 # (temperature, top-p): greedy; the model's own odds, sharpened; and what the demo begins with.
-SAMPLING = ((0.0, 1.0), (0.7, 1.0), (0.7, 0.8))
+SAMPLING = ((0.0, 1.0), (0.7, 1.0), (0.7, 0.6))
 
 
 def has_loop(text: str, length: int = 4, times: int = 3) -> bool:

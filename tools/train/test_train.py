@@ -309,13 +309,13 @@ def test_loops_are_counted_by_sampling_and_source():
             ("a", 0.0, 1.0, True),
             ("b", 0.0, 1.0, False),
             ("a", 0.7, 1.0, False),
-            ("a", 0.7, 0.8, True),
+            ("a", 0.7, 0.6, True),
         )
     ]
     assert count_loops(rows) == {
         "0.0, 1.0": {"all": "1 of 2", "a": "1 of 1", "b": "0 of 1"},
         "0.7, 1.0": {"all": "0 of 1", "a": "0 of 1"},
-        "0.7, 0.8": {"all": "1 of 1", "a": "1 of 1"},
+        "0.7, 0.6": {"all": "1 of 1", "a": "1 of 1"},
     }
 
 

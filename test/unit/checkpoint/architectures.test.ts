@@ -35,6 +35,8 @@ const SUPPORT: Readonly<Record<string, Support>> = {
   blockffn: { models: 'BlockFFN on MiniCPM (arXiv 2507.08771)', golden: 'blockffn', isResearch: true },
 };
 
+type Oracle = 'transformers' | 'safetensors' | 'llamaCpp' | 'paper';
+
 const folder = new URL('../../golden/', import.meta.url);
 const read = <Value>(path: string): Value => JSON.parse(readFileSync(new URL(path, folder), 'utf8'));
 
@@ -52,7 +54,7 @@ function readModels(of: string): string[] {
 }
 
 /** The worst of one oracle over the models of a golden file, and over how many. */
-function describeReached(golden: string | null, oracle: 'transformers' | 'safetensors' | 'llamaCpp' | 'paper'): string {
+function describeReached(golden: string | null, oracle: Oracle): string {
   const own = Object.entries(reached).filter(([model]) => model.replace(/-\d+$/, '') === golden);
   const differences = own.flatMap(([, differences]) => differences[oracle] ?? []);
   return differences.length === 0 ? 'none' : `${Math.max(...differences).toExponential(1)} (${differences.length})`;
@@ -75,6 +77,33 @@ it('every architecture of the registry is in the table, and every golden one is 
     expect(paper !== undefined, name).toBe(research.includes(name));
     expect(second !== undefined, name).toBe(ggufs.includes(name) && llamaCpp[name]?.reason === undefined);
   }
+});
+
+/** The worst that any of these oracles found of an architecture. */
+function getWorstReached(golden: string, oracles: readonly Oracle[]): string {
+  const own = Object.entries(reached).filter(([model]) => model.replace(/-\d+$/, '') === golden);
+  const differences = own.flatMap(([, found]) => oracles.flatMap((oracle) => found[oracle] ?? []));
+  return differences.length === 0 ? '–' : Math.max(...differences).toExponential(1);
+}
+
+it('the table in the README is made of them', async () => {
+  const rows = architectures.map(({ name }) => {
+    const { models, golden, isResearch } = SUPPORT[name] as Support;
+    const sources = isResearch ? 'safetensors' : 'GGUF, safetensors';
+    const cells = [['transformers', 'safetensors'] as const, ['llamaCpp'] as const, ['paper'] as const].map(
+      (oracles) =>
+        // OLMoE's GGUF files have an index of their own.
+        golden === null && oracles[0] === 'llamaCpp'
+          ? '[numerics](docs/numerics.md)'
+          : getWorstReached(golden ?? name, oracles),
+    );
+    return `| ${models} | ${sources} | ${cells.join(' | ')} |`;
+  });
+  const table = `| models | read from | transformers | llama.cpp | paper's formulas |\n|---|---|---|---|---|\n${rows.join('\n')}`;
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
+  const made = readme.replace(/(<!-- architectures -->\n)[\s\S]*?(\n<!-- \/architectures -->)/, `$1${table}$2`);
+  expect(made).toContain(table);
+  await expect(made).toMatchFileSnapshot('../../../README.md');
 });
 
 it('docs/architectures.md is made of them', async () => {
@@ -120,7 +149,15 @@ Read from folders of safetensors as the authors' code names their tensors and fi
 |---|---|---|
 ${researchRows.join('\n')}
 
-A token may use fewer experts than it may at most: places without one cost neither a page nor a product, and traces list the experts there are. AdaMoE's null experts are candidates without a page; its \`model_type\` is webmoe's name, since the authors patch Mixtral's classes. Dynamic routing's most experts per token follow from p: floor(p · experts) + 1 of the largest probabilities pass it. RMoE's router state goes through the layers of one token, never from token to token; of the authors' options its second cell (\`rnn\`), the shared expert and the bias are refused. OpenMoE's expert multiplies three products of its input, x1 · silu(x2) · up, and a layer with experts has a dense MLP of its own behind them, which counts as a layer that mixes nothing; no expert has a capacity, so none drops a token, and a decoded query turns as far as a prefilled one, which the authors' code does otherwise. ReXMoE's layers choose from the experts of a group of neighbours: a page is an expert of the group, so one slot serves all its layers, a budget counts it once, and a fault of one layer may evict what another had; a group's waves go layer by layer, and guesses that want more pages than there are slots wait for faults instead. Its authors have released no code: \`model_type\`, \`expert_reuse_layers\` and the tensors' names are webmoe's. A round of Chain-of-Experts is a layer, in statistics, budgets' warnings and traces too: the first with the attention, the others with a router (or the first one's) and nothing else of their own; all share one group of pages, and the experts that every token shares are on the GPU once. The residual stream goes on behind the norm, as in the paper; \`outer_residual\` is refused, and so is a chain without \`inner_residual\`. A BlockFFN token may use every expert, so its layers run in waves where it wants more than there are slots, and one slot is enough; its attention is MiniCPM's, plain or latent, and its scores may be normed (\`rms\`), divided by their sum or neither.
+A token may use fewer experts than it may at most: places without one cost neither a page nor a product, and traces list the experts there are.
+
+- AdaMoE's null experts are candidates without a page; its \`model_type\` is webmoe's name, since the authors patch Mixtral's classes.
+- Dynamic routing's most experts per token follow from p: floor(p · experts) + 1 of the largest probabilities pass it.
+- RMoE's router state goes through the layers of one token, never from token to token; of the authors' options its second cell (\`rnn\`), the shared expert and the bias are refused.
+- OpenMoE's expert multiplies three products of its input, x1 · silu(x2) · up, and a layer with experts has a dense MLP of its own behind them, which counts as a layer that mixes nothing; no expert has a capacity, so none drops a token, and a decoded query turns as far as a prefilled one, which the authors' code does otherwise.
+- ReXMoE's layers choose from the experts of a group of neighbours: a page is an expert of the group, so one slot serves all its layers, a budget counts it once, and a fault of one layer may evict what another had; a group's waves go layer by layer, and guesses that want more pages than there are slots wait for faults instead. Its authors have released no code: \`model_type\`, \`expert_reuse_layers\` and the tensors' names are webmoe's.
+- A round of Chain-of-Experts is a layer, in statistics, budgets' warnings and traces too: the first with the attention, the others with a router (or the first one's) and nothing else of their own; all share one group of pages, and the experts that every token shares are on the GPU once. The residual stream goes on behind the norm, as in the paper; \`outer_residual\` is refused, and so is a chain without \`inner_residual\`.
+- A BlockFFN token may use every expert, so a budget for all that a token may choose would be one for all there are: as the only model it accepts fewer, down to one slot, and its layers run in waves where a token wants more than there are slots; its attention is MiniCPM's, plain or latent, and its scores may be normed (\`rms\`), divided by their sum or neither.
 `;
   await expect(text).toMatchFileSnapshot('../../../docs/architectures.md');
 });

@@ -72,7 +72,8 @@ it('docs/memory-plans.md says what is planned', async () => {
   const toMiB = (bytes: number) => Math.ceil(bytes / 2 ** 20).toLocaleString('en');
   const rows = publishedModels.flatMap((model) =>
     BINDINGS.map((binding) => {
-      const { fixedBytes } = plan(model, binding);
+      const { fixedBytes, requests } = plan(model, binding);
+      const residentBytes = requests.weights.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
       const [page] = describeManifest(model).pageLayouts;
       const slots = BUDGETS.map((budget) => getSlots(model, binding, budget) ?? '–');
       const { experts, expertsPerToken } = model.config.moe;
@@ -80,6 +81,7 @@ it('docs/memory-plans.md says what is planned', async () => {
         model.name,
         model.types.map((type) => type.toUpperCase()).join(' / '),
         binding === 2 * GIB ? '2 GiB' : '128 MiB',
+        residentBytes.toLocaleString('en'),
         toMiB(fixedBytes),
         (page?.pageBytes ?? 0).toLocaleString('en'),
         `${expertsPerToken} of ${experts}`,
@@ -91,10 +93,10 @@ it('docs/memory-plans.md says what is planned', async () => {
   );
   const text = `# Memory plans of published checkpoints
 
-Computed by test/unit/engine/published-models.test.ts from the checkpoints' configurations, with a context of ${CONTEXT} tokens and a KV cache in F32. "Fixed" is everything but experts: weights, cache and scratch. Slots are per layer; a dash means that the budget is below the smallest that runs, which has as many slots as a token needs experts. Whether a model answers well at a budget is another question: below twice the experts per token nearly every token waits.
+Computed by test/unit/engine/published-models.test.ts from the checkpoints' configurations, with a context of ${CONTEXT} tokens and a KV cache in F32. "Resident" are the weights that are no experts, "fixed" these, cache and scratch. Slots are per layer; a dash means that the budget is below the smallest that runs, which has as many slots as a token needs experts. Whether a model answers well at a budget is another question: below twice the experts per token nearly every token waits.
 
-| model | experts / other weights | largest binding | fixed MiB | page bytes | experts | slots at 2 GiB | 4 GiB | 8 GiB | smallest MiB |
-|---|---|---|---|---|---|---|---|---|---|
+| model | experts / other weights | largest binding | resident bytes | fixed MiB | page bytes | experts | slots at 2 GiB | 4 GiB | 8 GiB | smallest MiB |
+|---|---|---|---|---|---|---|---|---|---|---|
 ${rows.join('\n')}
 `;
   await expect(text).toMatchFileSnapshot('../../../docs/memory-plans.md');

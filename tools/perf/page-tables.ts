@@ -30,6 +30,7 @@ export async function measureStorage(measurement: Measurement): Promise<ResultRo
   const ways = stores.flatMap((store) => [1, 8].map((parallel) => ({ store, parallel })));
   const streams: readonly StreamJob[] = [
     { from: 'raw', parallel: 1, toGpu: false },
+    { from: 'mapped', parallel: 1, toGpu: true },
     ...ways.map(({ store, parallel }) => ({ from: store, parallel, toGpu: true })),
   ];
   const rows: readonly { readonly row: string; read(): Promise<ReadSample> }[] = [
@@ -49,6 +50,7 @@ export async function measureStorage(measurement: Measurement): Promise<ResultRo
 }
 
 export function getStreamRow({ from, parallel }: Pick<StreamJob, 'from' | 'parallel'>): string {
+  if (from === 'mapped') return 'raw opfs to GPU, 4 MiB, mapped staging';
   return from === 'raw' ? 'raw opfs, 4 MiB' : `${from} to GPU, 4 MiB, ${parallel} at a time`;
 }
 

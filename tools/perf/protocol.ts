@@ -104,8 +104,11 @@ export interface ReadJob {
 
 /** A pass over 64 MiB in records of 4 MiB. */
 export interface StreamJob {
-  /** `raw`: a file read by a sync access handle, without a store. */
-  readonly from: StoreKind | 'raw';
+  /**
+   * `raw`: a file read by a sync access handle, without a store. `mapped`: the same straight into mapped staging memory, and a
+   * copy on the GPU, where a store's records go by `writeBuffer`.
+   */
+  readonly from: StoreKind | 'raw' | 'mapped';
   /** Reads under way at a time. */
   readonly parallel: number;
   /** Whether each record is handed to the GPU, and the pass ends when that has them all. */

@@ -40,6 +40,7 @@ export type {
   InstalledModel,
   InstallState,
   KernelOptions,
+  KvChoice,
   KvType,
   LoadedModel,
   LoadOptions,

@@ -5,7 +5,7 @@
 import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { QuantizationReport } from '../checkpoint/manifest';
 import type { EvictionName } from '../experts/eviction-policies';
-import type { KvType } from '../kernels/kv-type';
+import type { KvChoice, KvType } from '../kernels/kv-type';
 import type { KernelOptions } from '../kernels/variant';
 import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
@@ -41,9 +41,10 @@ export interface LoadOptions {
   readonly contextLength?: number;
   /**
    * What keys and values are stored as. Default `f32`. `f16` takes half of the memory, `q8` 9/32 of it; both round, and the
-   * result is as exact as before whatever the budget: docs/numerics.md has their errors.
+   * result is as exact as before whatever the budget: docs/numerics.md has their errors. `auto` is `f16` where the adapter
+   * has shader-f16, elsewhere `f32`; `LoadedModel.variants` names which.
    */
-  readonly kvType?: KvType;
+  readonly kvType?: KvChoice;
   /** Ask for no optional GPU feature and no raised limit: what every WebGPU has. */
   readonly defaultLimitsOnly?: boolean;
   /**
@@ -159,7 +160,7 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { EvictionName, KernelOptions, KvType, PredictorName };
+export type { EvictionName, KernelOptions, KvChoice, KvType, PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {

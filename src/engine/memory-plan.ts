@@ -8,7 +8,7 @@ import { EngineError } from '../errors';
 import { getPageTableRequest } from '../experts/page-table';
 import { getPoolParts, getPoolRequests } from '../experts/slot-pool';
 import { type BufferRequest, roundUp } from '../gpu/memory';
-import { type KvType, kvTypes } from '../kernels/kv-type';
+import { type KvType, kvChoices, kvTypes } from '../kernels/kv-type';
 import { getForwardUniformBytes } from '../model/forward';
 import { getStateRequests, getStateShape, type StateShape } from '../model/run-state';
 import { getWeightRequests, planWeights, type WeightPlan } from '../model/weights';
@@ -166,7 +166,7 @@ function checkContext(contextLength: number, most: number): number {
 
 function checkKvType(kvType: KvType): KvType {
   if (!kvTypes.includes(kvType)) {
-    throw new EngineError('BAD_ARGUMENT', `KV cache type "${kvType}" is unknown: give one of ${kvTypes.join(', ')}`);
+    throw new EngineError('BAD_ARGUMENT', `KV cache type "${kvType}" is unknown: give one of ${kvChoices.join(', ')}`);
   }
   return kvType;
 }

@@ -12,6 +12,7 @@ import { getGroupPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { encodeWords } from '../gpu/uniforms';
+import { chooseKvType, type KvChoice } from '../kernels/kv-type';
 import { chooseVariant, type KernelOptions, type Variant } from '../kernels/variant';
 import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
@@ -24,7 +25,9 @@ import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
 
-export interface RuntimeRequest extends MemoryRequest {
+export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType'> {
+  /** Default `f32`. */
+  readonly kvType?: KvChoice | undefined;
   /** Pages kept in host RAM between the store and the GPU, in bytes. */
   readonly hostCacheBytes?: number | undefined;
   /** Default `rates`. */
@@ -42,7 +45,7 @@ export interface Runtime {
   readonly memory: GpuMemory;
   readonly manifest: ModelManifest;
   /** What the plan was asked for; a changed expert budget changes the plan, not this. */
-  readonly request: RuntimeRequest;
+  readonly request: RuntimeRequest & MemoryRequest;
   plan: MemoryPlan;
   readonly variant: Variant;
   readonly state: RunState;
@@ -90,10 +93,11 @@ async function fillDevice(
   device: GpuDevice,
   manifest: ModelManifest,
   reader: RecordReader,
-  request: RuntimeRequest,
+  { kvType, ...others }: RuntimeRequest,
   onProgress: (progress: LoadProgress) => void,
   signal?: AbortSignal,
 ): Promise<Runtime> {
+  const request = { ...others, kvType: chooseKvType(device.traits.hasF16, kvType) };
   const { config, pageLayouts } = manifest;
   const variant = chooseVariant(device.traits, request.kernels);
   const bindingBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);

@@ -184,7 +184,9 @@ export class Pager {
     });
     const awaited = Math.min(endOfAwaited < 0 ? reading.length : endOfAwaited, MOST_AWAITED);
     const read = this.host.expect([...reading.map(({ key }) => key), ...held], awaited);
-    if (awaited > 0) await Promise.race([read, pause(costs.faultMs, undefined)]);
+    if (awaited === 0) return;
+    const end = new AbortController();
+    await Promise.race([read, pause(costs.faultMs, end.signal)]).finally(() => end.abort());
   }
 
   /**

@@ -12,6 +12,17 @@ const UNITS: Readonly<Record<KvType, { readonly values: number; readonly bytes: 
 
 export const kvTypes = Object.keys(UNITS) as readonly KvType[];
 
+/** A type, or `auto`: f16 where the adapter has shader-f16, elsewhere f32. */
+export type KvChoice = KvType | 'auto';
+
+export const kvChoices: readonly KvChoice[] = [...kvTypes, 'auto'];
+
+/** What `auto` is on an adapter: a function of its features, never of a budget. */
+export function chooseKvType(hasF16: boolean, choice: KvChoice = 'f32'): KvType {
+  if (choice !== 'auto') return choice;
+  return hasF16 ? 'f16' : 'f32';
+}
+
 /** Bytes of the keys, or the values, of one head at one position. */
 export function getKvRowBytes(type: KvType, headDim: number): number {
   const { values, bytes } = UNITS[type];

@@ -53,6 +53,25 @@ describe('with everything resident', () => {
     });
   });
 
+  it('a token makes no buffer, bind group or pipeline, and has at most eight dispatches a layer', async () => {
+    const watched = watchGpu();
+    session = await openSession('e16k4-q4_0', {}, { gpu: watched.gpu });
+    const { engine, loaded } = session;
+    const request = { tokenIds: [5, 9, 30], maxTokens: 6, ignoreEos: true, draft };
+    await generate(engine, request);
+    const made = countMade(watched.devices[0] as GPUDevice);
+    const counts: ReturnType<typeof countMade>[] = [];
+    for await (const event of engine.generate(request)) if (event.type === 'token') counts.push({ ...made });
+    expect(counts).toHaveLength(6);
+    const [first] = counts as [ReturnType<typeof countMade>];
+    for (const [i, count] of counts.entries()) {
+      expect(count).toMatchObject({ buffers: first.buffers, bindGroups: first.bindGroups, pipelines: 0 });
+      // Beside the layers: the embedding, the head and the sampler.
+      expect(count.dispatches - first.dispatches).toBeLessThanOrEqual(i * (8 * loaded.layers + 3));
+    }
+    expect((counts.at(-1) as typeof first).dispatches).toBeGreaterThan(first.dispatches);
+  });
+
   it('the last token is not waited for twice: one token needs no decode pass', async () => {
     session = await openSession('e1k1-f32');
     const { result } = await generate(session.engine, { tokenIds: [1], maxTokens: 1, ignoreEos: true });
@@ -205,4 +224,37 @@ function getUseRate(uses: readonly number[], expert: number, usesPerToken: numbe
     const weight = uses.reduce((sum, used, at) => sum + (used === expert ? fade ** (uses.length - 1 - at) : 0), 0);
     return rate + weight * (1 - fade);
   }, 0);
+}
+
+/** What is made on a device from here on, and what its passes dispatch. */
+function countMade(device: GPUDevice): { buffers: number; bindGroups: number; pipelines: number; dispatches: number } {
+  const made = { buffers: 0, bindGroups: 0, pipelines: 0, dispatches: 0 };
+  const { createBuffer, createBindGroup, createComputePipelineAsync, createCommandEncoder } = device;
+  device.createBuffer = (descriptor) => {
+    made.buffers++;
+    return createBuffer(descriptor);
+  };
+  device.createBindGroup = (descriptor) => {
+    made.bindGroups++;
+    return createBindGroup(descriptor);
+  };
+  device.createComputePipelineAsync = (descriptor) => {
+    made.pipelines++;
+    return createComputePipelineAsync(descriptor);
+  };
+  device.createCommandEncoder = (descriptor) => {
+    const encoder = createCommandEncoder(descriptor);
+    const beginComputePass = encoder.beginComputePass.bind(encoder);
+    encoder.beginComputePass = (own) => {
+      const pass = beginComputePass(own);
+      const dispatchWorkgroups = pass.dispatchWorkgroups.bind(pass);
+      pass.dispatchWorkgroups = (...counts) => {
+        made.dispatches++;
+        return dispatchWorkgroups(...counts);
+      };
+      return pass;
+    };
+    return encoder;
+  };
+  return made;
 }

@@ -113,6 +113,15 @@ it.each(['subgroups', 'packedDot', 'f16'])('%s are refused where the adapter is 
   expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') });
 });
 
+it('keys and values of type auto are f16 where the adapter has shader-f16, whatever the budget', async () => {
+  const adapter = await navigator.gpu.requestAdapter();
+  for (const percent of [100, 25]) {
+    const session = await openSession('e16k4-q4_0', { kvType: 'auto', expertBudget: { percent } });
+    engines.push(session.engine);
+    expect(session.loaded.variants.kv).toBe(adapter?.features.has('shader-f16') ? 'f16' : 'f32');
+  }
+});
+
 describe('the error of what rounds', () => {
   /** Nats, mean over the positions: the embedded model in full, else one of random weights, which rounding moves further. */
   it.each([

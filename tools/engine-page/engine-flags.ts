@@ -1,8 +1,8 @@
 /** The flags of every command that runs the engine: which model, how much of the GPU, in which browser. Pure. */
 import type { QuantizedType } from '../../src/checkpoint/formats/quantize.ts';
-import type { ExpertBudget, KernelOptions, KvType } from '../../src/engine/engine.ts';
+import type { ExpertBudget, KernelOptions, KvChoice } from '../../src/engine/engine.ts';
 import { type EvictionName, evictionNames } from '../../src/experts/eviction-policies.ts';
-import { kvTypes } from '../../src/kernels/kv-type.ts';
+import { kvChoices } from '../../src/kernels/kv-type.ts';
 import type { StoreChoice } from '../../src/store/model-store.ts';
 import { parseNumber, parseOneOf, parseSwitch, parseText } from '../flags.ts';
 import { ToolError } from '../tool-error.ts';
@@ -17,7 +17,7 @@ export interface EngineFlags {
   readonly store?: StoreChoice;
   readonly eviction?: EvictionName;
   readonly kernels?: KernelOptions;
-  readonly kvType?: KvType;
+  readonly kvType?: KvChoice;
   readonly profile?: string;
   readonly chromeArgs: readonly string[];
 }
@@ -57,7 +57,7 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
     ...(values.store === undefined ? {} : { store: parseOneOf('store', values.store, storeChoices) }),
     ...(values.eviction === undefined ? {} : { eviction: parseOneOf('eviction', values.eviction, evictionNames) }),
     ...parseKernels(values),
-    ...(values['kv-type'] === undefined ? {} : { kvType: parseOneOf('kv-type', values['kv-type'], kvTypes) }),
+    ...(values['kv-type'] === undefined ? {} : { kvType: parseOneOf('kv-type', values['kv-type'], kvChoices) }),
     ...(values.profile === undefined ? {} : { profile: parseText('profile', values.profile) }),
     chromeArgs: parseChromeArgs(values.adapter, values['chrome-arg'] ?? []),
   };

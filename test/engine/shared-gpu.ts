@@ -3,6 +3,7 @@
  * compiling takes longer than all that most tests run. Every other call goes through to the real device.
  * Never for tests that lose a device: a shared one cannot be lost.
  */
+import { borrow } from '../../tools/borrow';
 
 /** For `EngineEnvironment.gpu` and `DeviceOptions.gpu`. */
 export const sharedGpu: GPU = borrow(navigator.gpu, {
@@ -72,17 +73,6 @@ function borrowDevice({ device, pipelines }: SharedDevice): GPUDevice {
         pipelines.set(key, pipeline);
       }
       return pipeline;
-    },
-  });
-}
-
-/** `real` with some members of one's own; members can be replaced as on `real` itself. */
-export function borrow<T extends object>(real: T, own: Partial<T>): T {
-  return new Proxy(Object.assign(Object.create(null), own) as T, {
-    get(target, name) {
-      if (name in target) return Reflect.get(target, name);
-      const value = Reflect.get(real, name);
-      return typeof value === 'function' ? value.bind(real) : value;
     },
   });
 }

@@ -3,7 +3,8 @@
  * the devices themselves, so that a test can lose one. Owns counting, and the size of a GPU that is nearly full; every call
  * goes through to the real one.
  */
-import { borrow, sharedGpu } from './shared-gpu';
+import { borrow } from '../../tools/borrow';
+import { sharedGpu } from './shared-gpu';
 
 export interface WatchedGpu {
   /** For `EngineEnvironment.gpu`. */

@@ -3,6 +3,7 @@
  * keeps its dispatches instead of running them. Every call goes through to the real GPU; measures nothing.
  */
 import { Submission } from '../../src/gpu/pass';
+import { borrow } from '../borrow';
 
 /** A buffer of a dispatch, or the range of it that is bound. */
 export interface BoundBuffer {
@@ -43,25 +44,21 @@ export function watchDispatches(base: GPU): DispatchWatch {
       return group;
     };
   };
-  const gpu = Object.create(base, {
-    // Read on the real one: a browser's getter takes no other `this`.
-    wgslLanguageFeatures: { value: base.wgslLanguageFeatures },
-    requestAdapter: {
-      value: async (options?: GPURequestAdapterOptions) => {
-        const adapter = await base.requestAdapter(options);
-        if (!adapter) return null;
-        const requestDevice = adapter.requestDevice.bind(adapter);
-        adapter.requestDevice = async (descriptor = {}) => {
-          const timestamps: GPUFeatureName[] = adapter.features.has('timestamp-query') ? ['timestamp-query'] : [];
-          const requiredFeatures = [...(descriptor.requiredFeatures ?? []), ...timestamps];
-          const device = await requestDevice({ ...descriptor, requiredFeatures });
-          watchDevice(device);
-          return device;
-        };
-        return adapter;
-      },
+  const gpu = borrow(base, {
+    requestAdapter: async (options?: GPURequestAdapterOptions) => {
+      const adapter = await base.requestAdapter(options);
+      if (!adapter) return null;
+      const requestDevice = adapter.requestDevice.bind(adapter);
+      adapter.requestDevice = async (descriptor = {}) => {
+        const timestamps: GPUFeatureName[] = adapter.features.has('timestamp-query') ? ['timestamp-query'] : [];
+        const requiredFeatures = [...(descriptor.requiredFeatures ?? []), ...timestamps];
+        const device = await requestDevice({ ...descriptor, requiredFeatures });
+        watchDevice(device);
+        return device;
+      };
+      return adapter;
     },
-  }) as GPU;
+  });
   return { gpu, getBuffers: (bindGroup) => groups.get(bindGroup) ?? [] };
 }
 

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import AxeBuilder from '@axe-core/playwright';
 import { expect, type Page, test } from '@playwright/test';
 import { formatBytes } from '../../demo/numbers';
+import { createDemoPage, recordTexts, spoilPredictorState } from './demo-page';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -38,54 +39,8 @@ test.afterAll(async () => {
   await page.context().close();
 });
 
-/** In the page: keeps every text that the install step and the last answer ever showed, and every map of used experts. */
-function recordTexts(): void {
-  const seen = { install: [] as string[], answer: [] as string[], map: [] as string[] };
-  Object.assign(globalThis, { seenTexts: seen });
-  const note = (texts: string[], text: string | null | undefined) => {
-    if (text && texts.at(-1) !== text) texts.push(text);
-  };
-  new MutationObserver(() => {
-    note(seen.install, document.querySelector('.load .step-text')?.textContent);
-    note(seen.answer, [...document.querySelectorAll('.answer')].at(-1)?.querySelector('.markdown')?.textContent);
-    note(seen.map, document.querySelector('.residency-map [role=img] .used')?.getAttribute('d'));
-  }).observe(document, { childList: true, characterData: true, subtree: true, attributeFilter: ['d'] });
-}
-
-async function readSeen(kind: 'install' | 'answer' | 'map'): Promise<string[]> {
-  return page.evaluate(
-    (name) => (globalThis as unknown as { seenTexts: Record<string, string[]> }).seenTexts[name] ?? [],
-    kind,
-  );
-}
-
-const input = () => page.getByLabel('Your message');
-const sendButton = () => page.getByRole('button', { name: 'Send' });
-const stopButton = () => page.getByRole('button', { name: 'Stop' });
-const lastAnswer = () => page.locator('.answer').last();
-
-/** Fails at once when the load does. */
-async function waitForReady(): Promise<void> {
-  const state = page.locator('.model-state');
-  await expect(state).not.toHaveAttribute('data-status', 'loading', { timeout: 120_000 });
-  await expect(page.locator('.card .error-notice')).toHaveCount(0);
-  await expect(state).toHaveText(/is ready$/);
-}
-
-async function ask(text: string): Promise<void> {
-  await input().fill(text);
-  await input().press('Enter');
-}
-
-/** Does nothing where there is no chat yet. */
-async function startNewChat(): Promise<void> {
-  const button = page.getByRole('button', { name: 'New chat', exact: true });
-  if (await button.isEnabled()) await button.click();
-}
-
-async function waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void> {
-  await expect(lastAnswer()).toHaveAttribute('data-phase', phase, { timeout: 90_000 });
-}
+const { input, sendButton, stopButton, lastAnswer, waitForReady, ask, startNewChat, waitForAnswer, readSeen } =
+  createDemoPage(() => page);
 
 test('installs the embedded model with progress in bytes', async () => {
   await page.goto('/');
@@ -327,21 +282,6 @@ test('warns when what the predictor had learnt is spoilt, and answers all the sa
   await waitForAnswer('done');
   await expect(lastAnswer().locator('.note')).toContainText('it starts anew');
 });
-
-/** In the page: writes nonsense where the engine keeps what its predictors learnt. */
-async function spoilPredictorState(): Promise<void> {
-  const done = <T>(request: IDBRequest<T>) =>
-    new Promise<T>((resolve, reject) => {
-      request.onsuccess = () => resolve(request.result);
-      request.onerror = () => reject(request.error);
-    });
-  const database = await done(indexedDB.open('webmoe'));
-  const records = database.transaction('records', 'readwrite').objectStore('records');
-  for (const key of await done(records.getAllKeys())) {
-    if (Array.isArray(key) && String(key[1]).startsWith('state/')) await done(records.put('spoilt', key));
-  }
-  database.close();
-}
 
 test('refuses a file that is no model, and finds the way back', async () => {
   const buffer = Buffer.from('this is not a model');

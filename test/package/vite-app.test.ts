@@ -226,9 +226,21 @@ test('the production build streams that answer', async ({ page }) => {
 /** As strict as a policy with an import map in the page can be. */
 const policy = (scripts: string) =>
   `default-src 'none'; script-src 'self' {importMap}${scripts}; worker-src 'self'; connect-src 'self'; base-uri 'none'`;
+/** As docs/guides/embed.md has it: the worker's address through a policy of the page's own. */
+const trustedTypes = {
+  policy: `; require-trusted-types-for 'script'; trusted-types app`,
+  adapt: (script: string): string =>
+    script.replace(
+      'createEngine()',
+      `createEngine({ worker: new Worker(
+        trustedTypes.createPolicy('app', { createScriptURL: (url) => url }).createScriptURL('/webmoe/worker.js'),
+        { type: 'module' },
+      ) })`,
+    ),
+};
 const isolation = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
 
-for (const { name, headers, isIsolated, hasGrammars } of [
+for (const { name, headers, isIsolated, hasGrammars, adapt = (script: string) => script } of [
   {
     name: 'a plain page with an import map, isolated, under a strict policy that lets WebAssembly be compiled',
     headers: { ...isolation, 'Content-Security-Policy': policy(` 'wasm-unsafe-eval'`) },
@@ -241,13 +253,20 @@ for (const { name, headers, isIsolated, hasGrammars } of [
     isIsolated: false,
     hasGrammars: false,
   },
+  {
+    name: 'a plain page that requires trusted types',
+    headers: { 'Content-Security-Policy': policy(` 'wasm-unsafe-eval'`) + trustedTypes.policy },
+    isIsolated: false,
+    hasGrammars: true,
+    adapt: trustedTypes.adapt,
+  },
 ]) {
   test(`${name} streams the answer`, async ({ page }) => {
-    test.skip(!hasGrammars && !process.env.WEBMOE_FULL, 'the second policy is for test:full');
+    test.skip(!isIsolated && !process.env.WEBMOE_FULL, 'the other policies are for test:full');
     const problems: string[] = [];
     page.on('pageerror', (error) => problems.push(error.message));
     page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));
-    const script = `${await readFirstLines()}\nObject.assign(globalThis, { ended: true, engine });`;
+    const script = `${adapt(await readFirstLines())}\nObject.assign(globalThis, { ended: true, engine });`;
     const server = await servePlainPage({ dist: installed('dist'), modelPath, script, headers });
     try {
       await page.goto(server.url);

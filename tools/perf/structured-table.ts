@@ -1,7 +1,6 @@
 /** What a JSON schema costs while decoding: the same prompts without one, with one, and without one again, in turn. */
 import type { Grammar } from '../../src/text/grammar.ts';
 import { type Measurement, measureRounds } from './measurement.ts';
-import { ladderPrompts } from './prompts.ts';
 import type { BenchPrompt, GenerationSample } from './protocol.ts';
 import type { Metrics, ResultRow } from './results.ts';
 
@@ -38,7 +37,7 @@ export async function measureStructured(measurement: Measurement): Promise<Resul
   const ask = (text: string, seed: number): BenchPrompt[] =>
     kinds.map((kind) => (kind === 'schema' ? { text, seed, grammar } : { text, seed }));
   // The first three pay for what happens once after a load: the grammar engine is fetched, the grammar compiled.
-  const [first, ...others] = ladderPrompts.map(({ text }, seed) => ask(text, seed)) as [
+  const [first, ...others] = measurement.prompts.map(({ text, seed }) => ask(text, seed)) as [
     BenchPrompt[],
     ...BenchPrompt[][],
   ];

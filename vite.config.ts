@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { defineConfig, type Plugin } from 'vite';
 import { browserXgrammar } from './tools/build/browser-xgrammar.ts';
+import { plainShaders } from './tools/build/plain-shaders.ts';
 import { thirdPartyLicenses } from './tools/build/third-party-licenses.ts';
 
 const { dependencies, peerDependencies } = JSON.parse(readFileSync(new URL('./package.json', import.meta.url), 'utf8'));
@@ -53,7 +54,7 @@ function keepWorkerUrls(): Plugin {
 export default defineConfig({
   base: './',
   publicDir: false,
-  plugins: [keepWorkerUrls(), browserXgrammar(), thirdPartyLicenses()],
+  plugins: [keepWorkerUrls(), plainShaders(), browserXgrammar(), thirdPartyLicenses()],
   build: {
     target: 'es2023',
     outDir: 'dist',

@@ -6,7 +6,7 @@
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, preview } from 'vite';
+import { build, type PreviewServer, preview } from 'vite';
 import { root } from './program.ts';
 import { ToolError } from './tool-error.ts';
 
@@ -15,8 +15,20 @@ const defaultPort = 5180;
 
 export async function run(args: string[]): Promise<number> {
   const wanted = parsePort(args);
-  const configFile = join(root, 'vite.demo.config.ts');
   if (wanted !== undefined && wanted !== 0) await assertFree(wanted);
+  const { server, url } = await serveDemo(wanted);
+  console.log(url);
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
+  });
+  await Promise.race([server.close(), new Promise((resolve) => setTimeout(resolve, 1000))]);
+  return signal === 'SIGINT' ? 130 : 143;
+}
+
+/** @param wanted port; 0: any free one; undefined: the next free one from the usual one on. */
+export async function serveDemo(wanted: number | undefined): Promise<{ server: PreviewServer; url: string }> {
+  const configFile = join(root, 'vite.demo.config.ts');
   console.error('webmoe: building the demo');
   await build({ root: join(root, 'demo'), configFile, logLevel: 'error' });
   const port = wanted === 0 ? await findFreePort() : (wanted ?? defaultPort);
@@ -26,13 +38,7 @@ export async function run(args: string[]): Promise<number> {
     logLevel: 'error',
     preview: { host, port, strictPort: wanted !== undefined },
   });
-  console.log(server.resolvedUrls?.local[0] ?? `http://${host}:${port}/`);
-  const signal = await new Promise<NodeJS.Signals>((resolve) => {
-    process.once('SIGINT', resolve);
-    process.once('SIGTERM', resolve);
-  });
-  await Promise.race([server.close(), new Promise((resolve) => setTimeout(resolve, 1000))]);
-  return signal === 'SIGINT' ? 130 : 143;
+  return { server, url: server.resolvedUrls?.local[0] ?? `http://${host}:${port}/` };
 }
 
 function parsePort(args: string[]): number | undefined {

@@ -21,6 +21,7 @@ const commands = {
   perf: 'perf/cli.ts',
   teach: 'teach/cli.ts',
   build: 'build/cli.ts',
+  screenshots: 'screenshots.ts',
 };
 
 const toolsFolder = dirname(fileURLToPath(import.meta.url));

@@ -22,9 +22,9 @@ export default defineConfig({
   use: {
     ...devices['Desktop Chrome'],
     ...(demoPort ? { baseURL: `http://127.0.0.1:${demoPort}/` } : {}),
-    // Chromium gives a GPU process up that dies too often; a test has it die.
+    // Chromium gives a GPU process up that dies too often, and lets a site have no WebGPU after the second time; a test has it die.
     launchOptions: {
-      args: [...chromiumArgs, '--disable-gpu-process-crash-limit'],
+      args: [...chromiumArgs, '--disable-gpu-process-crash-limit', '--disable-domain-blocking-for-3d-apis'],
       ...(executablePath ? { executablePath } : {}),
     },
   },

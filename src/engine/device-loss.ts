@@ -77,7 +77,7 @@ export async function* streamThroughLosses(
 }
 
 /** How long to wait for a GPU that is not there yet: its process may be starting again. */
-const REBUILD_WAITS_MS = [100, 400, 1600] as const;
+const REBUILD_WAITS_MS = [100, 400, 1600, 4000] as const;
 
 /** Makes something on a new device, again when that one is lost before it is done. */
 export async function buildThroughLosses<T>(build: () => Promise<T>): Promise<T> {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@playwright/test';
 import type { GenerateResult } from '../../src/engine/engine';
+import { createHubFile, startHub } from '../hub/hub';
 import { type Finished, repositoryRoot, runToEnd } from './command';
 
 test.describe.configure({ mode: 'serial' });
@@ -94,6 +95,28 @@ test('--profile keeps the model: the second run installs nothing; --messages and
   expect(again.logprobs).toEqual(one.logprobs);
   const other = await generateJson(...flags, ...sampling, '--seed', '8');
   expect(other.tokenIds).not.toEqual(one.tokenIds);
+});
+
+test('a slow download ends before the answer begins: the counters do not depend on it', async () => {
+  const file = createHubFile(await readFile(modelPath));
+  // Slower than what the engine by itself would wait for.
+  const hub = await startHub({ repositories: { 'some/model': { 'model.gguf': file } }, bytesPerSecond: 1_200_000 });
+  try {
+    const url = `${hub.url}some/model/resolve/main/model.gguf`;
+    const { tokenIds, stats } = await generateJson(
+      '--model',
+      url,
+      '--prompt',
+      'Hello',
+      '--max-tokens',
+      '8',
+      '--ignore-eos',
+    );
+    expect(tokenIds).toEqual(first.tokenIds);
+    expect(stats).toMatchObject({ hitRate: 1, faultingLayers: 0, uploadBytes: { demand: 0, useful: 0, wasted: 0 } });
+  } finally {
+    await hub.close();
+  }
 });
 
 test('without --json, stdout is the text; --stop ends it before the stop text', async () => {

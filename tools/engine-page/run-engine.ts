@@ -41,6 +41,8 @@ export async function runEngine<I, T>(
       const model = await page.load(found.url, {
         expertBudget,
         forecast: found.forecast,
+        // A command's counters say what the model did, not how far the download happened to be.
+        startEarly: false,
         ...(kvType === undefined ? {} : { kvType }),
         ...(kernels === undefined ? {} : { kernels }),
         ...(quantize === undefined ? {} : { quantize }),

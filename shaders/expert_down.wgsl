@@ -3,7 +3,8 @@
 // Outputs stay apart by rank: combine_norm sums them in router order, whatever order they were made in.
 // Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place; act [rows, TOP_K, WIDTH];
 // route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS]; outputs [rows, TOP_K, HIDDEN] f32.
-// Grid: (ceil(HIDDEN / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out.
+// Grid: (TOP_K, rows, ceil(HIDDEN / (4 * TILES))): choices come fastest, so that those of one expert read its weights together.
+// An expert without a slot, or with one in another buffer, is left out.
 // Assumes WIDTH % 32 == 0.
 override WORKGROUP_SIZE: u32;
 override TILES: u32;
@@ -29,7 +30,7 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   if (mode == DEAD) {
     return;
   }
-  let choice = group.z * TOP_K + group.y;
+  let choice = group.y * TOP_K + group.x;
   let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
   if (expert == NO_EXPERT) {
     return;
@@ -44,7 +45,7 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let base = slot * pool.page_quads + pool.down_base;
   let blocks = WIDTH / 32u;
   for (var tile = 0u; tile < TILES; tile++) {
-    let first = (group.x * TILES + tile) * 4u;
+    let first = (group.z * TILES + tile) * 4u;
     if (first >= HIDDEN) {
       break;
     }

@@ -6,8 +6,9 @@
 // Bindings: weights: the slots of one layer, each a page [gate | up | down | biases] quantised in place;
 // x [2, CAPACITY, hidden] f32: exact, shadow; route_ids [MoE layers, rows, TOP_K]; page_table [MoE layers, EXPERTS];
 // act [rows, TOP_K, WIDTH] f32.
-// Grid: (ceil(WIDTH / (4 * TILES)), TOP_K, rows). An expert without a slot, or with one in another buffer, is left out:
-// the fault path or another dispatch makes it. Assumes hidden % 32 == 0.
+// Grid: (TOP_K, rows, ceil(WIDTH / (4 * TILES))): choices come fastest, so that those of one expert read its weights together.
+// An expert without a slot, or with one in another buffer, is left out: the fault path or another dispatch makes it. Assumes
+// hidden % 32 == 0.
 override WORKGROUP_SIZE: u32;
 override TILES: u32;
 override EXPERTS: u32;
@@ -38,7 +39,7 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
   if (mode == DEAD) {
     return;
   }
-  let choice = group.z * TOP_K + group.y;
+  let choice = group.y * TOP_K + group.x;
   let expert = route_ids[pool.moe_layer * step.rows * TOP_K + choice];
   if (expert == NO_EXPERT) {
     return;
@@ -48,11 +49,11 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
     return;
   }
   // The layer that faulted has its exact input.
-  let x_row = select(0u, CAPACITY, control[FAULT_LAYER] < pool.moe_layer) + group.z;
+  let x_row = select(0u, CAPACITY, control[FAULT_LAYER] < pool.moe_layer) + group.y;
   let page = slot * pool.page_quads;
   let blocks = HIDDEN / 32u;
   for (var tile = 0u; tile < TILES; tile++) {
-    let first = (group.x * TILES + tile) * 4u;
+    let first = (group.z * TILES + tile) * 4u;
     if (first >= WIDTH) {
       break;
     }

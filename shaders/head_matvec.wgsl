@@ -2,7 +2,7 @@
 //
 // Bindings: W [heads, rows, cols] quantised in place; x f32: rows x_stride quads apart, heads x_head quads, or what
 // attention leaves of it span by span (lib/x_spans.wgsl); y f32: rows y_stride values apart, heads y_head values.
-// Grid: (ceil(rows of W / (4 * TILES)), rows of x, heads). As in matvec, the order of a sum depends on WORKGROUP_SIZE and on
+// Grid: (rows of x, ceil(rows of W / (4 * TILES)), heads). As in matvec, the order of a sum depends on WORKGROUP_SIZE and on
 // nothing else. Assumes cols % 32 == 0.
 override WORKGROUP_SIZE: u32;
 override TILES: u32;
@@ -32,11 +32,11 @@ fn head_matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let blocks = shape.blocks_per_row;
   let all_blocks = shape.heads * shape.rows * blocks;
   let matrix = group.z * shape.rows;
-  open_x(group.y, group.z, lane);
-  let x_row = group.y * shape.x_stride + group.z * shape.x_head;
-  let y_row = group.y * shape.y_stride + group.z * shape.y_head;
+  open_x(group.x, group.z, lane);
+  let x_row = group.x * shape.x_stride + group.z * shape.x_head;
+  let y_row = group.x * shape.y_stride + group.z * shape.y_head;
   for (var tile = 0u; tile < TILES; tile++) {
-    let first = (group.x * TILES + tile) * 4u;
+    let first = (group.y * TILES + tile) * 4u;
     if (first >= shape.rows) {
       break;
     }

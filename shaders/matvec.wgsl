@@ -2,8 +2,9 @@
 //
 // Bindings: W quantised in place; bias [y_stride] f32 (unread without); x [rows, cols] f32, or what attention leaves of it span by
 // span (lib/x_spans.wgsl); y [rows, y_stride] f32, written at column y_offset.
-// Grid: (ceil(rows of W / (4 * TILES)), rows of x). A workgroup makes 4 * TILES results; its lanes share the columns, so
-// the order of a sum depends on WORKGROUP_SIZE and on nothing else: not on the number of rows, nor on what is resident.
+// Grid: (rows of x, ceil(rows of W / (4 * TILES))), the second over y and z: a dimension has its limit. Rows of x come fastest, so
+// that what reads the same weights runs together. A workgroup makes 4 * TILES results; its lanes share the columns, so the order
+// of a sum depends on WORKGROUP_SIZE and on nothing else: not on the number of rows, nor on what is resident.
 // Assumes cols % 32 == 0.
 override WORKGROUP_SIZE: u32;
 override TILES: u32;
@@ -32,17 +33,21 @@ struct Shape {
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn matvec(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
   let mode = get_attention_mode(control[FAULT_LAYER], control[RUN_AHEAD], shape.moe_layer);
   if (mode == DEAD || (mode == SHADOW && shape.shadow_offset == NO_SHADOW)) {
     return;
   }
-  open_x(group.y, 0u, lane);
+  open_x(group.x, 0u, lane);
   let y_base = select(0u, shape.shadow_offset, mode == SHADOW);
   let blocks = shape.blocks_per_row;
   let all_blocks = shape.rows * blocks;
   for (var tile = 0u; tile < TILES; tile++) {
-    let first = (group.x * TILES + tile) * 4u;
+    let first = ((group.z * groups.y + group.y) * TILES + tile) * 4u;
     if (first >= shape.rows) {
       break;
     }
@@ -50,7 +55,7 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * blocks;
     var sum = vec4<f32>(0.0);
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
-      let at = (group.y * blocks + block) * 8u;
+      let at = (group.x * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
       var xs = stage_block(array<vec4<f32>, 8>(
         read_x(at), read_x(at + 1u), read_x(at + 2u), read_x(at + 3u),
@@ -65,7 +70,7 @@ fn matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     }
     let total = reduce_sum(sum, lane);
     if (lane == 0u) {
-      let out = y_base + group.y * shape.y_stride + shape.y_offset + first;
+      let out = y_base + group.x * shape.y_stride + shape.y_offset + first;
       for (var i = 0u; i < min(4u, shape.rows - first); i++) {
         var value = total[i];
         if (BIAS == 1u) {

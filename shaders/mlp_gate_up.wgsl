@@ -3,7 +3,7 @@
 //
 // Bindings: weights [2 * width, hidden]: G, then U, quantised in place; x [2, CAPACITY, hidden] f32: exact, shadow;
 // scale [hidden] f32 (unread without); act [rows, width] f32.
-// Grid: (ceil(width / (4 * TILES)), rows). As in matvec, the order of a sum depends on WORKGROUP_SIZE and on nothing else.
+// Grid: (rows, ceil(width / (4 * TILES))). As in matvec, the order of a sum depends on WORKGROUP_SIZE and on nothing else.
 // Assumes hidden % 32 == 0.
 override WORKGROUP_SIZE: u32;
 override TILES: u32;
@@ -33,7 +33,7 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   }
   let width = shape.width;
   let blocks = shape.blocks_per_row;
-  let x_row = (select(0u, CAPACITY, mode == SHADOW) + group.y) * blocks * 8u;
+  let x_row = (select(0u, CAPACITY, mode == SHADOW) + group.x) * blocks * 8u;
   var factor = 1.0;
   if (SCALED == 1u) {
     var sum = 0.0;
@@ -43,7 +43,7 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     factor = 1.0 / (1.0 + exp(-reduce_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), lane).x));
   }
   for (var tile = 0u; tile < TILES; tile++) {
-    let first = (group.x * TILES + tile) * 4u;
+    let first = (group.y * TILES + tile) * 4u;
     if (first >= width) {
       break;
     }
@@ -82,7 +82,7 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     if (lane == 0u) {
       let value = factor * g / (1.0 + exp(-g)) * u;
       for (var i = 0u; i < min(4u, width - first); i++) {
-        let at = group.y * width + first + i;
+        let at = group.x * width + first + i;
         if (FACTOR == 1u) {
           act[at] *= g[i];
         } else {

@@ -13,5 +13,14 @@ export function bindLate(bind: () => Command): Command {
   };
 }
 
+/** Most workgroups in one dimension of a dispatch: what every WebGPU has. */
+const MOST_GROUPS = 65_535;
+
+/** So many workgroups over two dimensions, as evenly as it goes: a few at the end may have nothing to do. */
+export function foldGrid(groups: number): [y: number, z: number] {
+  const z = Math.ceil(groups / MOST_GROUPS);
+  return [Math.ceil(groups / z), z];
+}
+
 /** A largest finite f32, for parameters that mean "no limit". */
 export const LARGEST_F32 = 3.4028234663852886e38;

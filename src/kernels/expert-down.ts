@@ -50,7 +50,7 @@ export async function compileExpertDown(
   return {
     bind({ pool, step, weights, act, routeIds, pageTable, outputs, control }) {
       const group = program.bind([pool, step, weights, act, routeIds, pageTable, outputs, control]);
-      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, expertsPerToken, rows);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, expertsPerToken, rows, tiles);
     },
   };
 }

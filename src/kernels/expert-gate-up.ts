@@ -75,7 +75,7 @@ export async function compileExpertGateUp(
   return {
     bind({ pool, step, weights, x, routeIds, pageTable, act, control }) {
       const group = program.bind([pool, step, weights, x, routeIds, pageTable, act, control]);
-      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, expertsPerToken, rows);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, expertsPerToken, rows, tiles);
     },
   };
 }

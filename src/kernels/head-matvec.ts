@@ -51,7 +51,7 @@ export async function compileHeadMatvec(
     bind({ shape, weights, x, y, control }, heads, matrixRows) {
       const group = program.bind([shape, weights, x, y, control]);
       const tiles = Math.ceil(matrixRows / (4 * variant.tiles));
-      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, rows, heads);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, rows, tiles, heads);
     },
   };
 }

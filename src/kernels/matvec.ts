@@ -5,7 +5,7 @@ import type { AttentionConfig, WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import { getSpansConstants } from './attention';
-import type { Command } from './command';
+import { type Command, foldGrid } from './command';
 import { getProgramSource } from './program-source';
 import type { Variant } from './variant';
 
@@ -56,7 +56,7 @@ export async function compileMatvec(device: GpuDevice, variant: Variant, spec: M
     bind({ shape, weights, x, y, control, bias }, matrixRows) {
       const group = program.bind([shape, weights, x, y, control, bias]);
       const tiles = Math.ceil(matrixRows / (4 * variant.tiles));
-      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, rows);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, rows, ...foldGrid(tiles));
     },
   };
 }

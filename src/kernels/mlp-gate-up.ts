@@ -49,7 +49,7 @@ export async function compileMlpGateUp(device: GpuDevice, variant: Variant, spec
     bind({ shape, weights, x, scale, act, control }, width) {
       const group = program.bind([shape, weights, x, scale, act, control]);
       const tiles = Math.ceil(width / (4 * variant.tiles));
-      return (submission, rows) => submission.dispatch(program.pipeline, group, tiles, rows);
+      return (submission, rows) => submission.dispatch(program.pipeline, group, rows, tiles);
     },
   };
 }

@@ -217,6 +217,19 @@ describe.each(benches)('matvec, $name', (bench) => {
     });
   });
 
+  it.runIf(bench === benches[0])('multiplies more rows than a dimension of a grid has workgroups', async () => {
+    const spec = { type: 'q4_0', accumulate: false, ...PLAIN } as const;
+    const kernel = await compileMatvec(bench.device, { ...bench.variant, tiles: 1 }, spec);
+    const random = createRandom(7);
+    const [matrixRows, cols] = [4 * 65_535 + 6, 32];
+    const { packed, values } = randomWeights(random, 'q4_0', matrixRows, cols);
+    const x = randomFloats(random, cols);
+    const y = new Float32Array(matrixRows + Y_PADDING);
+    const [got] = await run(bench, kernel, { packed, x, matrixRows, cols, y, tokens: [1] });
+    const expected = embed(y, matvec(values, x, matrixRows, cols), matrixRows, false);
+    expectClose(got!, expected, embed(y, getTolerance(values, x, matrixRows, cols), matrixRows, false));
+  });
+
   it('adds a bias by column of y, and scales both', async () => {
     const kernel = await compile({ type: 'f32', accumulate: true, hasBias: true, scale: 0.5, spansOf: null });
     const random = createRandom(6);

@@ -130,7 +130,10 @@ export interface LoadedModel {
   readonly tools: { readonly family: ToolFamily; readonly inTemplate: boolean };
   /** Human-readable adapter description. */
   readonly adapter: string;
-  /** Forms in use: `kernels` how workgroups add up, and by how many lanes; `kv` what keys and values are stored as. */
+  /**
+   * Forms in use: `kernels` how workgroups add up, and by how many lanes; `kv` what keys and values are stored as; `tuning`
+   * how work is spread, which changes no bit.
+   */
   readonly variants: Readonly<Record<string, string>>;
   /** False when the model was already in the store. */
   readonly installed: boolean;

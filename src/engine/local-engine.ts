@@ -5,8 +5,6 @@
 import { getLeastSlots } from '../checkpoint/model-config';
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
-import { getTraits, requireAdapter } from '../gpu/device';
-import { chooseVariant } from '../kernels/variant';
 import { chooseStore } from '../store/choose-store';
 import { isHubUrl } from '../store/hub-files';
 import { listModels } from '../store/list-models';
@@ -18,6 +16,7 @@ import { askPersistence } from '../store/persistence';
 import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
 import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { Attempts } from './attempts';
+import { checkKernels } from './check-kernels';
 import { isCopied } from './copy-choice';
 import { describeModel } from './describe-model';
 import { buildThroughLosses, type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
@@ -211,7 +210,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       defaultLimitsOnly: options.defaultLimitsOnly ?? false,
       readbackDelayMs: environment.readbackDelayMs ?? 0,
     };
-    chooseVariant(getTraits(await requireAdapter(deviceOptions), deviceOptions), options.kernels);
+    await checkKernels(deviceOptions, options.kernels);
     const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore()) : null;
     if (store && store.kind !== 'memory') void askPersistence();
     const onWarning = (message: string) => onProgress({ phase: 'warning', message });

@@ -13,6 +13,7 @@ import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { encodeWords } from '../gpu/uniforms';
 import { chooseKvType, type KvChoice } from '../kernels/kv-type';
+import { chooseTuning, formatTuning, type Tuning } from '../kernels/tuning';
 import { chooseVariant, type KernelOptions, type Variant } from '../kernels/variant';
 import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
@@ -48,6 +49,7 @@ export interface Runtime {
   readonly request: RuntimeRequest & MemoryRequest;
   plan: MemoryPlan;
   readonly variant: Variant;
+  readonly tuning: Tuning;
   readonly state: RunState;
   readonly step: DeviceBuffer;
   readonly sampling: DeviceBuffer;
@@ -101,6 +103,7 @@ async function fillDevice(
   const { config, pageLayouts } = manifest;
   const variant = chooseVariant(device.traits, request.kernels);
   const bindingBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
+  const tuning = chooseTuning(variant, request.kernels?.tuning ?? {}, device.limits.maxComputeInvocationsPerWorkgroup);
   const plan = planMemory(manifest, { bindingBytes }, request);
   if (plan.warning) onProgress({ phase: 'warning', message: plan.warning });
 
@@ -117,9 +120,8 @@ async function fillDevice(
   }
 
   // The browser compiles beside the reading and uploading of weights.
-  const compiling = compileKernels(device, variant, manifest, plan.weights, plan.state, (done, total) =>
-    onProgress({ phase: 'compile', done, total }),
-  );
+  const model = { device, variant, manifest, weights: plan.weights, state: plan.state };
+  const compiling = compileKernels(model, tuning, (done, total) => onProgress({ phase: 'compile', done, total }));
   // What fails first is thrown; this is waited for below.
   compiling.catch(() => {});
 
@@ -210,6 +212,7 @@ async function fillDevice(
     request,
     plan,
     variant,
+    tuning,
     state,
     step,
     sampling,
@@ -235,8 +238,12 @@ async function readRopeFactors({ resident }: ModelManifest, reader: RecordReader
 }
 
 /** Names of the forms in use, for people and statistics. */
-export function getVariants({ variant, plan }: Pick<Runtime, 'variant' | 'plan'>): Readonly<Record<string, string>> {
-  return { kernels: variant.name, kv: plan.state.kvType };
+export function getVariants({
+  variant,
+  plan,
+  tuning,
+}: Pick<Runtime, 'variant' | 'plan' | 'tuning'>): Readonly<Record<string, string>> {
+  return { kernels: variant.name, kv: plan.state.kvType, tuning: formatTuning(tuning) };
 }
 
 /** Whether what one has computed is what the other would, bit for bit. */

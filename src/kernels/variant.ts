@@ -4,6 +4,7 @@
  */
 import { EngineError } from '../errors';
 import type { DeviceTraits } from '../gpu/device';
+import type { ForcedTuning } from './tuning';
 
 /** What a caller may force; what is left out the adapter's traits decide. */
 export interface KernelOptions {
@@ -24,6 +25,8 @@ export interface KernelOptions {
    * Default 8, and 1 where the adapter runs on a CPU. The order of sums follows it.
    */
   readonly attentionSpans?: number | undefined;
+  /** How work is spread over workgroups. Changes no bit of any result. */
+  readonly tuning?: ForcedTuning | undefined;
 }
 
 /** Most spans of a row: what buffers are made for, and what an adapter gets that is a GPU. */

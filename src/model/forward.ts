@@ -20,8 +20,8 @@ import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import { NO_SHADOW } from '../kernels/matvec';
-import { listMlpForms } from './kernel-set';
 import { bindMixer } from './mixer-steps';
+import { listMlpForms } from './product-kernels';
 import { getProduct } from './products';
 import { type ForwardParts, type PassForm, type Step, StepBinder, same } from './steps';
 import {

@@ -2,30 +2,20 @@
  * The kernels of a pass over many tokens, each in place of one of the `KernelSet`; what they do not replace they share.
  * Owns the choice of what to compile, and that it is compiled once; never binds buffers.
  */
-import type { ModelManifest } from '../checkpoint/manifest';
-import type { Mixer, ModelConfig, WeightType } from '../checkpoint/model-config';
+import type { Mixer, ModelConfig } from '../checkpoint/model-config';
 import { assert } from '../errors';
-import type { GpuDevice } from '../gpu/device';
 import type { AttentionSpec } from '../kernels/attention';
 import { type AttentionTiled, compileAttentionTiled } from '../kernels/attention-tiled';
-import { compileExpertDownTiled, type ExpertDownTiled } from '../kernels/expert-down-tiled';
-import { compileExpertGateUpTiled, type ExpertGateUpTiled } from '../kernels/expert-gate-up-tiled';
-import { compileMatmul, type Matmul } from '../kernels/matmul';
 import { compileRouteOrder, type RouteOrder } from '../kernels/route-order';
-import type { Variant } from '../kernels/variant';
+import type { Tuning } from '../kernels/tuning';
 import { createCompileProgress } from './compile-progress';
-import { listProducts } from './products';
+import { compileTileProducts, type ProductsModel, type TileProducts } from './product-kernels';
 import { getCacheLength, type StateShape } from './run-state';
-import type { WeightPlan } from './weights';
 
-export interface TileKernels {
-  /** y (+)= scale (W x + bias) */
-  getMatmul(type: WeightType): Matmul;
+export interface TileKernels extends TileProducts {
   getAttention(mixer: Mixer): AttentionTiled;
   /** Behind the router: sorts its choices for the experts' kernels. */
   readonly routeOrder: RouteOrder;
-  getExpertGateUp(type: WeightType, isFactor: boolean): ExpertGateUpTiled;
-  getExpertDown(type: WeightType): ExpertDownTiled;
 }
 
 /** Tile kernels that are compiled when a prompt needs them, or before, when there is time: short prompts never do. */
@@ -53,48 +43,18 @@ export class LateTileKernels {
   }
 }
 
-export async function compileTileKernels(
-  device: GpuDevice,
-  variant: Variant,
-  manifest: ModelManifest,
-  weights: WeightPlan,
-  state: StateShape,
-): Promise<TileKernels> {
-  const { track, byForm } = createCompileProgress(() => {});
-  const { config, pageLayouts } = manifest;
-  const { hiddenSize, moe } = config;
-  const [getMatmul, getAttention, routeOrder, getExpertGateUp, getExpertDown] = await Promise.all([
-    byForm(
-      listProducts(weights, config).map(({ form }) => form.type),
-      (type) => compileMatmul(device, variant, type),
-    ),
-    byForm(listAttentionMixers(config), (mixer) =>
+export async function compileTileKernels(model: ProductsModel, tuning: Tuning): Promise<TileKernels> {
+  const { device, variant, manifest, state } = model;
+  const { config } = manifest;
+  const progress = createCompileProgress(() => {});
+  const [products, getAttention, routeOrder] = await Promise.all([
+    compileTileProducts(model, tuning, progress),
+    progress.byForm(listAttentionMixers(config), (mixer) =>
       compileAttentionTiled(device, variant, getAttentionSpec(config, state, mixer)),
     ),
-    track(compileRouteOrder(device, variant, moe)),
-    byForm(listExpertForms(manifest), (form) =>
-      compileExpertGateUpTiled(device, variant, { ...form, moe, hiddenSize }),
-    ),
-    byForm(
-      pageLayouts.map((page) => page.downProj.type),
-      (type) => compileExpertDownTiled(device, variant, { type, moe, hiddenSize }),
-    ),
+    progress.track(compileRouteOrder(device, variant, config.moe)),
   ]);
-  return {
-    getMatmul,
-    getAttention,
-    routeOrder,
-    getExpertGateUp: (type, isFactor) => getExpertGateUp({ type, isFactor }),
-    getExpertDown,
-  };
-}
-
-/** Kernels of the experts' products but the last: gate and up, and the factor where there is one. A repetition per page group. */
-export function listExpertForms({ pageLayouts }: ModelManifest): { type: WeightType; isFactor: boolean }[] {
-  return pageLayouts.flatMap(({ upProj, factorProj }) => [
-    { type: upProj.type, isFactor: false },
-    ...(factorProj ? [{ type: factorProj.type, isFactor: true }] : []),
-  ]);
+  return { ...products, getAttention, routeOrder };
 }
 
 /** Of the layers that have attention; a repetition per layer. */

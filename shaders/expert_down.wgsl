@@ -44,19 +44,18 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   }
   let base = slot * pool.page_quads + pool.down_base;
   let blocks = WIDTH / 32u;
-  for (var tile = 0u; tile < TILES; tile++) {
+  for (var tile = 0u; tile < TILES; tile += SPAN) {
     let first = (group.z * TILES + tile) * 4u;
     if (first >= HIDDEN) {
       break;
     }
     if (is_left_out) {
-      for (var i = lane; i < min(4u, HIDDEN - first); i += WORKGROUP_SIZE) {
-        outputs[choice * HIDDEN + first + i] = 0.0;
+      for (var i = first + lane; i < min(first + 4u * SPAN, HIDDEN); i += WORKGROUP_SIZE) {
+        outputs[choice * HIDDEN + i] = 0.0;
       }
       continue;
     }
-    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HIDDEN - 1u)) * blocks;
-    var sum = vec4<f32>(0.0);
+    var sums = mat4x4<f32>();
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = (choice * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
@@ -64,20 +63,21 @@ fn expert_down(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         act[at], act[at + 1u], act[at + 2u], act[at + 3u],
         act[at + 4u], act[at + 5u], act[at + 6u], act[at + 7u],
       ));
-      // Row after row in the first place, so that one copy of the product is compiled: four take twice as long.
-      var own = r + block;
-      for (var i = 0u; i < 4u; i++) {
-        sum = vec4<f32>(sum.yzw, sum.x + block_dot(base, HIDDEN * blocks, own.x, &xs));
-        own = own.yzwx;
+      for (var i = 0u; i < 4u * SPAN; i++) {
+        let row = min(first + i, HIDDEN - 1u);
+        sums = turn_sums(sums, sums[0].x + block_dot(base, HIDDEN * blocks, row * blocks + block, &xs));
       }
     }
-    var total = reduce_sum(sum, lane);
-    if (BIAS == 1u) {
-      total += bitcast<vec4<f32>>(weights[slot * pool.page_quads + pool.down_bias + first / 4u]);
-    }
-    if (lane == 0u) {
-      for (var i = 0u; i < min(4u, HIDDEN - first); i++) {
-        outputs[choice * HIDDEN + first + i] = total[i];
+    for (var r = first; r < min(first + 4u * SPAN, HIDDEN); r += 4u) {
+      var total = reduce_sum(sums[0], lane);
+      sums = turn_quads(sums);
+      if (BIAS == 1u) {
+        total += bitcast<vec4<f32>>(weights[slot * pool.page_quads + pool.down_bias + r / 4u]);
+      }
+      if (lane == 0u) {
+        for (var i = 0u; i < min(4u, HIDDEN - r); i++) {
+          outputs[choice * HIDDEN + r + i] = total[i];
+        }
       }
     }
   }

@@ -52,14 +52,13 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
   let x_row = select(0u, CAPACITY, control[FAULT_LAYER] < pool.moe_layer) + group.y;
   let page = slot * pool.page_quads;
   let blocks = HIDDEN / 32u;
-  for (var tile = 0u; tile < TILES; tile++) {
+  for (var tile = 0u; tile < TILES; tile += SPAN) {
     let first = (group.z * TILES + tile) * 4u;
     if (first >= WIDTH) {
       break;
     }
-    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(WIDTH - 1u)) * blocks;
-    var gate = vec4<f32>(0.0);
-    var up = vec4<f32>(0.0);
+    var gate = mat4x4<f32>();
+    var up = mat4x4<f32>();
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = (x_row * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
@@ -67,39 +66,41 @@ fn expert_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
         x[at], x[at + 1u], x[at + 2u], x[at + 3u],
         x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
       ));
-      // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
-      var own = r + block;
-      var bases = page + vec2<u32>(pool.gate_base, pool.up_base);
-      for (var i = 0u; i < 4u + 4u * GATED; i++) {
-        let sum = vec4<f32>(gate.yzw, gate.x + block_dot(bases.x, WIDTH * blocks, own.x, &xs));
+      // Gate, then up, each in the gate's place, so that one copy of the product is compiled.
+      for (var matrix = 0u; matrix < 1u + GATED; matrix++) {
+        let base = page + select(pool.gate_base, pool.up_base, matrix == 1u);
+        for (var i = 0u; i < 4u * SPAN; i++) {
+          let row = min(first + i, WIDTH - 1u);
+          gate = turn_sums(gate, gate[0].x + block_dot(base, WIDTH * blocks, row * blocks + block, &xs));
+        }
         if (GATED == 1u) {
-          gate = up;
-          up = sum;
-          bases = bases.yx;
-          own = select(own, own.yzwx, (i & 1u) == 1u);
-        } else {
-          gate = sum;
-          own = own.yzwx;
+          let other = up;
+          up = gate;
+          gate = other;
         }
       }
     }
-    var g = reduce_sum(gate, lane);
-    var u = vec4<f32>(1.0);
-    if (GATED == 1u) {
-      u = reduce_sum(up, lane);
-    }
-    if (BIAS == 1u) {
-      g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + first / 4u]);
-      u += bitcast<vec4<f32>>(weights[page + pool.up_bias + first / 4u]);
-    }
-    if (lane == 0u) {
-      let value = activate(g, u);
-      for (var i = 0u; i < min(4u, WIDTH - first); i++) {
-        let at = choice * WIDTH + first + i;
-        if (FACTOR == 1u) {
-          act[at] *= g[i];
-        } else {
-          act[at] = value[i];
+    for (var r = first; r < min(first + 4u * SPAN, WIDTH); r += 4u) {
+      var g = reduce_sum(gate[0], lane);
+      var u = vec4<f32>(1.0);
+      if (GATED == 1u) {
+        u = reduce_sum(up[0], lane);
+      }
+      gate = turn_quads(gate);
+      up = turn_quads(up);
+      if (BIAS == 1u) {
+        g += bitcast<vec4<f32>>(weights[page + pool.gate_bias + r / 4u]);
+        u += bitcast<vec4<f32>>(weights[page + pool.up_bias + r / 4u]);
+      }
+      if (lane == 0u) {
+        let value = activate(g, u);
+        for (var i = 0u; i < min(4u, WIDTH - r); i++) {
+          let at = choice * WIDTH + r + i;
+          if (FACTOR == 1u) {
+            act[at] *= g[i];
+          } else {
+            act[at] = value[i];
+          }
         }
       }
     }

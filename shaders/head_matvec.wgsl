@@ -35,15 +35,12 @@ fn head_matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   open_x(group.x, group.z, lane);
   let x_row = group.x * shape.x_stride + group.z * shape.x_head;
   let y_row = group.x * shape.y_stride + group.z * shape.y_head;
-  for (var tile = 0u; tile < TILES; tile++) {
+  for (var tile = 0u; tile < TILES; tile += SPAN) {
     let first = (group.y * TILES + tile) * 4u;
     if (first >= shape.rows) {
       break;
     }
-    // The last tile may hang over: its extra rows repeat the last one and are not stored.
-    let own = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u));
-    let r = (matrix + own) * blocks;
-    var sum = vec4<f32>(0.0);
+    var sums = mat4x4<f32>();
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = x_row + block * 8u;
       // One by one: software adapters pay for an index that is not a constant.
@@ -51,17 +48,19 @@ fn head_matvec(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         read_x(at), read_x(at + 1u), read_x(at + 2u), read_x(at + 3u),
         read_x(at + 4u), read_x(at + 5u), read_x(at + 6u), read_x(at + 7u),
       ));
-      sum += vec4<f32>(
-        block_dot(0u, all_blocks, r.x + block, &xs),
-        block_dot(0u, all_blocks, r.y + block, &xs),
-        block_dot(0u, all_blocks, r.z + block, &xs),
-        block_dot(0u, all_blocks, r.w + block, &xs),
-      );
+      for (var i = 0u; i < 4u * SPAN; i++) {
+        // The last tiles may hang over: their extra rows repeat the last one and are not stored.
+        let row = matrix + min(first + i, shape.rows - 1u);
+        sums = turn_sums(sums, sums[0].x + block_dot(0u, all_blocks, row * blocks + block, &xs));
+      }
     }
-    let total = reduce_sum(sum, lane);
-    if (lane == 0u) {
-      for (var i = 0u; i < min(4u, shape.rows - first); i++) {
-        y[y_row + first + i] = total[i];
+    for (var r = first; r < min(first + 4u * SPAN, shape.rows); r += 4u) {
+      let total = reduce_sum(sums[0], lane);
+      sums = turn_quads(sums);
+      if (lane == 0u) {
+        for (var i = 0u; i < min(4u, shape.rows - r); i++) {
+          y[y_row + r + i] = total[i];
+        }
       }
     }
   }

@@ -46,14 +46,12 @@ fn matvec(
   let y_base = select(0u, shape.shadow_offset, mode == SHADOW);
   let blocks = shape.blocks_per_row;
   let all_blocks = shape.rows * blocks;
-  for (var tile = 0u; tile < TILES; tile++) {
+  for (var tile = 0u; tile < TILES; tile += SPAN) {
     let first = ((group.z * groups.y + group.y) * TILES + tile) * 4u;
     if (first >= shape.rows) {
       break;
     }
-    // The last tile may hang over: its extra rows repeat the last one and are not stored.
-    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * blocks;
-    var sum = vec4<f32>(0.0);
+    var sums = mat4x4<f32>();
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = (group.x * blocks + block) * 8u;
       // One by one: software adapters pay for an index that is not a constant.
@@ -61,22 +59,24 @@ fn matvec(
         read_x(at), read_x(at + 1u), read_x(at + 2u), read_x(at + 3u),
         read_x(at + 4u), read_x(at + 5u), read_x(at + 6u), read_x(at + 7u),
       ));
-      // Row after row in the first place, so that one copy of the product is compiled: four take twice as long.
-      var own = r + block;
-      for (var i = 0u; i < 4u; i++) {
-        sum = vec4<f32>(sum.yzw, sum.x + block_dot(0u, all_blocks, own.x, &xs));
-        own = own.yzwx;
+      for (var i = 0u; i < 4u * SPAN; i++) {
+        // The last tiles may hang over: their extra rows repeat the last one and are not stored.
+        let row = min(first + i, shape.rows - 1u);
+        sums = turn_sums(sums, sums[0].x + block_dot(0u, all_blocks, row * blocks + block, &xs));
       }
     }
-    let total = reduce_sum(sum, lane);
-    if (lane == 0u) {
-      let out = y_base + group.x * shape.y_stride + shape.y_offset + first;
-      for (var i = 0u; i < min(4u, shape.rows - first); i++) {
-        var value = total[i];
-        if (BIAS == 1u) {
-          value += bias[shape.y_offset + first + i];
+    for (var r = first; r < min(first + 4u * SPAN, shape.rows); r += 4u) {
+      let total = reduce_sum(sums[0], lane);
+      sums = turn_quads(sums);
+      if (lane == 0u) {
+        let out = y_base + group.x * shape.y_stride + shape.y_offset + r;
+        for (var i = 0u; i < min(4u, shape.rows - r); i++) {
+          var value = total[i];
+          if (BIAS == 1u) {
+            value += bias[shape.y_offset + r + i];
+          }
+          y[out + i] = select(0.0, y[out + i], ACCUMULATE == 1u) + SCALE * value;
         }
-        y[out + i] = select(0.0, y[out + i], ACCUMULATE == 1u) + SCALE * value;
       }
     }
   }

@@ -42,14 +42,13 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
     factor = 1.0 / (1.0 + exp(-reduce_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), lane).x));
   }
-  for (var tile = 0u; tile < TILES; tile++) {
+  for (var tile = 0u; tile < TILES; tile += SPAN) {
     let first = (group.y * TILES + tile) * 4u;
     if (first >= width) {
       break;
     }
-    let r = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(width - 1u)) * blocks;
-    var gate = vec4<f32>(0.0);
-    var up = vec4<f32>(0.0);
+    var gate = mat4x4<f32>();
+    var up = mat4x4<f32>();
     for (var block = lane; block < blocks; block += WORKGROUP_SIZE) {
       let at = x_row + block * 8u;
       // One by one: software adapters pay for an index that is not a constant.
@@ -57,36 +56,36 @@ fn mlp_gate_up(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         x[at], x[at + 1u], x[at + 2u], x[at + 3u],
         x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u],
       ));
-      // Row after row in the first place, gate and up in turn, so that one copy of the product is compiled.
-      var own = r + block;
-      var other = own + width * blocks;
-      for (var i = 0u; i < 8u - 4u * FACTOR; i++) {
-        let sum = vec4<f32>(gate.yzw, gate.x + block_dot(0u, (2u - FACTOR) * width * blocks, own.x, &xs));
-        if (FACTOR == 1u) {
-          gate = sum;
-          own = own.yzwx;
-        } else {
-          gate = up;
-          up = sum;
-          let next = other;
-          other = own.yzwx;
-          own = next;
+      // Gate, then up, each in the gate's place, so that one copy of the product is compiled.
+      for (var matrix = 0u; matrix < 2u - FACTOR; matrix++) {
+        for (var i = 0u; i < 4u * SPAN; i++) {
+          let row = matrix * width + min(first + i, width - 1u);
+          gate = turn_sums(gate, gate[0].x + block_dot(0u, (2u - FACTOR) * width * blocks, row * blocks + block, &xs));
+        }
+        if (FACTOR == 0u) {
+          let other = up;
+          up = gate;
+          gate = other;
         }
       }
     }
-    let g = reduce_sum(gate, lane);
-    var u = vec4<f32>(1.0);
-    if (FACTOR == 0u) {
-      u = reduce_sum(up, lane);
-    }
-    if (lane == 0u) {
-      let value = factor * g / (1.0 + exp(-g)) * u;
-      for (var i = 0u; i < min(4u, width - first); i++) {
-        let at = group.x * width + first + i;
-        if (FACTOR == 1u) {
-          act[at] *= g[i];
-        } else {
-          act[at] = value[i];
+    for (var r = first; r < min(first + 4u * SPAN, width); r += 4u) {
+      let g = reduce_sum(gate[0], lane);
+      var u = vec4<f32>(1.0);
+      if (FACTOR == 0u) {
+        u = reduce_sum(up[0], lane);
+      }
+      gate = turn_quads(gate);
+      up = turn_quads(up);
+      if (lane == 0u) {
+        let value = factor * g / (1.0 + exp(-g)) * u;
+        for (var i = 0u; i < min(4u, width - r); i++) {
+          let at = group.x * width + r + i;
+          if (FACTOR == 1u) {
+            act[at] *= g[i];
+          } else {
+            act[at] = value[i];
+          }
         }
       }
     }

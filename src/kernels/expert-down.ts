@@ -6,7 +6,7 @@ import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
 import type { ExpertGateUpSpec } from './expert-gate-up';
 import { getProgramSource } from './program-source';
-import type { Variant } from './variant';
+import { getRowConstants, type Variant } from './variant';
 
 export type ExpertDownSpec = Omit<ExpertGateUpSpec, 'rowsCapacity'>;
 
@@ -34,11 +34,10 @@ export async function compileExpertDown(
   const { experts, expertsPerToken, expertWidth, expertBias } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_down',
-    source: getProgramSource(source, variant, spec.type, ['expert_pool']),
+    source: getProgramSource(source, variant, spec.type, ['row_sums', 'expert_pool']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'read', 'write', 'read'],
     constants: {
-      WORKGROUP_SIZE: variant.workgroupSize,
-      TILES: variant.tiles,
+      ...getRowConstants(variant),
       EXPERTS: experts,
       TOP_K: expertsPerToken,
       HIDDEN: spec.hiddenSize,

@@ -6,7 +6,7 @@ import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import { type Command, LARGEST_F32 } from './command';
 import { getProgramSource } from './program-source';
-import type { Variant } from './variant';
+import { getRowConstants, type Variant } from './variant';
 
 export interface ExpertGateUpSpec {
   readonly type: WeightType;
@@ -57,11 +57,10 @@ export async function compileExpertGateUp(
   const { experts, expertsPerToken, expertWidth, activation } = spec.moe;
   const program = await compileProgram(device, {
     name: 'expert_gate_up',
-    source: getProgramSource(source, variant, spec.type, ['expert_pool', 'activation']),
+    source: getProgramSource(source, variant, spec.type, ['row_sums', 'expert_pool', 'activation']),
     bindings: ['uniform', 'uniform', 'read', 'read', 'read', 'read', 'write', 'read'],
     constants: {
-      WORKGROUP_SIZE: variant.workgroupSize,
-      TILES: variant.tiles,
+      ...getRowConstants(variant),
       EXPERTS: experts,
       TOP_K: expertsPerToken,
       HIDDEN: spec.hiddenSize,

@@ -7,7 +7,7 @@ import { type BindingResource, compileProgram } from '../gpu/program';
 import { getSpansConstants } from './attention';
 import type { Command } from './command';
 import { getProgramSource } from './program-source';
-import type { Variant } from './variant';
+import { getRowConstants, type Variant } from './variant';
 
 export interface HeadMatvecSpec {
   readonly type: WeightType;
@@ -39,11 +39,10 @@ export async function compileHeadMatvec(
 ): Promise<HeadMatvec> {
   const program = await compileProgram(device, {
     name: 'head_matvec',
-    source: getProgramSource(source, variant, type, [spansOf ? 'x_spans' : 'x_plain']),
+    source: getProgramSource(source, variant, type, ['row_sums', spansOf ? 'x_spans' : 'x_plain']),
     bindings: ['uniform', 'read', 'read', 'write', 'read'],
     constants: {
-      WORKGROUP_SIZE: variant.workgroupSize,
-      TILES: variant.tiles,
+      ...getRowConstants(variant),
       ...(spansOf ? getSpansConstants(spansOf, variant.attentionSpans, 1) : {}),
     },
   });

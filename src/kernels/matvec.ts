@@ -7,7 +7,7 @@ import { type BindingResource, compileProgram } from '../gpu/program';
 import { getSpansConstants } from './attention';
 import { type Command, foldGrid } from './command';
 import { getProgramSource } from './program-source';
-import type { Variant } from './variant';
+import { getRowConstants, type Variant } from './variant';
 
 export interface MatvecSpec {
   readonly type: WeightType;
@@ -41,11 +41,10 @@ export interface Matvec {
 export async function compileMatvec(device: GpuDevice, variant: Variant, spec: MatvecSpec): Promise<Matvec> {
   const program = await compileProgram(device, {
     name: 'matvec',
-    source: getProgramSource(source, variant, spec.type, [spec.spansOf ? 'x_spans' : 'x_plain']),
+    source: getProgramSource(source, variant, spec.type, ['row_sums', spec.spansOf ? 'x_spans' : 'x_plain']),
     bindings: ['uniform', 'read', 'read', 'write', 'read', 'read'],
     constants: {
-      WORKGROUP_SIZE: variant.workgroupSize,
-      TILES: variant.tiles,
+      ...getRowConstants(variant),
       ACCUMULATE: spec.accumulate ? 1 : 0,
       BIAS: spec.hasBias ? 1 : 0,
       SCALE: spec.scale,

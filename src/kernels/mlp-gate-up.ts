@@ -6,7 +6,7 @@ import type { GpuDevice } from '../gpu/device';
 import { type BindingResource, compileProgram } from '../gpu/program';
 import type { Command } from './command';
 import { getProgramSource } from './program-source';
-import type { Variant } from './variant';
+import { getRowConstants, type Variant } from './variant';
 
 export interface MlpGateUpSpec {
   readonly type: WeightType;
@@ -35,11 +35,10 @@ export interface MlpGateUp {
 export async function compileMlpGateUp(device: GpuDevice, variant: Variant, spec: MlpGateUpSpec): Promise<MlpGateUp> {
   const program = await compileProgram(device, {
     name: 'mlp_gate_up',
-    source: getProgramSource(source, variant, spec.type),
+    source: getProgramSource(source, variant, spec.type, ['row_sums']),
     bindings: ['uniform', 'read', 'read', 'read', 'write', 'read'],
     constants: {
-      WORKGROUP_SIZE: variant.workgroupSize,
-      TILES: variant.tiles,
+      ...getRowConstants(variant),
       CAPACITY: spec.rowsCapacity,
       SCALED: spec.isScaled ? 1 : 0,
       FACTOR: spec.isFactor ? 1 : 0,

@@ -24,6 +24,7 @@ import normRow from '../../shaders/lib/norm_row.wgsl?raw';
 import openPlain from '../../shaders/lib/open_plain.wgsl?raw';
 import reduceSubgroup from '../../shaders/lib/reduce_subgroup.wgsl?raw';
 import reduceWorkgroup from '../../shaders/lib/reduce_workgroup.wgsl?raw';
+import rowSums from '../../shaders/lib/row_sums.wgsl?raw';
 import stageF16 from '../../shaders/lib/stage_f16.wgsl?raw';
 import stagePacked from '../../shaders/lib/stage_packed.wgsl?raw';
 import stagePlain from '../../shaders/lib/stage_plain.wgsl?raw';
@@ -99,7 +100,8 @@ const OPENS_BLOCKS: ReadonlySet<WeightType> = new Set(['q4_0', 'q8_0']);
 
 /**
  * What a kernel stands on besides the control words, reductions and weights: `tile` is a tiled product, `kv_read` reads a cache
- * of the type that is named too, `kv_four` four positions of it at a time; `x_plain` and `x_spans` read a product's activations.
+ * of the type that is named too, `kv_four` four positions of it at a time; `row_sums` holds a
+ * product's rows; `x_plain` and `x_spans` read its activations.
  */
 export type Snippet =
   | 'activation'
@@ -110,6 +112,7 @@ export type Snippet =
   | 'kv_read'
   | 'kv_four'
   | 'norm_row'
+  | 'row_sums'
   | 'x_plain'
   | 'x_spans';
 
@@ -133,6 +136,7 @@ export function getProgramSource(
       tile,
     ],
     norm_row: [normRow],
+    row_sums: [rowSums],
     x_plain: [xPlain],
     x_spans: [xSpans],
     kv_f32: [kvF32, kvRows],

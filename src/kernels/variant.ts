@@ -41,7 +41,10 @@ export interface Variant {
   readonly reduce: 'subgroup' | 'workgroup';
   /** Invocations that share one sum. */
   readonly workgroupSize: number;
-  /** Tiles of four matrix rows that a workgroup makes, one after another; does not touch results. */
+  /**
+   * Tiles of four matrix rows that a workgroup makes, one after another or, where they are a multiple of four, four at a time for
+   * one reading of the activations; does not touch results.
+   */
   readonly tiles: number;
   /** Invocations of a workgroup that makes tiles (prefill), a multiple of 4; does not touch results. */
   readonly tileLanes: number;
@@ -116,4 +119,12 @@ export function chooseVariant(
     attentionSpans,
     products,
   };
+}
+
+/** Constants by which products row by row know their workgroup, and shaders/lib/row_sums.wgsl how many tiles go at a time. */
+export function getRowConstants({
+  workgroupSize,
+  tiles,
+}: Variant): Record<'WORKGROUP_SIZE' | 'TILES' | 'SPAN', number> {
+  return { WORKGROUP_SIZE: workgroupSize, TILES: tiles, SPAN: tiles % 4 === 0 ? 4 : 1 };
 }

@@ -52,6 +52,7 @@ export type {
   SamplingOptions,
   ScoreRequest,
   ScoreResult,
+  StagingChoice,
   StreamedLogprob,
   TokenChance,
   TokenLogprob,

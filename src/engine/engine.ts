@@ -15,6 +15,7 @@ import type { GenerateStats } from './generate-stats';
 import type { MemoryEvent } from './memory-event';
 import type { ChatMessage, ToolCall, ToolDefinition } from './messages';
 import type { ModelSource } from './model-source';
+import type { StagingChoice } from './staging-choice';
 
 export type { ChatMessage, GenerateStats, MemoryEvent, ModelSource, ToolCall, ToolDefinition };
 
@@ -54,6 +55,12 @@ export interface LoadOptions {
   readonly kernels?: KernelOptions;
   /** Pages kept in host RAM between the store and the GPU, in bytes. Default 256 MiB. */
   readonly hostCacheBytes?: number;
+  /**
+   * Whether pages that host RAM would not keep are read from the store straight into mapped GPU memory: four pages more in
+   * the plan, a copy less for each fault. `opfs` and `memory` stores can. Touches speed only. Default `auto`: where it was
+   * measured to be faster, once for each adapter, with a model in OPFS that is not all on the GPU. `GenerateStats.tiers` counts.
+   */
+  readonly staging?: StagingChoice;
   /**
    * Most bytes of host RAM, and most conversations, that hold what the KV cache had of earlier prompts, so that conversations
    * that take turns do not compute theirs again. Default 256 MiB and 16; 0: only what the KV cache holds itself.
@@ -163,7 +170,7 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { EvictionName, KernelOptions, KvChoice, KvType, PredictorName };
+export type { EvictionName, KernelOptions, KvChoice, KvType, PredictorName, StagingChoice };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {

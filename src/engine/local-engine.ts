@@ -213,6 +213,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     await checkKernels(deviceOptions, options.kernels);
     const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore()) : null;
     if (store && store.kind !== 'memory') void askPersistence();
+    const notes = store?.kind === 'opfs' ? store : null;
     const onWarning = (message: string) => onProgress({ phase: 'warning', message });
     const install: OpenModelOptions = {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
@@ -230,7 +231,9 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const { manifest } = opened.records;
       const tokenizer = createTokenizer(manifest.tokenizer);
       const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
-        buildThroughLosses(() => createRuntime(manifest, opened.records, deviceOptions, request, report, buildSignal));
+        buildThroughLosses(() =>
+          createRuntime(manifest, opened.records, deviceOptions, { ...request, notes }, report, buildSignal),
+        );
       const runtime = await build(options, onProgress, signal);
       const forecasts = new ForecastShelf(manifest, store ?? createMemoryStore(), {
         files: options.forecast,

@@ -27,6 +27,8 @@ export interface MemoryRequest {
   readonly contextLength?: number | undefined;
   /** Default `f32`. */
   readonly kvType?: KvType | undefined;
+  /** Buffers that pages are read into on their way to their slots; only where not every page has a slot. Default 0. */
+  readonly stagingPages?: number | undefined;
 }
 
 export interface MemoryPlan {
@@ -42,6 +44,8 @@ export interface MemoryPlan {
     readonly pageTable: BufferRequest;
     /** {constants, step, sampling} */
     readonly uniforms: readonly BufferRequest[];
+    /** Of the largest page each; none where every page has a slot. */
+    readonly staging: readonly BufferRequest[];
     readonly slots: readonly BufferRequest[];
   };
   /** Everything but the slots. */
@@ -86,10 +90,17 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
         `${limits.bindingBytes}: ask for a shorter context`,
     );
   }
-  const fixedBytes = sumBytes([...fixed.weights, ...fixed.state, pageTable, ...uniforms]);
-  const slotsPerLayer = chooseSlots(manifest, fixedBytes, request);
-  const slots = poolRequests(slotsPerLayer);
   const { experts, expertsPerToken } = config.moe;
+  const plainBytes = sumBytes([...fixed.weights, ...fixed.state, pageTable, ...uniforms]);
+  const plainSlots = chooseSlots(manifest, plainBytes, request);
+  const wanted = getStagingRequests(request.stagingPages ?? 0, largestPage);
+  const stagedSlots = Math.min(plainSlots, getAffordableSlots(manifest, plainBytes + sumBytes(wanted), request));
+  // A budget that gives a token just what it needs has none to spare for speed.
+  const isStaged = plainSlots < experts && stagedSlots >= getLeastSlots(config.moe);
+  const staging = isStaged ? wanted : [];
+  const fixedBytes = plainBytes + sumBytes(staging);
+  const slotsPerLayer = isStaged ? stagedSlots : plainSlots;
+  const slots = poolRequests(slotsPerLayer);
   const comfortable = Math.min(experts, 2 * expertsPerToken);
   return {
     weights,
@@ -97,7 +108,7 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
     slotsPerLayer,
     poolPartsPerLayer,
     bindingBytes: limits.bindingBytes,
-    requests: { ...fixed, slots },
+    requests: { ...fixed, staging, slots },
     fixedBytes,
     totalBytes: fixedBytes + sumBytes(slots),
     warning:
@@ -105,6 +116,15 @@ export function planMemory(manifest: ModelManifest, limits: MemoryLimits, reques
         ? `${slotsPerLayer} slots per layer are fewer than ${comfortable}, twice the experts per token: nearly every token will wait for uploads`
         : null,
   };
+}
+
+/** Buffers between the store and the slots. */
+export function getStagingRequests(pages: number, pageBytes: number): BufferRequest[] {
+  return Array.from({ length: pages }, (_, i) => ({
+    label: `staging ${i}`,
+    sizeBytes: pageBytes,
+    kind: 'staging' as const,
+  }));
 }
 
 /** The smallest whole share of the experts that gives a token all it needs: a share is rounded up to whole slots. */
@@ -119,7 +139,7 @@ function chooseSlots(
 ): number {
   const { experts } = manifest.config.moe;
   const least = getLeastSlots(manifest.config.moe);
-  const slotBytes = manifest.pageLayouts.reduce((sum, page) => sum + roundUp(page.pageBytes), 0);
+  const slotBytes = getSlotBytes(manifest);
   const floorBytes = slotBytes * least;
   const floorPercent = getSmallestPercent(manifest.config.moe);
 
@@ -140,7 +160,7 @@ function chooseSlots(
     }
   }
   if (gpuBudgetBytes !== undefined) {
-    const affordable = Math.floor((gpuBudgetBytes - fixedBytes) / slotBytes);
+    const affordable = getAffordableSlots(manifest, fixedBytes, { gpuBudgetBytes });
     if (!Number.isFinite(gpuBudgetBytes) || affordable < least) {
       throw new EngineError(
         'BUDGET_TOO_SMALL',
@@ -152,6 +172,18 @@ function chooseSlots(
     slots = Math.min(slots, affordable);
   }
   return slots;
+}
+
+/** Slots per layer that the budget leaves room for. */
+function getAffordableSlots(manifest: ModelManifest, fixedBytes: number, { gpuBudgetBytes }: MemoryRequest): number {
+  return gpuBudgetBytes === undefined
+    ? Number.POSITIVE_INFINITY
+    : Math.floor((gpuBudgetBytes - fixedBytes) / getSlotBytes(manifest));
+}
+
+/** Bytes of one slot in every layer. */
+function getSlotBytes({ pageLayouts }: ModelManifest): number {
+  return pageLayouts.reduce((sum, page) => sum + roundUp(page.pageBytes), 0);
 }
 
 function checkContext(contextLength: number, most: number): number {

@@ -11,6 +11,7 @@ import { Pager } from '../experts/pager';
 import { getGroupPoolRequests, SlotPool } from '../experts/slot-pool';
 import { type DeviceOptions, type GpuDevice, openDevice } from '../gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
+import { StagingRing } from '../gpu/staging-ring';
 import { encodeWords } from '../gpu/uniforms';
 import { chooseKvType, type KvChoice } from '../kernels/kv-type';
 import { chooseTuning, formatTuning, type Tuning } from '../kernels/tuning';
@@ -21,12 +22,14 @@ import { compileKernels } from '../model/kernel-set';
 import { createRunState, type RunState } from '../model/run-state';
 import type { LateTileKernels } from '../model/tile-kernels';
 import { listMatrices, loadWeights } from '../model/weights';
+import type { ModelStore } from '../store/model-store';
 import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
+import { chooseStagingPages, type StagingChoice } from './staging-choice';
 
-export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType'> {
+export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType' | 'stagingPages'> {
   /** Default `f32`. */
   readonly kvType?: KvChoice | undefined;
   /** Pages kept in host RAM between the store and the GPU, in bytes. */
@@ -35,6 +38,10 @@ export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType'> {
   readonly eviction?: EvictionName | undefined;
   /** What is forced of the kernels' form. */
   readonly kernels?: KernelOptions | undefined;
+  /** Whether pages are read straight into mapped GPU memory. Default `auto`. */
+  readonly staging?: StagingChoice | undefined;
+  /** The store that the pages are in, where what is measured is remembered; absent: `auto` staging is off. */
+  readonly notes?: Pick<ModelStore, 'readState' | 'writeState'> | null | undefined;
   /** What the store may hold of the model; for the statistics. */
   readonly storeBudgetBytes?: number | undefined;
 }
@@ -54,6 +61,7 @@ export interface Runtime {
   readonly step: DeviceBuffer;
   readonly sampling: DeviceBuffer;
   readonly pool: SlotPool;
+  readonly staging: StagingRing;
   readonly pager: Pager;
   readonly host: HostCache;
   readonly reader: RecordReader;
@@ -95,24 +103,32 @@ async function fillDevice(
   device: GpuDevice,
   manifest: ModelManifest,
   reader: RecordReader,
-  { kvType, ...others }: RuntimeRequest,
+  { kvType, notes = null, ...others }: RuntimeRequest,
   onProgress: (progress: LoadProgress) => void,
   signal?: AbortSignal,
 ): Promise<Runtime> {
-  const request = { ...others, kvType: chooseKvType(device.traits.hasF16, kvType) };
+  const plain = { ...others, kvType: chooseKvType(device.traits.hasF16, kvType) };
   const { config, pageLayouts } = manifest;
-  const variant = chooseVariant(device.traits, request.kernels);
+  const variant = chooseVariant(device.traits, plain.kernels);
   const bindingBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
-  const tuning = chooseTuning(variant, request.kernels?.tuning ?? {}, device.limits.maxComputeInvocationsPerWorkgroup);
+  const tuning = chooseTuning(variant, plain.kernels?.tuning ?? {}, device.limits.maxComputeInvocationsPerWorkgroup);
+  const onWarning = (message: string): void => onProgress({ phase: 'warning', message });
+  const unstaged = planMemory(manifest, { bindingBytes }, plain);
+  const memory = new GpuMemory(device, unstaged.totalBytes);
+  const isPaged = unstaged.slotsPerLayer < config.moe.experts;
+  const stagingTarget = { device, memory, manifest, reader, notes, isPaged, onWarning };
+  const request = { ...plain, stagingPages: await chooseStagingPages(plain.staging ?? 'auto', stagingTarget) };
   const plan = planMemory(manifest, { bindingBytes }, request);
-  if (plan.warning) onProgress({ phase: 'warning', message: plan.warning });
+  memory.plannedBytes = plan.totalBytes;
+  if (plan.warning) onWarning(plan.warning);
 
-  const memory = new GpuMemory(device, plan.totalBytes);
   const weightBuffers = await memory.allocate(plan.requests.weights);
   const stateBuffers = await memory.allocate(plan.requests.state);
   const [pageTableBuffer] = (await memory.allocate([plan.requests.pageTable])) as [DeviceBuffer];
   type Uniforms = [constants: DeviceBuffer, step: DeviceBuffer, sampling: DeviceBuffer];
   const [constants, step, sampling] = (await memory.allocate(plan.requests.uniforms)) as Uniforms;
+  const staging = new StagingRing(device);
+  staging.setBuffers(await memory.allocate(plan.requests.staging));
   const pool = new SlotPool(device, pageLayouts, bindingBytes);
   for (const group of pageLayouts.keys()) {
     const requests = getGroupPoolRequests(pageLayouts, group, plan.slotsPerLayer, bindingBytes);
@@ -139,6 +155,7 @@ async function fillDevice(
     pool,
     pageTable,
     host,
+    staging,
   );
 
   let doneBytes = 0;
@@ -217,6 +234,7 @@ async function fillDevice(
     step,
     sampling,
     pool,
+    staging,
     pager,
     host,
     reader,

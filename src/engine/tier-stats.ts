@@ -1,8 +1,9 @@
 /** The tiers of a loaded model side by side, from the counters of those who own them. Pure but for reading counters. */
+import { roundUp } from '../gpu/memory';
 import type { Runtime } from './runtime';
 import type { TierStats } from './tiers';
 
-export function getTierStats({ plan, manifest, pager, host, reader, request }: Runtime): TierStats {
+export function getTierStats({ plan, manifest, pager, staging, host, reader, request }: Runtime): TierStats {
   const { counters } = reader;
   const pageBytes = manifest.pageLayouts.map((layout) => layout.pageBytes);
   const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
@@ -21,6 +22,11 @@ export function getTierStats({ plan, manifest, pager, host, reader, request }: R
       budgetBytes: request.storeBudgetBytes ?? null,
     },
     source: { pages: counters.sourceReads, bytes: counters.sourceBytes, usedBytes: null, budgetBytes: null },
+    staged: {
+      ...pager.staged,
+      usedBytes: staging.sizeBytes,
+      budgetBytes: plan.requests.staging.reduce((total, { sizeBytes }) => total + roundUp(sizeBytes), 0),
+    },
     repairs: counters.repairs,
   };
 }

@@ -9,6 +9,8 @@ export interface TierStats {
   readonly store: TierUse;
   /** The network, or the user's file that is read in place. `bytes` also of what was fetched for later. */
   readonly source: TierUse;
+  /** Of the store's pages, those that went straight into mapped GPU memory and not through RAM; and what that memory takes. */
+  readonly staged: TierUse;
   /** Stored pages that were lost or damaged, and fetched again. */
   readonly repairs: number;
 }

@@ -10,12 +10,17 @@ const MAX_AHEAD = 8;
 /** A read's time counts half after so many more. */
 const HALF_WEIGHT_READS = 16;
 
+/** A full tier remembers so many of the pages that went past it, as a share of those that it has. */
+const PASSED_SHARE = 0.5;
+
 /** `needed`: something waits for the page. `expected`: something will, probably. */
 export type PageUrgency = 'needed' | 'expected';
 
 /** Reads pages by record key, verified. */
 export interface PageReader {
   read(key: string, urgency: PageUrgency): Promise<Uint8Array>;
+  /** Reads a page of the store into memory that is given; false where `read` has to. Never rejects. */
+  readInto(key: string, target: Uint8Array<ArrayBuffer>): Promise<boolean>;
   /** Makes a page that is being read as expected needed. */
   hasten(key: string): void;
   /** Whether it is in the local store; otherwise it is read from where the model comes from. */
@@ -41,6 +46,8 @@ export class HostCache {
   #expected: ReadonlySet<string> = new Set();
   /** Expected pages that were read and did not fit the budget; they go when they are taken or no longer expected. */
   readonly #landed = new Map<string, Uint8Array>();
+  /** Pages that came when there was no room, oldest first: what comes again while it is among them is kept. */
+  readonly #passed = new Set<string>();
   readonly #storeTime = new ReadTime();
   readonly #sourceTime = new ReadTime();
   readonly counters: HostCacheCounters = { hits: 0, reads: 0, readBytes: 0 };
@@ -129,13 +136,34 @@ export class HostCache {
           readTime.note(startMs, performance.now());
           this.counters.reads++;
           this.counters.readBytes += bytes.byteLength;
-          this.#keep(key, bytes);
+          if (urgency === 'expected' || this.#isWorthRoom(key, bytes.byteLength)) this.#keep(key, bytes);
+          else this.#notePassed(key, bytes.byteLength);
           return bytes;
         })
         .finally(() => this.#reads.delete(key));
       this.#reads.set(key, read);
     }
     return read;
+  }
+
+  /**
+   * Whether a page that is needed now comes from the store and RAM would not keep it: then it need not come through RAM.
+   * A full tier keeps a needed page at its second coming only: where more pages take turns than there is room for, keeping
+   * each throws out all of them before they come again (docs/log.md, "a full RAM tier").
+   */
+  isPassing(key: string, sizeBytes: number): boolean {
+    if (this.has(key) || this.#reads.has(key) || !this.reader.has(key)) return false;
+    return !this.#isWorthRoom(key, sizeBytes);
+  }
+
+  /** Reads a page past RAM, from the store into memory that is given. False where `read` has to. Never rejects. */
+  async readPast(key: string, target: Uint8Array<ArrayBuffer>): Promise<boolean> {
+    const sizeBytes = target.byteLength;
+    const startMs = performance.now();
+    if (!(await this.reader.readInto(key, target))) return false;
+    this.#storeTime.note(startMs, performance.now());
+    this.#notePassed(key, sizeBytes);
+    return true;
   }
 
   #startAhead(): void {
@@ -164,8 +192,24 @@ export class HostCache {
     return this.reader.has(key) ? this.#storeTime : this.#sourceTime;
   }
 
+  #isWorthRoom(key: string, sizeBytes: number): boolean {
+    if (sizeBytes > this.budgetBytes) return false;
+    return this.#usedBytes + sizeBytes <= this.budgetBytes || this.#passed.has(key);
+  }
+
+  #notePassed(key: string, sizeBytes: number): void {
+    if (sizeBytes > this.budgetBytes) return;
+    this.#passed.add(key);
+    const most = Math.ceil(this.#pages.size * PASSED_SHARE);
+    for (const oldest of this.#passed) {
+      if (this.#passed.size <= most) break;
+      this.#passed.delete(oldest);
+    }
+  }
+
   #keep(key: string, bytes: Uint8Array): void {
     if (bytes.byteLength > this.budgetBytes) return;
+    this.#passed.delete(key);
     this.#pages.set(key, bytes);
     this.#usedBytes += bytes.byteLength;
     for (const [oldKey, oldBytes] of this.#pages) {

@@ -5,6 +5,7 @@
 import { getPageKey } from '../checkpoint/manifest';
 import { getPageGroup, listGroupLayers, type MoeConfig } from '../checkpoint/model-config';
 import { assert, EngineError } from '../errors';
+import type { StagedRange, StagingRing } from '../gpu/staging-ring';
 import { pause } from '../store/pause';
 import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';
@@ -58,6 +59,8 @@ export interface Waves {
 export class Pager {
   readonly #groups: LayerResidency[];
   counters: PagingCounters;
+  /** Pages that were read from the store straight into mapped GPU memory; since the load. */
+  readonly staged = { pages: 0, bytes: 0 };
 
   constructor(
     private readonly moeLayers: number,
@@ -66,6 +69,7 @@ export class Pager {
     private readonly pool: SlotPool,
     private readonly table: PageTable,
     private readonly host: HostCache,
+    private readonly staging: StagingRing,
   ) {
     this.#groups = Array.from(
       { length: moeLayers / moe.layersPerGroup },
@@ -147,15 +151,22 @@ export class Pager {
    */
   async ensure(moeLayer: number, experts: readonly number[], signal?: AbortSignal): Promise<number> {
     const layer = this.#layer(moeLayer);
+    const group = this.#group(moeLayer);
     const missing = experts.filter((expert) => !layer.isResident(expert));
-    const reading = Promise.all(
-      missing.map(async (expert) => [expert, await this.host.read(this.#getKey(moeLayer, expert))] as const),
-    );
-    const pages = new Map(await orAborted(reading, signal));
+    const reads = missing.map((expert) => this.#read(group, expert));
+    let pages: readonly PageBytes[];
+    try {
+      pages = await orAborted(Promise.all(reads), signal);
+    } catch (error) {
+      for (const read of reads) read.then((page) => isStaged(page) && this.staging.giveBack(page)).catch(() => {});
+      throw error;
+    }
+    const pageOf = new Map(missing.map((expert, i) => [expert, pages[i] as PageBytes]));
     let uploadedBytes = 0;
     for (const placement of layer.place(experts)) {
-      uploadedBytes += this.#upload(this.#group(moeLayer), placement, pages.get(placement.expert) as Uint8Array);
+      uploadedBytes += this.#upload(group, placement, pageOf.get(placement.expert) as PageBytes);
     }
+    this.staging.submit();
     this.map(moeLayer);
     return uploadedBytes;
   }
@@ -278,9 +289,10 @@ export class Pager {
   async refill(group: number, slots: number): Promise<void> {
     const residency = this.#groups[group] as LayerResidency;
     for (const placement of residency.resize(slots)) {
-      const page = await this.host.read(getPageKey(group, placement.expert)).catch(() => null);
+      const page = await this.#read(group, placement.expert).catch(() => null);
       if (page) this.#upload(group, placement, page);
       else residency.remove(placement.expert);
+      this.staging.submit();
     }
     this.#mapGroup(group);
   }
@@ -302,9 +314,29 @@ export class Pager {
     return sets;
   }
 
-  #upload(group: number, { slot }: Placement, page: Uint8Array): number {
-    this.pool.write(group, slot, page);
-    return page.byteLength;
+  /** A needed page: through RAM, or past it where RAM would not keep it and mapped memory is free. @throws what reading throws. */
+  async #read(group: number, expert: number): Promise<PageBytes> {
+    const key = getPageKey(group, expert);
+    const pageBytes = this.pool.getPageBytes(group);
+    const range = this.host.isPassing(key, pageBytes) ? this.staging.take(pageBytes) : null;
+    if (!range) return this.host.read(key);
+    if (await this.host.readPast(key, range.bytes)) return range;
+    this.staging.giveBack(range);
+    return this.host.read(key);
+  }
+
+  /** Of staged pages the caller submits the copies when all are recorded. */
+  #upload(group: number, { slot }: Placement, page: PageBytes): number {
+    const pageBytes = this.pool.getPageBytes(group);
+    if (isStaged(page)) {
+      const { buffer, offsetBytes } = this.pool.locate(group, slot);
+      this.staging.copy(page, buffer, offsetBytes);
+      this.staged.pages++;
+      this.staged.bytes += pageBytes;
+    } else {
+      this.pool.write(group, slot, page);
+    }
+    return pageBytes;
   }
 
   #group(moeLayer: number): number {
@@ -318,6 +350,13 @@ export class Pager {
   #layer(moeLayer: number): LayerResidency {
     return this.#groups[this.#group(moeLayer)] as LayerResidency;
   }
+}
+
+/** What a page to upload is in: an array, or mapped GPU memory. */
+type PageBytes = Uint8Array | StagedRange;
+
+function isStaged(page: PageBytes): page is StagedRange {
+  return !(page instanceof Uint8Array);
 }
 
 /** Ends waiting when the signal does; what was waited for goes on. */

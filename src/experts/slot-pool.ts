@@ -15,6 +15,12 @@ export interface PoolPart {
 
 export type LoadedPart = PoolPart & { readonly buffer: DeviceBuffer };
 
+/** Of a slot's bytes. */
+export interface SlotPlace {
+  readonly buffer: DeviceBuffer;
+  readonly offsetBytes: number;
+}
+
 /** Splits a group's slots so that no buffer is larger than `bindingBytes`. */
 export function getPoolParts(slots: number, pageBytes: number, bindingBytes: number): PoolPart[] {
   const perBuffer = Math.max(1, Math.floor(bindingBytes / pageBytes));
@@ -76,16 +82,18 @@ export class SlotPool {
     return this.layouts[group]?.pageBytes ?? 0;
   }
 
+  /** Where a slot's bytes lie. */
+  locate(group: number, slot: number): SlotPlace {
+    const part = this.getParts(group).find((p) => slot >= p.firstSlot && slot < p.firstSlot + p.slots);
+    assert(part, `slot ${slot} of group ${group} exists`);
+    return { buffer: part.buffer, offsetBytes: (slot - part.firstSlot) * this.getPageBytes(group) };
+  }
+
   /** Queues a page's upload; it takes effect for the submissions that follow. */
   write(group: number, slot: number, page: Uint8Array): void {
     const pageBytes = this.getPageBytes(group);
     assert(page.byteLength === pageBytes, `a page of group ${group} has ${pageBytes} bytes, not ${page.byteLength}`);
-    const part = this.getParts(group).find((p) => slot >= p.firstSlot && slot < p.firstSlot + p.slots);
-    assert(part, `slot ${slot} of group ${group} exists`);
-    this.device.handle.queue.writeBuffer(
-      part.buffer,
-      (slot - part.firstSlot) * pageBytes,
-      page as BufferSource as Uint8Array<ArrayBuffer>,
-    );
+    const { buffer, offsetBytes } = this.locate(group, slot);
+    this.device.handle.queue.writeBuffer(buffer, offsetBytes, page as BufferSource as Uint8Array<ArrayBuffer>);
   }
 }

@@ -7,8 +7,8 @@ import type { GpuDevice } from './device';
 
 export type DeviceBuffer = GPUBuffer;
 
-/** What a buffer is for; each allows what its name says and copies in and out. */
-export type BufferKind = 'storage' | 'uniform' | 'readback';
+/** What a buffer is for; each allows what its name says and copies in and out. `staging`: the CPU writes it in place. */
+export type BufferKind = 'storage' | 'uniform' | 'readback' | 'staging';
 
 export interface BufferRequest {
   readonly label: string;
@@ -95,6 +95,7 @@ export function roundUp(sizeBytes: number): number {
 function getUsage(kind: BufferKind): GPUBufferUsageFlags {
   // Numbers of the specification: Node has no GPUBufferUsage global.
   const MAP_READ = 0x1;
+  const MAP_WRITE = 0x2;
   const COPY_SRC = 0x4;
   const COPY_DST = 0x8;
   const UNIFORM = 0x40;
@@ -106,5 +107,7 @@ function getUsage(kind: BufferKind): GPUBufferUsageFlags {
       return UNIFORM | COPY_DST;
     case 'readback':
       return MAP_READ | COPY_DST;
+    case 'staging':
+      return MAP_WRITE | COPY_SRC;
   }
 }

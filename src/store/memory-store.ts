@@ -52,6 +52,13 @@ export function createMemoryStore(): ModelStore {
       if (bytes === undefined) throw missingRecord(modelId, key);
       return bytes.slice();
     },
+    async readRecordInto(modelId, key, target) {
+      checkOpen();
+      const bytes = recordsByModel.get(modelId)?.get(key);
+      if (bytes?.byteLength !== target.byteLength) return false;
+      target.set(bytes);
+      return true;
+    },
     async writeRecords(modelId, records) {
       checkOpen();
       let copies: [string, Uint8Array][];

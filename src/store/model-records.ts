@@ -103,6 +103,10 @@ export class ModelRecords implements RecordReader {
     return this.#storedBytes;
   }
 
+  get canReadInto(): boolean {
+    return this.#stored?.canReadInto ?? false;
+  }
+
   has(key: string): boolean {
     return this.#digests.has(key);
   }
@@ -137,6 +141,13 @@ export class ModelRecords implements RecordReader {
         cause: error,
       });
     }
+  }
+
+  async readInto(key: string, target: Uint8Array<ArrayBuffer>): Promise<boolean> {
+    if (!this.#digests.has(key) || !(await this.#stored?.readInto(key, target))) return false;
+    this.counters.storeReads++;
+    this.counters.storeBytes += target.byteLength;
+    return true;
   }
 
   /** Makes a record that was asked for as `expected` needed. */

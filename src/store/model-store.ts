@@ -58,6 +58,13 @@ export interface ModelStore {
    */
   readRecord(modelId: string, key: string): Promise<Uint8Array>;
   /**
+   * Reads one record whole into memory that is given, with no copy between; absent where a store cannot.
+   * @param target as long as the record.
+   * @returns false, with `target` undefined, where this record has to be read by `readRecord`.
+   * @throws EngineError as `readRecord`.
+   */
+  readRecordInto?(modelId: string, key: string, target: Uint8Array<ArrayBuffer>): Promise<boolean>;
+  /**
    * Writes records, all or none where the store has transactions.
    * @throws EngineError `STORAGE_FULL` or `STORAGE`.
    */

@@ -21,6 +21,8 @@ type SyncFileHandle = FileSystemFileHandle & {
 export interface OpfsFile {
   /** Fewer bytes than asked for where the file ends. */
   read(offsetBytes: number, lengthBytes: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills `target` by one read; false where the file ends before, and while another tab has the only handle. */
+  readInto(offsetBytes: number, target: Uint8Array<ArrayBuffer>): boolean;
   /** @throws EngineError `STORAGE` while another tab has the only handle; DOMException, such as QuotaExceededError. */
   write(offsetBytes: number, bytes: Uint8Array): Promise<void>;
   /** Makes the file at least so large: what is written later has its place. */
@@ -57,6 +59,9 @@ export async function openOpfsFile(fileHandle: FileSystemFileHandle): Promise<Op
       }
       const file = await fileHandle.getFile();
       return new Uint8Array(await file.slice(offsetBytes, offsetBytes + lengthBytes).arrayBuffer());
+    },
+    readInto(offsetBytes, target) {
+      return handle?.read(target, { at: offsetBytes }) === target.byteLength;
     },
     async write(offsetBytes, bytes) {
       const writtenBytes = (await requireHandle()).write(bytes, { at: offsetBytes });

@@ -138,6 +138,17 @@ export async function openOpfsStore({ name = DEFAULT_NAME, ...options }: OpfsSto
       if (bytes?.byteLength !== place.lengthBytes) throw missingRecord(modelId, key);
       return bytes;
     },
+    async readRecordInto(modelId, key, target) {
+      const { places, written, file } = await getDirectory(modelId);
+      const place = places.get(key);
+      // Asked behind the wait: memory of a device that was lost meanwhile has no bytes any more.
+      if (!file || !written.has(key) || place?.lengthBytes !== target.byteLength) return false;
+      try {
+        return file.readInto(place.offsetBytes, target);
+      } catch (error) {
+        throw await toStorageError(error, `reading record "${key}" of model ${modelId}`);
+      }
+    },
     async writeRecords(modelId, records) {
       const directory = await getDirectory(modelId);
       const isPlaced = ([key, , digest]: RecordEntry) => digest !== undefined && directory.places.has(key);

@@ -28,6 +28,13 @@ export function createRecordCounters(): RecordCounters {
 export interface RecordReader {
   /** Reads one record whole; treat the bytes as read-only. @throws EngineError */
   read(key: string, urgency?: 'needed' | 'expected'): Promise<Uint8Array>;
+  /**
+   * Reads one record of the store into memory that is given, as long as the record, with no copy between.
+   * @returns false, with `target` undefined, where it has to be read by `read`, which also says what is wrong with it. Never rejects.
+   */
+  readInto(key: string, target: Uint8Array<ArrayBuffer>): Promise<boolean>;
+  /** Whether `readInto` is worth a try: the store can do it. */
+  readonly canReadInto: boolean;
   /** Makes a record that is being read as `expected` needed. */
   hasten(key: string): void;
   /** Whether the store has the record. */
@@ -57,11 +64,11 @@ export function createVerifiedReader(
   const counters = createRecordCounters();
   const reading = new Map<string, Promise<Uint8Array>>();
 
-  const readOnce = async (key: string): Promise<Uint8Array> => {
-    const bytes = await store.readRecord(manifest.modelId, key);
+  /** @throws EngineError `CORRUPT` at a record's first read */
+  const verify = async (key: string, bytes: Uint8Array): Promise<void> => {
     counters.storeReads++;
     counters.storeBytes += bytes.byteLength;
-    if (verified.has(key)) return bytes;
+    if (verified.has(key)) return;
     const digest = await computeDigest(bytes);
     const expected = getDigest(key);
     if (digest !== expected) {
@@ -72,6 +79,11 @@ export function createVerifiedReader(
       );
     }
     verified.add(key);
+  };
+
+  const readOnce = async (key: string): Promise<Uint8Array> => {
+    const bytes = await store.readRecord(manifest.modelId, key);
+    await verify(key, bytes);
     return bytes;
   };
 
@@ -81,6 +93,17 @@ export function createVerifiedReader(
     storedBytes: 0,
     has: (key) => getDigest(key) !== undefined,
     hasten: () => {},
+    canReadInto: store.readRecordInto !== undefined,
+    async readInto(key, target) {
+      try {
+        if (!(await store.readRecordInto?.(manifest.modelId, key, target))) return false;
+        await verify(key, target);
+        return true;
+      } catch {
+        // Also memory that was unmapped under its digest. What is wrong with the record, `read` finds again and says.
+        return false;
+      }
+    },
     read(key) {
       const pending = reading.get(key);
       if (pending) return pending;

@@ -12,10 +12,13 @@ export interface RemoteStore extends ModelStore {
 
 let shared: Promise<ModelStore> | undefined;
 
-/** Every kind of store that there is, in the page. One worker serves all who ask for `opfs`. */
+/**
+ * Every kind of store that there is, in the page. One worker serves all who ask for `opfs`; without reads into given memory,
+ * whose worth here an engine would measure anew in every run.
+ */
 export async function openAnyStore(kind: StoreKind): Promise<ModelStore> {
   if (kind !== 'opfs') return openStore(kind);
-  shared ??= openRemoteStore();
+  shared ??= openRemoteStore().then(({ readRecordInto: _, ...store }) => store);
   return shared;
 }
 
@@ -36,6 +39,13 @@ export async function openRemoteStore(name = 'webmoe-test-opfs'): Promise<Remote
     writeDraft: call('writeDraft'),
     writeManifest: call('writeManifest'),
     readRecord: call('readRecord'),
+    async readRecordInto(modelId, key, target) {
+      const bytes = unwrap((await service.readInto(modelId, key, target.byteLength)) as Reply<Uint8Array | null>);
+      // Memory of a lost device has no bytes any more.
+      if (bytes?.byteLength !== target.byteLength) return false;
+      target.set(bytes);
+      return true;
+    },
     writeRecords: call('writeRecords'),
     readDigests: call('readDigests'),
     removeRecords: call('removeRecords'),

@@ -8,7 +8,7 @@ import { openOpfsStore } from '../../src/store/opfs-store';
 import { toErrorWire } from '../../src/worker/error-wire';
 import type { Reply } from '../../src/worker/protocol';
 
-export type StoreMethod = Exclude<keyof ModelStore, 'kind'>;
+export type StoreMethod = Exclude<keyof ModelStore, 'kind' | 'readRecordInto'>;
 
 /** What the file system does instead of its work; `short` reads end early, `flipped` ones have one other bit. */
 export type FileFault = 'QuotaExceededError' | 'NotReadableError' | 'NoModificationAllowedError' | 'short' | 'flipped';
@@ -16,6 +16,8 @@ export type FileFault = 'QuotaExceededError' | 'NotReadableError' | 'NoModificat
 export interface OpfsService {
   open(name: string): Promise<Reply<null>>;
   call(method: StoreMethod, args: readonly unknown[]): Promise<Reply<unknown>>;
+  /** The record's bytes where it was read into memory of this size, or null. */
+  readInto(modelId: string, key: string, sizeBytes: number): Promise<Reply<Uint8Array<ArrayBuffer> | null>>;
   /** The next `times` operations that a fault can meet. */
   fail(fault: FileFault, times: number): void;
 }
@@ -85,6 +87,11 @@ const service: OpfsService = {
     reply(async () => {
       if (!store) throw new Error('open comes first');
       return (store[method] as (...values: readonly unknown[]) => Promise<unknown>)(...args);
+    }),
+  readInto: (modelId, key, sizeBytes) =>
+    reply(async () => {
+      const target = new Uint8Array(sizeBytes);
+      return (await store?.readRecordInto?.(modelId, key, target)) ? target : null;
     }),
   fail(fault, times) {
     next = { fault, times };

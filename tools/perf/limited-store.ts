@@ -12,6 +12,13 @@ export interface StoreLimits {
 export function limitStore(base: ModelStore, { bytesPerSecond }: StoreLimits): ModelStore {
   /** When the last byte that was asked for has come through. */
   let freeAtMs = 0;
+  /** One disk: reads queue behind each other, and the store's own time counts towards theirs. */
+  const limitRead = async (startMs: number, bytes: Uint8Array): Promise<void> => {
+    if (bytesPerSecond === undefined) return;
+    freeAtMs = Math.max(freeAtMs, startMs) + (bytes.byteLength / bytesPerSecond) * 1000;
+    await waitUntil(freeAtMs);
+  };
+  const { readRecordInto } = base;
   return {
     ...base,
     readState: async () => undefined,
@@ -19,12 +26,17 @@ export function limitStore(base: ModelStore, { bytesPerSecond }: StoreLimits): M
     async readRecord(modelId, key) {
       const startMs = performance.now();
       const bytes = await base.readRecord(modelId, key);
-      if (bytesPerSecond === undefined) return bytes;
-      // One disk: reads queue behind each other, and the store's own time counts towards theirs.
-      freeAtMs = Math.max(freeAtMs, startMs) + (bytes.byteLength / bytesPerSecond) * 1000;
-      await waitUntil(freeAtMs);
+      await limitRead(startMs, bytes);
       return bytes;
     },
+    ...(readRecordInto && {
+      async readRecordInto(modelId: string, key: string, target: Uint8Array<ArrayBuffer>) {
+        const startMs = performance.now();
+        const isRead = await readRecordInto(modelId, key, target);
+        if (isRead) await limitRead(startMs, target);
+        return isRead;
+      },
+    }),
   };
 }
 

@@ -22,7 +22,14 @@ function getSlotBytes({ pageLayouts }: ModelManifest): number {
 }
 
 function listRequests({ requests }: MemoryPlan) {
-  return [...requests.weights, ...requests.state, requests.pageTable, ...requests.uniforms, ...requests.slots];
+  return [
+    ...requests.weights,
+    ...requests.state,
+    requests.pageTable,
+    ...requests.uniforms,
+    ...requests.staging,
+    ...requests.slots,
+  ];
 }
 
 function getError(request: MemoryRequest, of: ModelManifest = manifest, limits = LIMITS): EngineError {
@@ -160,6 +167,37 @@ describe('the GPU budget', () => {
   });
 });
 
+describe('staging buffers', () => {
+  const pageBytes = () => Math.max(...manifest.pageLayouts.map((page) => page.pageBytes));
+
+  it('are of a page each, counted beside the slots, and none where every page has a slot', () => {
+    const plan = (percent: number, stagingPages?: number) =>
+      planMemory(manifest, LIMITS, { expertBudget: { percent }, stagingPages });
+    expect(plan(50, 4).requests.staging.map(({ kind, sizeBytes }) => [kind, sizeBytes])).toEqual(
+      Array(4).fill(['staging', pageBytes()]),
+    );
+    expect(plan(50, 4).slotsPerLayer).toBe(30);
+    expect(plan(50, 4).totalBytes - plan(50).totalBytes).toBe(4 * roundUp(pageBytes()));
+    expect(plan(50).requests.staging).toEqual([]);
+    expect(plan(100, 4)).toEqual(plan(100));
+  });
+
+  it('take their bytes from the slots of a GPU budget, but none that a token needs', () => {
+    const { fixedBytes } = planMemory(manifest, LIMITS);
+    const plan = (bytes: number) =>
+      planMemory(manifest, LIMITS, { gpuBudgetBytes: fixedBytes + bytes, stagingPages: 4 });
+    const stagingBytes = 4 * roundUp(pageBytes());
+    expect(plan(20 * slotBytes)).toMatchObject({ fixedBytes: fixedBytes + stagingBytes });
+    expect(plan(20 * slotBytes).slotsPerLayer).toBe(Math.floor((20 * slotBytes - stagingBytes) / slotBytes));
+    expect(plan(8 * slotBytes + stagingBytes).requests.staging).toHaveLength(4);
+    const least = plan(8 * slotBytes + stagingBytes - 1);
+    expect(least.slotsPerLayer).toBeGreaterThanOrEqual(8);
+    expect(least.requests.staging).toEqual([]);
+    // Every page has a slot, and keeps it.
+    expect(plan(60 * slotBytes)).toMatchObject({ slotsPerLayer: 60, fixedBytes });
+  });
+});
+
 describe('the context', () => {
   it.each([2, 17, 128])('of %d tokens is planned', (contextLength) => {
     expect(planMemory(manifest, LIMITS, { contextLength }).state.contextLength).toBe(contextLength);
@@ -234,6 +272,7 @@ describe('over random models and requests', () => {
         ]),
         gpuBudgetBytes: random.pick([undefined, random.integer(1, 2 * full.totalBytes)]),
         contextLength: random.pick([undefined, random.integer(2, 64)]),
+        stagingPages: random.pick([undefined, 4]),
       };
       const bindingBytes = random.pick([LIMITS.bindingBytes, random.integer(1000, full.totalBytes)]);
       let plan: MemoryPlan;

@@ -5,12 +5,13 @@ import { HostCache } from '../../../src/experts/host-cache';
 import { type PageTable, PROMISED } from '../../../src/experts/page-table';
 import { type ExpectedPage, Pager } from '../../../src/experts/pager';
 import type { SlotPool } from '../../../src/experts/slot-pool';
+import type { StagingRing } from '../../../src/gpu/staging-ring';
 
 const EXPERTS = 16;
 const READ_MS = 30;
 
 /** Layers of one group, with slots for half their experts; what the GPU has is noted only, and reads take their time, one after another. */
-function createPager(moeLayers = 1) {
+function createPager(moeLayers = 1, ownHost?: HostCache, staging: object = { take: () => null, submit: () => {} }) {
   const rows: Record<number, number[]> = {};
   const uploads: number[] = [];
   const reads: string[] = [];
@@ -21,10 +22,11 @@ function createPager(moeLayers = 1) {
     await new Promise((resolve) => setTimeout(resolve, freeAtMs - performance.now()));
     return Uint8Array.of(reads.length);
   };
-  const host = new HostCache({ read, has: () => true, hasten: () => {} }, 0);
+  const host = ownHost ?? new HostCache({ read, readInto: async () => false, has: () => true, hasten: () => {} }, 0);
   const pool = {
     getSlots: () => EXPERTS / 2,
     getPageBytes: () => 1,
+    locate: () => ({ buffer: null, offsetBytes: 0 }),
     write: (_layer: number, slot: number) => void uploads.push(slot),
   };
   const table = {
@@ -39,6 +41,7 @@ function createPager(moeLayers = 1) {
     pool as unknown as SlotPool,
     table as unknown as PageTable,
     host,
+    staging as unknown as StagingRing,
   );
   return { pager, host, reads, uploads, rows };
 }
@@ -124,4 +127,30 @@ test('a wave shows its own layer its set alone, and the others of the group all 
   expect(shown(1)).toEqual(pager.getResidents(1));
   pager.map(0);
   expect(rows[0]).toEqual(rows[1]);
+});
+
+test('a read that fails gives back the mapped memory of those beside it, and changes nothing', async () => {
+  const failing = getPageKey(0, 1);
+  const taken: string[] = [];
+  const read = async (key: string): Promise<Uint8Array> => {
+    if (key === failing) throw new Error('the disk is gone');
+    return Uint8Array.of(1);
+  };
+  const readInto = async (key: string): Promise<boolean> => {
+    if (key !== failing) await new Promise((resolve) => setTimeout(resolve, 5));
+    return key !== failing;
+  };
+  const ring = {
+    take: () => ({ bytes: new Uint8Array(1), buffer: `staging ${taken.push('taken')}` }),
+    giveBack: () => void taken.pop(),
+    copy: () => void taken.pop(),
+    submit: () => {},
+  };
+  const host = new HostCache({ read, readInto, has: () => true, hasten: () => {} }, 0);
+  const { pager, uploads } = createPager(1, host, ring);
+  await expect(pager.ensure(0, [0, 1, 2])).rejects.toThrow('the disk is gone');
+  expect([0, 1, 2].some((expert) => pager.isResident(0, expert))).toBe(false);
+  await expect.poll(() => taken).toEqual([]);
+  expect(await pager.ensure(0, [0, 2])).toBe(2);
+  expect([pager.staged, uploads, taken]).toEqual([{ pages: 2, bytes: 2 }, [], []]);
 });

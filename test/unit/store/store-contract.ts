@@ -26,6 +26,19 @@ export function createBytes(length: number, seed = 1): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+function createDraft(modelId: string): ModelDraft {
+  return {
+    format: 1,
+    modelId,
+    name: `Model ${modelId}`,
+    sourceBytes: 2 ** 33,
+    neededBytes: 2 ** 33 - 1,
+    records: 5,
+    sourceName: 'https://example.org/m.gguf',
+    sourceVersion: '"e"',
+  };
+}
+
 /** `open` opens the same empty store again and again where the kind outlives its handle. */
 export function describeModelStore(name: string, open: () => Promise<ModelStore>): void {
   describe(`${name} (store contract)`, () => {
@@ -55,6 +68,28 @@ export function describeModelStore(name: string, open: () => Promise<ModelStore>
       bytes.fill(0);
       (await store.readRecord('a', 'k')).fill(1);
       expect(await store.readRecord('a', 'k')).toEqual(createBytes(16));
+    });
+
+    it('gives a record into memory of its size, where it can, and into no other', async () => {
+      const bytes = createBytes(65_540);
+      await store.writeDraft(createDraft('a'), [{ key: 'page/0/0', sizeBytes: bytes.byteLength }]);
+      await store.writeRecords('a', [['page/0/0', bytes, 'ab']]);
+      const readInto = async (key: string, sizeBytes: number) => {
+        const target = new Uint8Array(sizeBytes + 8);
+        const isRead = await store.readRecordInto?.('a', key, target.subarray(4, 4 + sizeBytes));
+        return isRead && target;
+      };
+      const read = await readInto('page/0/0', bytes.byteLength);
+      expect(read === undefined).toBe(store.kind === 'indexeddb');
+      if (!read) return;
+      expect(equalBytes(read.subarray(4, -4), bytes)).toBe(true);
+      expect([...read.subarray(0, 4), ...read.subarray(-4)]).toEqual(Array(8).fill(0));
+      for (const other of [bytes.byteLength - 1, bytes.byteLength + 1, 0]) {
+        expect(await readInto('page/0/0', other)).toBe(false);
+      }
+      expect(await readInto('page/0/1', 4)).toBe(false);
+      await store.removeRecords('a', ['page/0/0']);
+      expect(await readInto('page/0/0', bytes.byteLength)).toBe(false);
     });
 
     it('replaces a record that is written again', async () => {
@@ -140,16 +175,6 @@ export function describeModelStore(name: string, open: () => Promise<ModelStore>
     });
 
     it('keeps the draft of an install until it is committed or removed', async () => {
-      const createDraft = (modelId: string): ModelDraft => ({
-        format: 1,
-        modelId,
-        name: `Model ${modelId}`,
-        sourceBytes: 2 ** 33,
-        neededBytes: 2 ** 33 - 1,
-        records: 5,
-        sourceName: 'https://example.org/m.gguf',
-        sourceVersion: '"e"',
-      });
       expect(await store.readDraft('a')).toBeUndefined();
       await store.writeDraft(createDraft('a'));
       await store.writeDraft(createDraft('b'));

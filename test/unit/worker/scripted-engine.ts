@@ -62,6 +62,7 @@ export const scriptedResult: GenerateResult = {
       ram: { pages: 0, bytes: null, usedBytes: 0, budgetBytes: 0 },
       store: { pages: 3, bytes: 512, usedBytes: 1024, budgetBytes: null },
       source: { pages: 0, bytes: 0, usedBytes: null, budgetBytes: null },
+      staged: { pages: 0, bytes: 0, usedBytes: 0, budgetBytes: 0 },
       repairs: 0,
     },
     byLayer: [],

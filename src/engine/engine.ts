@@ -15,12 +15,14 @@ import type { GenerateStats } from './generate-stats';
 import type { MemoryEvent } from './memory-event';
 import type { ChatMessage, ToolCall, ToolDefinition } from './messages';
 import type { ModelSource } from './model-source';
-import type { StagingChoice } from './staging-choice';
 
 export type { ChatMessage, GenerateStats, MemoryEvent, ModelSource, ToolCall, ToolDefinition };
 
 /** How many experts may be on the GPU: a share of each layer's experts, or bytes for all slots together. */
 export type ExpertBudget = { readonly percent: number } | { readonly bytes: number };
+
+/** Whether pages are read straight into mapped GPU memory. */
+export type StagingChoice = 'auto' | 'on' | 'off';
 
 /** How a model is loaded: where it is kept, and how much of the GPU it gets. Each has a default. */
 export interface LoadOptions {
@@ -170,7 +172,7 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { EvictionName, KernelOptions, KvChoice, KvType, PredictorName, StagingChoice };
+export type { EvictionName, KernelOptions, KvChoice, KvType, PredictorName };
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {

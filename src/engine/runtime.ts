@@ -25,9 +25,9 @@ import { listMatrices, loadWeights } from '../model/weights';
 import type { ModelStore } from '../store/model-store';
 import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
-import type { LoadProgress } from './engine';
+import type { LoadProgress, StagingChoice } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
-import { chooseStagingPages, type StagingChoice } from './staging-choice';
+import { chooseStagingPages } from './staging-choice';
 
 export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType' | 'stagingPages'> {
   /** Default `f32`. */

@@ -9,10 +9,10 @@ import type { GpuMemory } from '../gpu/memory';
 import { StagingRing } from '../gpu/staging-ring';
 import type { ModelStore } from '../store/model-store';
 import type { RecordReader } from '../store/verified-reader';
+import type { StagingChoice } from './engine';
 import { getStagingRequests } from './memory-plan';
 
-export const stagingChoices = ['auto', 'on', 'off'] as const;
-export type StagingChoice = (typeof stagingChoices)[number];
+const choices: readonly StagingChoice[] = ['auto', 'on', 'off'];
 
 /** Buffers of one page each: a faulting layer misses one to three pages mostly, and a buffer is mapped again behind its copy. */
 const STAGING_PAGES = 4;
@@ -48,8 +48,8 @@ export interface StagingTarget {
  * @throws EngineError `BAD_ARGUMENT` for a choice that there is not.
  */
 export async function chooseStagingPages(choice: StagingChoice, target: StagingTarget): Promise<number> {
-  if (!stagingChoices.includes(choice)) {
-    throw new EngineError('BAD_ARGUMENT', `staging "${choice}" is unknown: give one of ${stagingChoices.join(', ')}`);
+  if (!choices.includes(choice)) {
+    throw new EngineError('BAD_ARGUMENT', `staging "${choice}" is unknown: give one of ${choices.join(', ')}`);
   }
   if (choice === 'off') return 0;
   if (!target.reader.canReadInto) {

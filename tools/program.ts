@@ -3,6 +3,7 @@
  * Never reads its output.
  */
 import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -13,20 +14,24 @@ export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Killed after this time, with everything it started. */
   readonly limitMs?: number;
+  /** File that takes what it prints; absent: the terminal. */
+  readonly outputPath?: string;
 }
 
 /**
- * Runs `node <script> <args>` with the terminal's streams; `script` is relative to the root.
+ * Runs `node <script> <args>`; `script` is relative to the root.
  * @returns its exit status; 124 when the time ran out, 128 and more when a signal ended it.
  */
 export function runProgram(script: string, args: readonly string[], options: ProgramOptions = {}): Promise<number> {
   const grouped = process.platform !== 'win32';
+  const output = options.outputPath === undefined ? 'inherit' : openSync(options.outputPath, 'w');
   const child = spawn(process.execPath, [join(root, script), ...args], {
     cwd: root,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', output, output],
     env: { ...process.env, ...options.env },
     detached: grouped,
   });
+  if (typeof output === 'number') closeSync(output);
   const kill = (signal: NodeJS.Signals) => {
     if (child.pid === undefined) return;
     try {

@@ -1,6 +1,7 @@
 /**
- * `npm test` and `npm run test:full`: all suites one after another, and one line with the true totals at the end.
- * `-- --suite NAME` (repeatable) runs some of them. Never stops at a failed suite.
+ * `npm test` and `npm run test:full`: all suites, and one line with the true totals at the end. `-- --suite NAME` (repeatable)
+ * runs some of them. The suite `browser` and the others run side by side, since each leaves a processor idle much of the
+ * time; what the others print appears as each of them ends. Never stops at a failed suite.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -28,13 +29,17 @@ export async function runSuites(args: string[], extent: 'sample' | 'full'): Prom
   const env: Record<string, string> = { WEBMOE_FULL: extent === 'full' ? '1' : '' };
   if (chosen.some((suite) => suite !== 'unit')) env.WEBMOE_CHROMIUM = ensureChromium();
   const folder = await mkdtemp(join(tmpdir(), 'webmoe-test-'));
-  let totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+  const lanes = [chosen.filter((suite) => suite === 'browser'), chosen.filter((suite) => suite !== 'browser')];
+  const isAlone = lanes.some((lane) => lane.length === 0);
+  if (!isAlone) console.log('webmoe: the suite browser runs beside the others, which are printed as they end');
+  let totals: Totals;
   try {
-    for (const suite of chosen) {
-      const result = await runSuite(suite, join(folder, `${suite}.json`), env, limitMs[extent]);
-      console.log(`suite ${suite}: ${getTotalsLine(result)}\n`);
-      totals = addTotals(totals, result);
-    }
+    const all = await Promise.all(
+      lanes.map((lane) =>
+        runLane(lane, { folder, env, limitMs: limitMs[extent], isShown: isAlone || lane[0] === 'browser' }),
+      ),
+    );
+    totals = all.reduce(addTotals);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -54,14 +59,34 @@ function parseSuites(args: string[]): readonly Suite[] {
   return named.length === 0 ? suites : suites.filter((suite) => named.includes(suite));
 }
 
-async function runSuite(
-  suite: Suite,
-  reportPath: string,
-  env: Record<string, string>,
-  suiteLimitMs: number,
-): Promise<Totals> {
+interface LaneOptions {
+  /** For reports and kept output. */
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** Of each suite. */
+  readonly limitMs: number;
+  /** Whether the terminal has what a suite prints at once. */
+  readonly isShown: boolean;
+}
+
+/** Suites one after another. */
+async function runLane(suites: readonly Suite[], options: LaneOptions): Promise<Totals> {
+  let totals: Totals = { passed: 0, failed: 0, skipped: 0 };
+  for (const suite of suites) {
+    const outputPath = join(options.folder, `${suite}.log`);
+    const result = await runSuite(suite, options, options.isShown ? {} : { outputPath });
+    if (!options.isShown) process.stdout.write(await readFile(outputPath));
+    console.log(`suite ${suite}: ${getTotalsLine(result)}\n`);
+    totals = addTotals(totals, result);
+  }
+  return totals;
+}
+
+async function runSuite(suite: Suite, lane: LaneOptions, output: { readonly outputPath?: string }): Promise<Totals> {
   const runner = runners[suite];
-  const options = { env: { ...env, PLAYWRIGHT_JSON_OUTPUT_FILE: reportPath }, limitMs: suiteLimitMs };
+  const reportPath = join(lane.folder, `${suite}.json`);
+  const env = { ...lane.env, PLAYWRIGHT_JSON_OUTPUT_FILE: reportPath };
+  const options = { env, limitMs: lane.limitMs, ...output };
   const status = await (runner === 'vitest'
     ? runProgram(
         'node_modules/vitest/vitest.mjs',
@@ -73,7 +98,7 @@ async function runSuite(
         ['test', '--project', suite, '--reporter=list,json'],
         options,
       ));
-  if (status === 124) console.error(`suite ${suite} was not done after ${suiteLimitMs / 60_000} minutes`);
+  if (status === 124) console.error(`suite ${suite} was not done after ${lane.limitMs / 60_000} minutes`);
   const report = await readFile(reportPath, 'utf8').then(JSON.parse, () => undefined);
   const totals = report && (runner === 'vitest' ? getVitestTotals(report) : getPlaywrightTotals(report));
   return getRunTotals(status, totals);

@@ -48,44 +48,25 @@ fn expert_down_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     return;
   }
   let page = slot * pool.page_quads;
-  let base = page + pool.down_base;
-  let blocks = WIDTH / 32u;
   let first_row = (group.x * WORKGROUP_SIZE + lane) * 4u;
-  // What hangs over repeats the last and is not stored.
-  let r = min(vec4<u32>(first_row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HIDDEN - 1u)) * blocks;
+  // Places that hang over repeat the last and are not stored.
   let end = tile.first + tile.count;
   let last = vec4<u32>(end - 1u);
   let places = tile.first + get_columns(lane);
-  let x0 = locate(min(places, last));
-  let x1 = locate(min(places + 4u, last));
-  let x2 = locate(min(places + 8u, last));
-  let x3 = locate(min(places + 12u, last));
-  var sum0 = mat4x4<f32>();
-  var sum1 = mat4x4<f32>();
-  var sum2 = mat4x4<f32>();
-  var sum3 = mat4x4<f32>();
-  for (var block = 0u; block < blocks; block++) {
-    let opened = open_blocks(base, HIDDEN * blocks, r + block);
-    for (var quad = 0u; quad < 8u; quad++) {
-      let w = open_quads(base, HIDDEN * blocks, r + block, quad, opened);
-      let at = block * 8u + quad;
-      sum0 = multiply_add(sum0, w, read_four(x0, at));
-      sum1 = multiply_add(sum1, w, read_four(x1, at));
-      if (tile.count > 8u) {
-        sum2 = multiply_add(sum2, w, read_four(x2, at));
-        sum3 = multiply_add(sum3, w, read_four(x3, at));
-      }
-    }
-  }
+  var sums = multiply_tile(
+    page + pool.down_base, HIDDEN, WIDTH / 32u, first_row,
+    locate(min(places, last)), locate(min(places + 4u, last)), locate(min(places + 8u, last)), locate(min(places + 12u, last)),
+    tile.count > 8u,
+  );
   if (first_row < HIDDEN) {
     // One sum after the other in the first place, so that one copy of what stores it is compiled.
     for (var i = 0u; i < 16u; i += 4u) {
       for (var j = 0u; j < 4u; j++) {
-        store(page, first_row, places[j] + i, end, sum0[j]);
+        store(page, first_row, places[j] + i, end, sums.a[j]);
       }
-      sum0 = sum1;
-      sum1 = sum2;
-      sum2 = sum3;
+      sums.a = sums.b;
+      sums.b = sums.c;
+      sums.c = sums.d;
     }
   }
 }

@@ -63,41 +63,22 @@ fn expert_gate_up_tiled(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
     return;
   }
   let page = slot * pool.page_quads;
-  let blocks = HIDDEN / 32u;
   let first_row = (group.x * WORKGROUP_SIZE + lane) * 4u;
-  // What hangs over repeats the last and is not stored.
-  let r = min(vec4<u32>(first_row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(WIDTH - 1u)) * blocks;
+  // Places that hang over repeat the last and are not stored.
+  let last = vec4<u32>(end - 1u);
   let places = first + get_columns(lane);
-  let x0 = locate(min(places, vec4<u32>(end - 1u)));
-  let x1 = locate(min(places + 4u, vec4<u32>(end - 1u)));
-  var gate0 = mat4x4<f32>();
-  var gate1 = mat4x4<f32>();
-  var up0 = mat4x4<f32>();
-  var up1 = mat4x4<f32>();
-  for (var block = 0u; block < blocks; block++) {
-    let gates = open_blocks(page + pool.gate_base, WIDTH * blocks, r + block);
-    let ups = open_blocks(page + pool.up_base, WIDTH * blocks, r + block);
-    for (var quad = 0u; quad < 8u; quad++) {
-      let v0 = read_four(x0, block * 8u + quad);
-      let v1 = read_four(x1, block * 8u + quad);
-      let g = open_quads(page + pool.gate_base, WIDTH * blocks, r + block, quad, gates);
-      gate0 = multiply_add(gate0, g, v0);
-      gate1 = multiply_add(gate1, g, v1);
-      if (GATED == 1u) {
-        let u = open_quads(page + pool.up_base, WIDTH * blocks, r + block, quad, ups);
-        up0 = multiply_add(up0, u, v0);
-        up1 = multiply_add(up1, u, v1);
-      }
-    }
-  }
+  var sums = multiply_pair(
+    page + pool.gate_base, page + pool.up_base, WIDTH, HIDDEN / 32u, first_row,
+    locate(min(places, last)), locate(min(places + 4u, last)), GATED == 1u,
+  );
   if (first_row < WIDTH) {
     // One sum after the other in the first place, so that one copy of what stores it is compiled.
     for (var i = 0u; i < 8u; i += 4u) {
       for (var j = 0u; j < 4u; j++) {
-        store(page, first_row, places[j] + i, end, gate0[j], up0[j]);
+        store(page, first_row, places[j] + i, end, sums.a[j], sums.c[j]);
       }
-      gate0 = gate1;
-      up0 = up1;
+      sums.a = sums.b;
+      sums.c = sums.d;
     }
   }
 }

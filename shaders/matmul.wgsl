@@ -48,44 +48,26 @@ fn store(first_row: u32, token: u32, tokens: u32, sum: vec4<f32>) {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let tokens = select(step.rows, step.logit_rows, shape.of_head == 1u);
-  let blocks = shape.blocks_per_row;
-  let all_blocks = shape.rows * blocks;
   let first_row = (group.x * WORKGROUP_SIZE + lane) * 4u;
-  // Rows and tokens that hang over repeat the last one and are not stored.
-  let r = min(vec4<u32>(first_row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(shape.rows - 1u)) * blocks;
+  // Tokens that hang over repeat the last one and are not stored.
   let first = group.y * TILE_TOKENS;
   let last = vec4<u32>(tokens - 1u);
   let four = first + get_columns(lane);
-  let x0 = min(four, last) * blocks * 8u;
-  let x1 = min(four + 4u, last) * blocks * 8u;
-  let x2 = min(four + 8u, last) * blocks * 8u;
-  let x3 = min(four + 12u, last) * blocks * 8u;
-  var sum0 = mat4x4<f32>();
-  var sum1 = mat4x4<f32>();
-  var sum2 = mat4x4<f32>();
-  var sum3 = mat4x4<f32>();
-  for (var block = 0u; block < blocks; block++) {
-    let opened = open_blocks(0u, all_blocks, r + block);
-    for (var quad = 0u; quad < 8u; quad++) {
-      let w = open_quads(0u, all_blocks, r + block, quad, opened);
-      let at = block * 8u + quad;
-      sum0 = multiply_add(sum0, w, read_four(x0, at));
-      sum1 = multiply_add(sum1, w, read_four(x1, at));
-      if (first + 8u < tokens) {
-        sum2 = multiply_add(sum2, w, read_four(x2, at));
-        sum3 = multiply_add(sum3, w, read_four(x3, at));
-      }
-    }
-  }
+  let quads = shape.blocks_per_row * 8u;
+  var sums = multiply_tile(
+    0u, shape.rows, shape.blocks_per_row, first_row,
+    min(four, last) * quads, min(four + 4u, last) * quads, min(four + 8u, last) * quads, min(four + 12u, last) * quads,
+    first + 8u < tokens,
+  );
   if (first_row < shape.rows) {
     // One sum after the other in the first place, so that one copy of what stores it is compiled.
     for (var i = 0u; i < 16u; i += 4u) {
       for (var j = 0u; j < 4u; j++) {
-        store(first_row, four[j] + i, tokens, sum0[j]);
+        store(first_row, four[j] + i, tokens, sums.a[j]);
       }
-      sum0 = sum1;
-      sum1 = sum2;
-      sum2 = sum3;
+      sums.a = sums.b;
+      sums.b = sums.c;
+      sums.c = sums.d;
     }
   }
 }

@@ -209,6 +209,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       ...(environment.gpu && { gpu: environment.gpu }),
       defaultLimitsOnly: options.defaultLimitsOnly ?? false,
       readbackDelayMs: environment.readbackDelayMs ?? 0,
+      subgroupMatrix: options.kernels?.subgroupMatrix ?? false,
     };
     await checkKernels(deviceOptions, options.kernels);
     const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore()) : null;

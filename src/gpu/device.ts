@@ -11,6 +11,15 @@ export interface DeviceOptions {
   readonly defaultLimitsOnly?: boolean;
   /** Added to every read-back, in milliseconds: for measuring what slower round trips cost. */
   readonly readbackDelayMs?: number;
+  /** Ask for subgroup matrices too, an experimental feature. */
+  readonly subgroupMatrix?: boolean;
+}
+
+/** A product that a subgroup computes together: [rows, depth] times [depth, columns] halves, sums in f32. */
+export interface SubgroupMatrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
 }
 
 /** What kernels may choose their form by: a pure description of the adapter and the options. */
@@ -21,6 +30,8 @@ export interface DeviceTraits {
   readonly hasPackedDot: boolean;
   /** Whether WGSL has f16. */
   readonly hasF16: boolean;
+  /** Products of subgroup matrices in halves with sums in f32; empty where they are not asked for. */
+  readonly subgroupMatrices: readonly SubgroupMatrix[];
   /** The adapter runs on a CPU: workgroup barriers are dear, parallelism small. */
   readonly isSoftware: boolean;
 }
@@ -84,8 +95,26 @@ export async function requireAdapter(options: DeviceOptions = {}): Promise<GPUAd
 /** Features that kernels have forms for. */
 const USED_FEATURES: readonly GPUFeatureName[] = ['subgroups', 'shader-f16'];
 
-function listFeatures(adapter: GPUAdapter, { defaultLimitsOnly = false }: DeviceOptions): readonly GPUFeatureName[] {
-  return defaultLimitsOnly ? [] : USED_FEATURES.filter((feature) => adapter.features.has(feature));
+/** Chromium's and Dawn's, behind flags: neither the WebGPU standard nor its types know it. */
+const SUBGROUP_MATRIX = 'chromium-experimental-subgroup-matrix' as GPUFeatureName;
+
+interface InfoOfMatrices {
+  readonly subgroupMatrixConfigs?: Iterable<{
+    readonly componentType: string;
+    readonly resultComponentType: string;
+    readonly M: number;
+    readonly N: number;
+    readonly K: number;
+  }>;
+}
+
+function listFeatures(
+  adapter: GPUAdapter,
+  { defaultLimitsOnly = false, subgroupMatrix = false }: DeviceOptions,
+): readonly GPUFeatureName[] {
+  if (defaultLimitsOnly) return [];
+  const wanted = subgroupMatrix ? [...USED_FEATURES, SUBGROUP_MATRIX] : USED_FEATURES;
+  return wanted.filter((feature) => adapter.features.has(feature));
 }
 
 /** What a device that is opened with these options will have. */
@@ -98,6 +127,11 @@ export function getTraits(adapter: GPUAdapter, options: DeviceOptions): DeviceTr
     subgroupSize: hasOneSize && subgroupMinSize ? subgroupMinSize : null,
     hasPackedDot: language?.has('packed_4x8_integer_dot_product') ?? false,
     hasF16: features.includes('shader-f16'),
+    subgroupMatrices: features.includes(SUBGROUP_MATRIX)
+      ? [...((adapter.info as InfoOfMatrices).subgroupMatrixConfigs ?? [])]
+          .filter(({ componentType, resultComponentType }) => componentType === 'f16' && resultComponentType === 'f32')
+          .map(({ M, N, K }) => ({ rows: M, columns: N, depth: K }))
+      : [],
     isSoftware: isFallbackAdapter,
   };
 }

@@ -2,11 +2,11 @@
 
 import source from '../../shaders/expert_down_tiled.wgsl?raw';
 import type { GpuDevice } from '../gpu/device';
-import { type BindingResource, compileProgram } from '../gpu/program';
+import type { BindingResource } from '../gpu/program';
 import type { Command } from './command';
 import type { ExpertDownSpec } from './expert-down';
-import { getProgramSource } from './program-source';
 import { getMostTiles } from './route-order';
+import { compileTileProgram, getTileLanes } from './tile-program';
 import type { Variant } from './variant';
 
 export interface ExpertDownTiledBuffers {
@@ -30,19 +30,20 @@ export async function compileExpertDownTiled(
   spec: ExpertDownSpec,
 ): Promise<ExpertDownTiled> {
   const { moe } = spec;
-  const program = await compileProgram(device, {
+  const program = await compileTileProgram(device, variant, {
     name: 'expert_down_tiled',
-    source: getProgramSource(source, variant, spec.type, ['tile', 'expert_pool']),
+    source,
+    type: spec.type,
+    snippets: ['expert_pool'],
     bindings: ['uniform', 'read', 'read', 'read', 'read', 'read', 'write'],
     constants: {
-      WORKGROUP_SIZE: variant.tileLanes,
       EXPERTS: moe.experts,
       HIDDEN: spec.hiddenSize,
       WIDTH: moe.expertWidth,
       BIAS: moe.expertBias ? 1 : 0,
     },
   });
-  const groups = Math.ceil(spec.hiddenSize / (4 * variant.tileLanes));
+  const groups = Math.ceil(spec.hiddenSize / (4 * getTileLanes(variant)));
   return {
     bind({ pool, weights, act, order, tiles, pageTable, outputs }) {
       const group = program.bind([pool, weights, act, order, tiles, pageTable, outputs]);

@@ -2,11 +2,11 @@
 
 import source from '../../shaders/expert_gate_up_tiled.wgsl?raw';
 import type { GpuDevice } from '../gpu/device';
-import { type BindingResource, compileProgram } from '../gpu/program';
+import type { BindingResource } from '../gpu/program';
 import type { Command } from './command';
 import { type ExpertGateUpSpec, getActivationConstants, getProductConstants } from './expert-gate-up';
-import { getProgramSource } from './program-source';
 import { getMostTiles } from './route-order';
+import { compileTileProgram, getTileLanes } from './tile-program';
 import type { Variant } from './variant';
 
 export interface ExpertGateUpTiledBuffers {
@@ -30,12 +30,13 @@ export async function compileExpertGateUpTiled(
   spec: Omit<ExpertGateUpSpec, 'rowsCapacity'>,
 ): Promise<ExpertGateUpTiled> {
   const { moe } = spec;
-  const program = await compileProgram(device, {
+  const program = await compileTileProgram(device, variant, {
     name: 'expert_gate_up_tiled',
-    source: getProgramSource(source, variant, spec.type, ['tile', 'expert_pool', 'activation']),
+    source,
+    type: spec.type,
+    snippets: ['expert_pool', 'activation'],
     bindings: ['uniform', 'read', 'read', 'read', 'read', 'read', 'write'],
     constants: {
-      WORKGROUP_SIZE: variant.tileLanes,
       EXPERTS: moe.experts,
       TOP_K: moe.expertsPerToken,
       HIDDEN: spec.hiddenSize,
@@ -44,7 +45,7 @@ export async function compileExpertGateUpTiled(
       ...getActivationConstants(moe.activation),
     },
   });
-  const groups = Math.ceil(moe.expertWidth / (4 * variant.tileLanes));
+  const groups = Math.ceil(moe.expertWidth / (4 * getTileLanes(variant)));
   return {
     bind({ pool, weights, x, order, tiles, pageTable, act }) {
       const group = program.bind([pool, weights, x, order, tiles, pageTable, act]);

@@ -3,10 +3,10 @@
 import source from '../../shaders/matmul.wgsl?raw';
 import type { WeightType } from '../checkpoint/model-config';
 import type { GpuDevice } from '../gpu/device';
-import { type BindingResource, compileProgram } from '../gpu/program';
+import type { BindingResource } from '../gpu/program';
 import type { Command } from './command';
-import { getProgramSource } from './program-source';
 import { TILE_TOKENS } from './route-order';
+import { compileTileProgram, getTileLanes } from './tile-program';
 import type { Variant } from './variant';
 
 /** Matrix rows that an invocation makes. */
@@ -31,16 +31,18 @@ export interface Matmul {
 }
 
 export async function compileMatmul(device: GpuDevice, variant: Variant, type: WeightType): Promise<Matmul> {
-  const program = await compileProgram(device, {
+  const program = await compileTileProgram(device, variant, {
     name: 'matmul',
-    source: getProgramSource(source, variant, type, ['tile']),
+    source,
+    type,
+    snippets: [],
     bindings: ['uniform', 'uniform', 'read', 'read', 'write', 'read'],
-    constants: { WORKGROUP_SIZE: variant.tileLanes },
+    constants: {},
   });
   return {
     bind({ shape, step, weights, x, y, bias }, matrixRows) {
       const group = program.bind([shape, step, weights, x, y, bias]);
-      const groups = Math.ceil(matrixRows / (LANE_ROWS * variant.tileLanes));
+      const groups = Math.ceil(matrixRows / (LANE_ROWS * getTileLanes(variant)));
       return (submission, tokens) =>
         submission.dispatch(program.pipeline, group, groups, Math.ceil(tokens / TILE_TOKENS));
     },

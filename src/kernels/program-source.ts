@@ -30,8 +30,10 @@ import stagePacked from '../../shaders/lib/stage_packed.wgsl?raw';
 import stagePlain from '../../shaders/lib/stage_plain.wgsl?raw';
 import tile from '../../shaders/lib/tile.wgsl?raw';
 import tileList from '../../shaders/lib/tile_list.wgsl?raw';
+import tileMatrix from '../../shaders/lib/tile_matrix.wgsl?raw';
 import tilePlain from '../../shaders/lib/tile_plain.wgsl?raw';
 import tileQuad from '../../shaders/lib/tile_quad.wgsl?raw';
+import tileSums from '../../shaders/lib/tile_sums.wgsl?raw';
 import weightsBf16 from '../../shaders/lib/weights_bf16.wgsl?raw';
 import weightsF16 from '../../shaders/lib/weights_f16.wgsl?raw';
 import weightsF32 from '../../shaders/lib/weights_f32.wgsl?raw';
@@ -116,6 +118,11 @@ export type Snippet =
   | 'x_plain'
   | 'x_spans';
 
+/** The sizes of WGSL's matrix types must be constants; overrides will not do. */
+function getMatrixSizes({ rows, depth, lanes }: NonNullable<Variant['matrix']>): string {
+  return `const MATRIX_ROWS = ${rows}u;\nconst MATRIX_DEPTH = ${depth}u;\nconst MATRIX_LANES = ${lanes}u;`;
+}
+
 /** Full source of a kernel; `weightType` where it reads quantised weights. */
 export function getProgramSource(
   kernel: string,
@@ -130,10 +137,11 @@ export function getProgramSource(
     tile_list: [tileList],
     tile: [
       weightType && OPENS_BLOCKS.has(weightType) ? '' : openPlain,
-      multiplyAdd,
-      isQuad ? tileQuad : tilePlain,
       tileList,
-      tile,
+      tileSums,
+      ...(variant.matrix
+        ? [tilePlain, getMatrixSizes(variant.matrix), tileMatrix]
+        : [multiplyAdd, isQuad ? tileQuad : tilePlain, tile]),
     ],
     norm_row: [normRow],
     row_sums: [rowSums],
@@ -145,9 +153,11 @@ export function getProgramSource(
     kv_read: [kvRead],
     kv_four: [multiplyAdd, isQuad ? kvQuad : kvPlain],
   };
+  const hasMatrices = variant.matrix !== null && snippets.includes('tile');
   return [
-    isQuad ? 'enable subgroups;' : '',
-    variant.products === 'f16' ? 'enable f16;' : '',
+    isQuad || hasMatrices ? 'enable subgroups;' : '',
+    variant.products === 'f16' || hasMatrices ? 'enable f16;' : '',
+    hasMatrices ? 'enable chromium_experimental_subgroup_matrix;' : '',
     control,
     REDUCE[variant.reduce],
     weightType ? [getDot(weightType, variant), WEIGHTS[weightType]].join('\n') : '',

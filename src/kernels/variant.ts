@@ -3,7 +3,7 @@
  * resident or of a budget. Forms differ in the order of sums, so one engine uses one form throughout.
  */
 import { EngineError } from '../errors';
-import type { DeviceTraits } from '../gpu/device';
+import type { DeviceTraits, SubgroupMatrix } from '../gpu/device';
 import type { ForcedTuning } from './tuning';
 
 /** What a caller may force; what is left out the adapter's traits decide. */
@@ -20,6 +20,11 @@ export interface KernelOptions {
    * Default false.
    */
   readonly f16?: boolean | undefined;
+  /**
+   * Whether products of prompts (tiles of tokens) round weights and activations to halves and use subgroup matrices, which are
+   * experimental: Chromium and Dawn have them behind flags. Lossy: docs/numerics.md has the error. Default false.
+   */
+  readonly subgroupMatrix?: boolean | undefined;
   /**
    * Into how many spans the positions of a decoding row are cut at most, so that more than one workgroup has each head: 1 to 8.
    * Default 8, and 1 where the adapter runs on a CPU. The order of sums follows it.
@@ -54,6 +59,20 @@ export interface Variant {
   readonly attentionSpans: number;
   /** What products row by row round activations to where the weights' type has such a form: nothing, bytes, halves. */
   readonly products: Products;
+  /** What tiles multiply by, each workgroup of them one subgroup; null: no subgroup matrices. */
+  readonly matrix: (SubgroupMatrix & { readonly lanes: number }) | null;
+}
+
+/** Tokens of half a tile: what the columns of subgroup matrices have to be. */
+const MATRIX_COLUMNS = 8;
+
+/** The largest that tiles can be made of. */
+function chooseMatrix({ subgroupSize: lanes, hasF16, subgroupMatrices }: DeviceTraits): Variant['matrix'] {
+  if (lanes === null || !hasF16) return null;
+  const [largest] = subgroupMatrices
+    .filter(({ rows, columns, depth }) => columns === MATRIX_COLUMNS && (4 * lanes) % rows === 0 && 32 % depth === 0)
+    .toSorted((a, b) => b.rows * b.depth - a.rows * a.depth);
+  return largest ? { ...largest, lanes } : null;
 }
 
 /**
@@ -68,7 +87,9 @@ export function chooseVariant(
     subgroups,
     packedDot = false,
     f16 = false,
+    subgroupMatrix = false,
     attentionSpans = traits.isSoftware ? 1 : MOST_ATTENTION_SPANS,
+    tuning = {},
   }: KernelOptions = {},
 ): Variant {
   if (!Number.isInteger(attentionSpans) || attentionSpans < 1 || attentionSpans > MOST_ATTENTION_SPANS) {
@@ -105,12 +126,31 @@ export function chooseVariant(
       'products are to round activations to bytes (kernels.packedDot) and to halves (kernels.f16): leave one of the two out',
     );
   }
+  const matrix = subgroupMatrix ? chooseMatrix(traits) : null;
+  if (subgroupMatrix && !matrix) {
+    const listed = traits.subgroupMatrices.map(({ rows, columns, depth }) => `${rows}x${columns}x${depth}`).join(', ');
+    throw new EngineError(
+      'UNSUPPORTED',
+      `subgroup matrices are forced (kernels.subgroupMatrix), which need shader-f16, subgroups of one fixed size and matrices ` +
+        `of halves with ${MATRIX_COLUMNS} columns and sums in f32; this adapter lists ${listed || 'none'} ` +
+        '(Chromium shows them only with --enable-unsafe-webgpu): leave the option out',
+    );
+  }
+  if (matrix && (tuning.matmulLanes !== undefined || tuning.expertLanes !== undefined)) {
+    throw new EngineError(
+      'BAD_ARGUMENT',
+      `a tile of subgroup matrices (kernels.subgroupMatrix) has the ${matrix.lanes} lanes of one subgroup: leave ` +
+        'kernels.tuning.matmulLanes and expertLanes out',
+    );
+  }
   const products = packedDot ? 'packed' : f16 ? 'f16' : 'plain';
   const subgroupSize = subgroups === false ? null : traits.subgroupSize;
   const reduce = subgroupSize === null ? 'workgroup' : 'subgroup';
   const workgroupSize = subgroupSize ?? (traits.isSoftware ? 4 : 64);
   return {
-    name: `${reduce}-${workgroupSize}${attentionSpans > 1 ? `-split-${attentionSpans}` : ''}${products === 'plain' ? '' : `-${products}`}`,
+    name:
+      `${reduce}-${workgroupSize}${attentionSpans > 1 ? `-split-${attentionSpans}` : ''}${products === 'plain' ? '' : `-${products}`}` +
+      (matrix ? `-matrix-${matrix.rows}x${matrix.columns}x${matrix.depth}` : ''),
     reduce,
     workgroupSize,
     tiles: traits.isSoftware ? 8 : 1,
@@ -118,6 +158,7 @@ export function chooseVariant(
     attentionChunk: Math.max(128, workgroupSize),
     attentionSpans,
     products,
+    matrix,
   };
 }
 

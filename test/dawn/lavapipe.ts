@@ -41,3 +41,13 @@ export async function installDawn(): Promise<string | null> {
   Object.defineProperty(globalThis, 'navigator', { value: { gpu }, configurable: true });
   return null;
 }
+
+/** Why kernels with subgroup matrices cannot run on the adapter that `installDawn` gave, or null. */
+export async function explainNoMatrices(): Promise<string | null> {
+  const adapter = await navigator.gpu.requestAdapter();
+  if (adapter?.features.has('chromium-experimental-subgroup-matrix' as GPUFeatureName)) return null;
+  return (
+    `${adapter?.info.description} has no subgroup matrices: install Mesa 26.2 or later (seen in 26.2.6's lavapipe, not in 25.0.7's), ` +
+    'or name a Vulkan driver with VK_KHR_cooperative_matrix in VK_DRIVER_FILES, to run these tests'
+  );
+}

@@ -106,12 +106,15 @@ describe.each(FORMS.filter((_, i) => isFull || SAMPLE.includes(i)))('%s', (_, re
   });
 });
 
-it.each(['subgroups', 'packedDot', 'f16'])('%s are refused where the adapter is to have none', async (option) => {
-  const kernels = { [option]: true };
-  const load = loadModel(createLocalEngine(), 'e1k1-f32', { defaultLimitsOnly: true, kernels });
-  const { error } = await catchError(load);
-  expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') });
-});
+it.each(['subgroups', 'packedDot', 'f16', 'subgroupMatrix'])(
+  '%s are refused where the adapter is to have none',
+  async (option) => {
+    const kernels = { [option]: true };
+    const load = loadModel(createLocalEngine(), 'e1k1-f32', { defaultLimitsOnly: true, kernels });
+    const { error } = await catchError(load);
+    expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') });
+  },
+);
 
 it('keys and values of type auto are f16 where the adapter has shader-f16, whatever the budget', async () => {
   const adapter = await navigator.gpu.requestAdapter();

@@ -15,7 +15,7 @@ import {
 
 const ROWS = 41;
 
-const benches = await openBenches();
+const benches = await openBenches({ isTiled: true });
 
 describe.each(benches)('expert_down_tiled, $name', (bench) => {
   async function run(
@@ -51,11 +51,12 @@ describe.each(benches)('expert_down_tiled, $name', (bench) => {
         const what = `choice ${choice}, expert ${id}`;
         const got = outputs.slice(at, at + hidden);
         const slot = PLACEMENT.slots[id]!;
-        const { down, biases } = experts[id]!;
-        const own = act.subarray(choice * width, (choice + 1) * width);
+        const { biases } = experts[id]!;
         if (slot === null) expectUntouched(got, `${what}, absent`);
         else {
           if (choice % 5 === 0) {
+            const down = bench.roundWeights(experts[id]!.down);
+            const own = bench.roundRows(act.subarray(choice * width, (choice + 1) * width), width);
             const magnitude = expertDown(down.map(Math.abs), own.map(Math.abs));
             const tolerance = magnitude.map((sum) => (width + 8) * 2 ** -24 * (sum + 2));
             expectClose(

@@ -15,7 +15,7 @@ import {
 
 const ROWS = 41;
 
-const benches = await openBenches();
+const benches = await openBenches({ isTiled: true });
 
 describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
   async function run(
@@ -48,17 +48,18 @@ describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
       const few = await run(shape, PLACEMENT, routes.slice(0, 3), x.slice(0, 3 * hidden));
       expectSameBits(act.slice(0, few.length), few, 'three rows alone');
       routes.forEach((ids, row) => {
-        const own = x.subarray(row * hidden, (row + 1) * hidden);
+        const own = bench.roundRows(x.subarray(row * hidden, (row + 1) * hidden), hidden);
         ids.forEach((id, rank) => {
           const at = (row * topK + rank) * width;
           const what = `row ${row}, expert ${id}`;
           const got = act.slice(at, at + width);
           const slot = PLACEMENT.slots[id]!;
-          const { gate, biases } = experts[id]!;
-          const up = shape.isUngated ? null : experts[id]!.up;
+          const { biases } = experts[id]!;
           if (slot === null) expectUntouched(got, `${what}, absent`);
           else {
             if (row % 5 === 0) {
+              const gate = bench.roundWeights(experts[id]!.gate);
+              const up = shape.isUngated ? null : bench.roundWeights(experts[id]!.up);
               const clamped = shape.isClamped ? { ...CLAMPED, gate: biases.gate, up: biases.up } : undefined;
               const tolerance = shape.isClamped ? 2e-5 : getGateUpTolerance(gate, up, own);
               expectClose(got, expertGateUp(gate, up, own, clamped), tolerance, what);
@@ -83,13 +84,15 @@ describe.each(benches)('expert_gate_up_tiled, $name', (bench) => {
     const { experts } = createPages(shape);
     const act = await run(shape, PLACEMENT, routes, x, 2, before);
     for (const [row, ids] of routes.entries()) {
-      const own = x.subarray(row * hidden, (row + 1) * hidden);
+      const own = bench.roundRows(x.subarray(row * hidden, (row + 1) * hidden), hidden);
       for (const [rank, id] of ids.entries()) {
         const at = (row * topK + rank) * width;
         const [got, was] = [act.slice(at, at + width), before.slice(at, at + width)];
         const what = `row ${row}, expert ${id}`;
         if (PLACEMENT.slots[id] === null) expectSameBits(got, was, `${what}, absent`);
-        else if (row % 5 === 0) expectClose(got, expertFactor(experts[id]!.gate, own, was), 2e-5, what);
+        else if (row % 5 === 0) {
+          expectClose(got, expertFactor(bench.roundWeights(experts[id]!.gate), own, was), 2e-5, what);
+        }
       }
     }
   });

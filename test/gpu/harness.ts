@@ -4,6 +4,8 @@
  */
 import { afterAll, expect } from 'vitest';
 import { getWeightFormat } from '../../src/checkpoint/formats';
+import { decodeF16 } from '../../src/checkpoint/formats/f16';
+import { encodeF16 } from '../../src/checkpoint/formats/quantize';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { type GpuDevice, openDevice } from '../../src/gpu/device';
 import { type DeviceBuffer, GpuMemory } from '../../src/gpu/memory';
@@ -56,7 +58,7 @@ export class Bench {
    * pipeline's: they take every second case each, and all in `npm run test:full`. In Node those cases are left that name f16.
    */
   thin<T>(cases: readonly T[]): readonly T[] {
-    if (isF16Sample) return cases.filter(isF16Case);
+    if (isF16Sample && !this.variant.matrix) return cases.filter(isF16Case);
     if (this.half === null || cases.length < 2 || isFull) return cases;
     return cases.filter((_, i) => i % 2 === this.half);
   }
@@ -64,6 +66,23 @@ export class Bench {
   /** Whether kernels can take products of this form here. */
   offers(products: Products): boolean {
     return products !== 'f16' || this.device.traits.hasF16;
+  }
+
+  /** The weights that tiles of this form multiply: with subgroup matrices halves, whose products are exact in f32. */
+  roundWeights(values: Float32Array): Float32Array {
+    return this.variant.matrix ? values.map((value) => decodeF16(encodeF16(value))) : values;
+  }
+
+  /** The activations, [rows, cols], that tiles of this form multiply: halves likewise, of a row over a power of two. */
+  roundRows(values: Float32Array, cols: number): Float32Array {
+    if (!this.variant.matrix) return values;
+    const rounded = values.slice();
+    for (let at = 0; at < values.length; at += cols) {
+      const row = rounded.subarray(at, at + cols);
+      const scale = 2 ** (14 - Math.floor(Math.log2(Math.max(2 ** -112, ...row.map(Math.abs)))));
+      row.set(row.map((value) => decodeF16(encodeF16(value * scale)) / scale));
+    }
+    return rounded;
   }
 
   /** What `compile` gave for this key before: on a software adapter a pipeline costs more than its runs. */
@@ -118,11 +137,22 @@ export class Bench {
   }
 }
 
+/** The form with subgroup matrices, where the adapter lists some that tiles can be made of; software compiles it slowest of all. */
+async function openMatrixBench(): Promise<Bench | undefined> {
+  const device = await openDevice({ subgroupMatrix: true });
+  afterAll(() => device.destroy());
+  if (device.traits.subgroupMatrices.length === 0) return undefined;
+  return new Bench(device, chooseVariant(device.traits, { subgroupMatrix: true }), 1);
+}
+
 /**
- * The forms that every kernel is tested in: the device's own, and the tree at both sizes on a device of default limits.
+ * The forms that every kernel is tested in: the device's own, and the tree at both sizes on a device of default limits; with
+ * subgroup matrices too where the kernel makes tiles and the adapter has them, alone in Node's sample.
  * Called once per test file, whose end closes the devices.
  */
-export async function openBenches(): Promise<Bench[]> {
+export async function openBenches({ isTiled = false } = {}): Promise<Bench[]> {
+  const matrix = isTiled ? await openMatrixBench() : undefined;
+  if (isF16Sample && matrix) return [matrix];
   const own = await openDevice();
   if (isF16Sample) {
     afterAll(() => own.destroy());
@@ -143,11 +173,13 @@ export async function openBenches(): Promise<Bench[]> {
     attentionChunk: 128,
     attentionSpans: 1,
     products: 'plain',
+    matrix: null,
   });
   return [
     new Bench(own, chooseVariant(own.traits), null),
     new Bench(plain, tree(4, 8), 0),
     new Bench(plain, tree(64, 1), 1),
+    ...(matrix ? [matrix] : []),
   ];
 }
 

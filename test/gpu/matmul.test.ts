@@ -1,10 +1,10 @@
-import { describe, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { compileMatmul } from '../../src/kernels/matmul';
 import { matvec } from '../reference/matvec';
 import { createRandom, expectClose, expectSameBits, openBenches, randomFloats, randomWeights } from './harness';
 
-const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q8_0', 'q4_k', 'mxfp4'];
+const TYPES: readonly WeightType[] = ['f32', 'f16', 'bf16', 'q4_0', 'q4_k', 'q8_0', 'mxfp4'];
 const SHAPES = [
   { matrixRows: 1, cols: 32 },
   { matrixRows: 3, cols: 160 },
@@ -21,7 +21,7 @@ const Y_PADDING = 5;
 /** Words of matvec's shape that mean nothing here: a kernel that read them would do nothing, or write elsewhere. */
 const UNUSED = [0, 1 << 20] as const;
 
-const benches = await openBenches();
+const benches = await openBenches({ isTiled: true });
 
 describe.each(benches)('matmul, $name', (bench) => {
   const compile = (type: WeightType) => bench.compileOnce(type, () => compileMatmul(bench.device, bench.variant, type));
@@ -35,12 +35,13 @@ describe.each(benches)('matmul, $name', (bench) => {
       for (const { matrixRows, cols } of bench
         .thin(SHAPES)
         .filter((shape) => !type.endsWith('_k') || shape.cols % 256 === 0)) {
-        const { packed, values } = randomWeights(random, type, matrixRows, cols);
+        const { packed, values: exact } = randomWeights(random, type, matrixRows, cols);
         const x = randomFloats(random, MOST_TOKENS * cols);
+        const [values, factors] = [bench.roundWeights(exact), bench.roundRows(x, cols)];
         const stride = matrixRows + Y_PADDING;
         const y = randomFloats(random, MOST_TOKENS * stride);
-        const product = matvec(values, x, matrixRows, cols);
-        const magnitude = matvec(values.map(Math.abs), x.map(Math.abs), matrixRows, cols);
+        const product = matvec(values, factors, matrixRows, cols);
+        const magnitude = matvec(values.map(Math.abs), factors.map(Math.abs), matrixRows, cols);
         const bias = randomFloats(random, stride);
         for (const [accumulate, hasBias, scale] of [
           [0, 0, 1],
@@ -125,6 +126,14 @@ describe.each(benches)('matmul, $name', (bench) => {
     }
   });
 
+  it('refuses subgroup matrices that do not compile, with the remedy', async () => {
+    const matrix = { rows: 7, columns: 8, depth: 8, lanes: 8 };
+    await expect(compileMatmul(bench.device, { ...bench.variant, matrix }, 'f32')).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/kernel matmul does not compile.*leave the option out/s),
+    });
+  });
+
   it('takes the number of logit rows where it is told to', async () => {
     const kernel = await compile('f32');
     const random = createRandom(3);
@@ -139,7 +148,8 @@ describe.each(benches)('matmul, $name', (bench) => {
     const shape = bench.uniform(3, 1, 0, 3, ...UNUSED, 1, 0, 0, { f32: 1 });
     const step = bench.uniform(3, 0, 17);
     const [bytes] = await bench.run([[kernel.bind({ ...b, y, bias: y0, shape, step }, 3), 17]], [y]);
-    const expected = [...matvec(values, x.subarray(0, 17 * 32), 3, 32), 7, 7, 7];
+    const product = matvec(bench.roundWeights(values), bench.roundRows(x.subarray(0, 17 * 32), 32), 3, 32);
+    const expected = [...product, 7, 7, 7];
     expectClose(new Float32Array(bytes!, 0, 18 * 3), expected, 1e-5);
   });
 });

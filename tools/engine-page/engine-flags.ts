@@ -34,6 +34,7 @@ export const engineOptions = {
   subgroups: { type: 'string' },
   'packed-dot': { type: 'string' },
   f16: { type: 'string' },
+  'subgroup-matrix': { type: 'string' },
   'attention-spans': { type: 'string' },
   'kv-type': { type: 'string' },
   profile: { type: 'string' },
@@ -64,12 +65,13 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
 }
 
 function parseKernels(values: EngineValues): Pick<EngineFlags, 'kernels'> {
-  const { subgroups, 'packed-dot': packedDot, f16 } = values;
+  const { subgroups, 'packed-dot': packedDot, f16, 'subgroup-matrix': subgroupMatrix } = values;
   const attentionSpans = parseNumber('attention-spans', values['attention-spans'], { integer: true, min: 1 });
   const kernels = {
     ...(subgroups === undefined ? {} : { subgroups: parseSwitch('subgroups', subgroups) }),
     ...(packedDot === undefined ? {} : { packedDot: parseSwitch('packed-dot', packedDot) }),
     ...(f16 === undefined ? {} : { f16: parseSwitch('f16', f16) }),
+    ...(subgroupMatrix === undefined ? {} : { subgroupMatrix: parseSwitch('subgroup-matrix', subgroupMatrix) }),
     ...(attentionSpans === undefined ? {} : { attentionSpans }),
   };
   return Object.keys(kernels).length > 0 ? { kernels } : {};

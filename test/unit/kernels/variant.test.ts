@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { chooseVariant } from '../../../src/kernels/variant';
 
-const quad = { subgroupSize: 4, hasPackedDot: true, hasF16: true, isSoftware: true };
-const none = { subgroupSize: null, hasPackedDot: false, hasF16: false, isSoftware: false };
+const quad = { subgroupSize: 4, hasPackedDot: true, hasF16: true, subgroupMatrices: [], isSoftware: true };
+const none = { subgroupSize: null, hasPackedDot: false, hasF16: false, subgroupMatrices: [], isSoftware: false };
 
 test('subgroups of one size are used unless they are forbidden', () => {
   expect(chooseVariant(quad)).toMatchObject({ name: 'subgroup-4', reduce: 'subgroup' });
@@ -32,9 +32,40 @@ test("a head's positions go to several workgroups where these run side by side, 
 });
 
 test('what is forced and not there is refused, with the remedy', () => {
-  for (const forced of [{ subgroups: true }, { packedDot: true }, { f16: true }]) {
+  for (const forced of [{ subgroups: true }, { packedDot: true }, { f16: true }, { subgroupMatrix: true }]) {
     expect(() => chooseVariant(none, forced)).toThrow(
       expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('leave the option out') }),
+    );
+  }
+});
+
+const eight = { rows: 8, columns: 8, depth: 8 };
+
+test('tiles take the largest subgroup matrices that fit them, and only where they are asked for', () => {
+  const traits = { ...quad, subgroupSize: 32, subgroupMatrices: [eight, { rows: 16, columns: 16, depth: 16 }] };
+  const larger = { rows: 16, columns: 8, depth: 16 };
+  expect(chooseVariant(traits).matrix).toBeNull();
+  expect(chooseVariant(traits, { subgroupMatrix: true })).toMatchObject({
+    name: 'subgroup-32-matrix-8x8x8',
+    matrix: { ...eight, lanes: 32 },
+  });
+  const both = { ...traits, subgroupMatrices: [eight, larger] };
+  expect(chooseVariant(both, { subgroupMatrix: true }).matrix).toEqual({ ...larger, lanes: 32 });
+  expect(() => chooseVariant(both, { subgroupMatrix: true, tuning: { expertLanes: 64 } })).toThrow(
+    expect.objectContaining({ code: 'BAD_ARGUMENT', message: expect.stringContaining('the 32 lanes of one subgroup') }),
+  );
+});
+
+test('subgroup matrices that no tile can be made of are refused by their sizes', () => {
+  const wide = { rows: 8, columns: 16, depth: 16 };
+  for (const traits of [
+    { ...quad, subgroupMatrices: [wide] },
+    { ...quad, subgroupMatrices: [wide, eight], subgroupSize: null },
+    { ...quad, subgroupMatrices: [wide, eight], hasF16: false },
+    { ...quad, subgroupMatrices: [wide, { rows: 32, columns: 8, depth: 8 }] },
+  ]) {
+    expect(() => chooseVariant(traits, { subgroupMatrix: true })).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringContaining('this adapter lists 8x16x16') }),
     );
   }
 });

@@ -19,7 +19,7 @@ test('the defaults are those of the contract', () => {
 test('every flag arrives at its place', () => {
   const args = '--model m.gguf --token-ids 1,2,3 --max-tokens 5 --temperature 0.7 --top-k 40 --top-p 0.9 --min-p 0.05';
   const more =
-    '--seed 4294967295 --stop a --stop b --ignore-eos --context 64 --expert-budget 4096 --store memory --subgroups off --packed-dot on --f16 off --attention-spans 3 --kv-type q8';
+    '--seed 4294967295 --stop a --stop b --ignore-eos --context 64 --expert-budget 4096 --store memory --subgroups off --packed-dot on --f16 off --subgroup-matrix off --attention-spans 3 --kv-type q8';
   const paging =
     '--predictor affinity --segment-layers 4 --run-ahead off --read-back-every-layer --draft self --draft-tokens 3 --trace t.jsonl';
   const last = '--top-logprobs 3 --json --profile p --adapter swiftshader --chrome-arg --a=b --chrome-arg=--c';
@@ -33,7 +33,7 @@ test('every flag arrives at its place', () => {
     contextLength: 64,
     expertBudget: { bytes: 4096 },
     store: 'memory',
-    kernels: { subgroups: false, packedDot: true, f16: false, attentionSpans: 3 },
+    kernels: { subgroups: false, packedDot: true, f16: false, subgroupMatrix: false, attentionSpans: 3 },
     kvType: 'q8',
     paging: { predictor: 'affinity', segmentLayers: 4, runAhead: false, readBackEveryLayer: true },
     draft: { kind: 'self', tokens: 3 },

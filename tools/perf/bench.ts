@@ -109,8 +109,9 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     kind: StoreKind,
     request: RuntimeRequest,
     use: (runtime: Runtime) => Promise<T>,
+    random?: RandomShape,
   ): Promise<T> => {
-    const runtime = await openRuntime(kind, request);
+    const runtime = await openRuntime(kind, request, random);
     try {
       return await use(runtime);
     } finally {
@@ -227,14 +228,19 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
     calibrate: () =>
       withRuntime(bases.has('indexeddb') ? 'indexeddb' : 'memory', {}, async ({ calibration }) => calibration),
 
-    serveFaults: ({ store, from, trials }) => {
-      const request = { expertBudget: { percent: 50 }, ...(from === 'ram' ? {} : { hostCacheBytes: 0 }) };
+    serveFaults: ({ store, from, staging, random, trials }) => {
+      const request = { expertBudget: { percent: 50 }, staging, ...(from === 'ram' ? {} : { hostCacheBytes: 0 }) };
       if (from === 'network') return withSourceRuntime(request, (runtime) => timeFaults(runtime, trials));
-      return withRuntime(store, request, async (runtime) => {
+      const serve = async (runtime: Runtime): Promise<number[]> => {
         // Every page is read once: into RAM where there is room, and its digest is checked once and for all.
         for (const key of listPageKeys(runtime.manifest)) await runtime.host.read(key);
-        return timeFaults(runtime, trials);
-      });
+        const before = runtime.pager.staged.pages;
+        const timesMs = await timeFaults(runtime, trials);
+        const staged = runtime.pager.staged.pages - before;
+        assert(staged === (staging === 'on' ? trials : 0), `${staged} of ${trials} pages went into mapped memory`);
+        return timesMs;
+      };
+      return withRuntime(store, request, serve, random);
     },
 
     streamRecords: (job) => streams.stream(job),

@@ -8,15 +8,24 @@ const stores: readonly StoreKind[] = ['indexeddb', 'opfs', 'memory'];
 const faultTrials = 60;
 
 export async function measureFaults(measurement: Measurement): Promise<ResultRow[]> {
-  for (const store of stores) await measurement.bench.install(store);
+  const { bench, shapes } = measurement;
+  for (const store of stores) await bench.install(store);
+  // Pages of megabytes beside the embedded model's.
+  const largePages = shapes.slice(0, 1);
+  for (const shape of largePages) await bench.install('opfs', shape);
   const rows: readonly (Omit<FaultJob, 'trials'> & { readonly row: string })[] = [
-    { row: 'ram', store: 'indexeddb', from: 'ram' },
-    ...stores.map((store) => ({ row: store, store, from: 'store' as const })),
+    { row: 'ram', store: 'indexeddb', from: 'ram', staging: 'off' },
+    ...stores.map((store) => ({ row: store, store, from: 'store', staging: 'off' }) as const),
+    { row: 'opfs, staged', store: 'opfs', from: 'store', staging: 'on' },
+    ...largePages.flatMap((random) => [
+      { row: `opfs, ${random.name}`, store: 'opfs', from: 'store', staging: 'off', random } as const,
+      { row: `opfs, ${random.name}, staged`, store: 'opfs', from: 'store', staging: 'on', random } as const,
+    ]),
     // This machine's own server: what a network takes for the way, and for a page's bytes, is to be added.
-    { row: 'network (loopback)', store: 'memory', from: 'network' },
+    { row: 'network (loopback)', store: 'memory', from: 'network', staging: 'off' },
   ];
-  return measureRounds('faults', measurement, rows, async ({ store, from }) => {
-    const timesMs = await measurement.bench.serveFaults({ store, from, trials: faultTrials });
+  return measureRounds('faults', measurement, rows, async ({ row: _, ...job }) => {
+    const timesMs = await bench.serveFaults({ ...job, trials: faultTrials });
     return {
       p50Ms: { value: getPercentile(timesMs, 50), unit: 'ms' },
       p95Ms: { value: getPercentile(timesMs, 95), unit: 'ms' },

@@ -93,6 +93,10 @@ export interface FaultJob {
   readonly store: StoreKind;
   /** Where the missing page is: in host RAM, only in the store, or nowhere but behind a URL (in Node: in its file). */
   readonly from: 'ram' | 'store' | 'network';
+  /** Whether the page is read into mapped GPU memory; of `store` only. */
+  readonly staging: 'on' | 'off';
+  /** Absent: the embedded model. */
+  readonly random?: RandomShape;
   readonly trials: number;
 }
 

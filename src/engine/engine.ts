@@ -141,7 +141,7 @@ export interface LoadedModel {
   readonly adapter: string;
   /**
    * Forms in use: `kernels` how workgroups add up, and by how many lanes; `kv` what keys and values are stored as; `tuning`
-   * how work is spread, which changes no bit.
+   * how work is spread, which changes no bit, and `tuningFrom` who chose it: `default`, `options`, `cache` or `trial`.
    */
   readonly variants: Readonly<Record<string, string>>;
   /** False when the model was already in the store. */

@@ -5,7 +5,7 @@
 import { getLeastSlots } from '../checkpoint/model-config';
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
-import { chooseStore } from '../store/choose-store';
+import { chooseStore, getDefaultStore } from '../store/choose-store';
 import { isHubUrl } from '../store/hub-files';
 import { listModels } from '../store/list-models';
 import { createMemoryStore } from '../store/memory-store';
@@ -33,15 +33,18 @@ import type {
 import { fetchForStart } from './fetch-for-start';
 import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
 import { getStats, runGeneration } from './generation';
+import { IdleWork, whenAborted } from './idle-work';
 import { changeExpertBudget } from './live-budget';
 import { MemoryWatch } from './memory-watch';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
 import { createRuntime, isSameForm, type Runtime, throwIfAborted } from './runtime';
+import { tryWhileIdle } from './runtime-tuning';
 import { SavedPrefixes } from './saved-prefixes';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
+import { TuningShelf } from './tuning-shelf';
 
 /** What the engine takes from its surroundings; each has the browser's own as default. */
 export interface EngineEnvironment {
@@ -70,6 +73,7 @@ interface Loaded {
   readonly tokenizer: Tokenizer;
   readonly grammars: GrammarEngine;
   readonly forecasts: ForecastShelf;
+  readonly tunings: TuningShelf;
   /** What guessing brought so far, over all generations. */
   readonly drafts: DraftController;
 }
@@ -80,15 +84,18 @@ interface PendingBudget {
   readonly reject: (error: unknown) => void;
 }
 
-/** Without a call for so long, the engine does what spares the next one time. */
-const IDLE_MS = 500;
-
 /** An engine in this thread, whatever that is: for a worker of your own, or Node over Dawn's bindings. */
 export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
   const stores = new Map<StoreKind, Promise<ModelStore>>();
   let loaded: Loaded | null = null;
   let busyWith: string | null = null;
-  let idleTimer: ReturnType<typeof setTimeout> | undefined;
+  // Prompts that are long enough for tiles will come: their kernels are compiled while no one waits. What fails now fails again,
+  // and is told, when they are needed.
+  const idle = new IdleWork(async (signal) => {
+    const { runtime } = getLoaded();
+    await Promise.race([runtime.tiles.load(), whenAborted(signal)]);
+    if (!signal.aborted) await tryWhileIdle(runtime, signal);
+  });
   const memoryWatch = new MemoryWatch();
   const pendingBudgets: PendingBudget[] = [];
   /** A budget change outside of any pass; whoever runs the next pass waits for it. */
@@ -117,15 +124,19 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         `${call} was called while ${busyWith} is running, 1 call at a time is served: wait for it or abort it`,
       );
     }
-    clearTimeout(idleTimer);
+    stopIdle();
     busyWith = call;
     return () => {
       busyWith = null;
       settle();
-      // Prompts that are long enough for tiles will come: their kernels are compiled while no one waits. What fails now fails
-      // again, and is told, when they are needed.
-      idleTimer = setTimeout(() => loaded?.runtime.tiles.load().catch(() => {}), IDLE_MS);
+      if (loaded) idle.start();
     };
+  };
+
+  /** Whoever runs the next pass waits for what runs now. */
+  const stopIdle = (): void => {
+    const stopped = idle.stop();
+    settling = settling.then(() => stopped);
   };
 
   const getLoaded = (): Loaded => {
@@ -231,9 +242,10 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       throwIfAborted(signal);
       const { manifest } = opened.records;
       const tokenizer = createTokenizer(manifest.tokenizer);
+      const tunings = new TuningShelf(() => getStore(getDefaultStore()));
       const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
         buildThroughLosses(() =>
-          createRuntime(manifest, opened.records, deviceOptions, { ...request, notes }, report, buildSignal),
+          createRuntime(manifest, opened.records, deviceOptions, { ...request, notes, tunings }, report, buildSignal),
         );
       const runtime = await build(options, onProgress, signal);
       const forecasts = new ForecastShelf(manifest, store ?? createMemoryStore(), {
@@ -251,6 +263,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         tokenizer,
         grammars: createGrammarEngine(manifest.tokenizer, tokenizer, manifest.config.vocabSize),
         forecasts,
+        tunings,
         drafts: new DraftController(),
       };
       memoryWatch.tell('load', runtime);
@@ -282,14 +295,14 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       try {
         await settling;
         const holder = getLoaded();
-        const { tokenizer, grammars, forecasts, drafts } = holder;
+        const { tokenizer, grammars, forecasts, tunings, drafts } = holder;
         const { records } = holder.opened;
         const { manifest } = holder.runtime;
         const plain = resolveRequest(request, manifest, tokenizer);
         const paging = resolvePaging(request.paging);
         const draft = resolveDraft(request.draft, holder.runtime.plan.state);
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
-        for (const message of [...forecasts.takeWarnings(), ...records.takeWarnings()])
+        for (const message of [forecasts, records, tunings].flatMap((shelf) => shelf.takeWarnings()))
           yield { type: 'warning', message };
         const losses = handleLosses(holder);
         const attempts = new Attempts();
@@ -358,6 +371,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     setExpertBudget(budget) {
       return new Promise((resolve, reject) => {
         pendingBudgets.push({ budget, resolve, reject });
+        if (busyWith === null) stopIdle();
         if (busyWith === null || isSuspended) settle();
       });
     },
@@ -382,9 +396,4 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       release();
     },
   };
-}
-
-/** Where models are kept unless told otherwise: IndexedDB, or memory where there is none (Node). */
-function getDefaultStore(): StoreKind {
-  return typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb';
 }

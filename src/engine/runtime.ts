@@ -14,7 +14,7 @@ import { type DeviceBuffer, GpuMemory } from '../gpu/memory';
 import { StagingRing } from '../gpu/staging-ring';
 import { encodeWords } from '../gpu/uniforms';
 import { chooseKvType, type KvChoice } from '../kernels/kv-type';
-import { chooseTuning, formatTuning, type Tuning } from '../kernels/tuning';
+import { formatTuning } from '../kernels/tuning';
 import { chooseVariant, type KernelOptions, type Variant } from '../kernels/variant';
 import { Draft } from '../model/draft';
 import { Forward } from '../model/forward';
@@ -27,7 +27,9 @@ import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress, StagingChoice } from './engine';
 import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
+import { type ChosenTuning, resolveTuning, tryAtLoad } from './runtime-tuning';
 import { chooseStagingPages } from './staging-choice';
+import type { TuningShelf } from './tuning-shelf';
 
 export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType' | 'stagingPages'> {
   /** Default `f32`. */
@@ -44,6 +46,8 @@ export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType' | 'stagingP
   readonly notes?: Pick<ModelStore, 'readState' | 'writeState'> | null | undefined;
   /** What the store may hold of the model; for the statistics. */
   readonly storeBudgetBytes?: number | undefined;
+  /** Where trials of the kernels' settings are kept; without it there is none. */
+  readonly tunings?: TuningShelf | undefined;
 }
 
 const DEFAULT_HOST_CACHE_BYTES = 256 << 20;
@@ -56,7 +60,7 @@ export interface Runtime {
   readonly request: RuntimeRequest & MemoryRequest;
   plan: MemoryPlan;
   readonly variant: Variant;
-  readonly tuning: Tuning;
+  readonly tuning: ChosenTuning;
   readonly state: RunState;
   readonly step: DeviceBuffer;
   readonly sampling: DeviceBuffer;
@@ -111,7 +115,6 @@ async function fillDevice(
   const { config, pageLayouts } = manifest;
   const variant = chooseVariant(device.traits, plain.kernels);
   const bindingBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
-  const tuning = chooseTuning(variant, plain.kernels?.tuning ?? {}, device.limits.maxComputeInvocationsPerWorkgroup);
   const onWarning = (message: string): void => onProgress({ phase: 'warning', message });
   const unstaged = planMemory(manifest, { bindingBytes }, plain);
   const memory = new GpuMemory(device, unstaged.totalBytes);
@@ -137,7 +140,10 @@ async function fillDevice(
 
   // The browser compiles beside the reading and uploading of weights.
   const model = { device, variant, manifest, weights: plan.weights, state: plan.state };
-  const compiling = compileKernels(model, tuning, (done, total) => onProgress({ phase: 'compile', done, total }));
+  const chosen = await resolveTuning(model, request.kernels, request.tunings);
+  const compiling = compileKernels(model, chosen.values, (done, total) =>
+    onProgress({ phase: 'compile', done, total }),
+  );
   // What fails first is thrown; this is waited for below.
   compiling.catch(() => {});
 
@@ -182,7 +188,7 @@ async function fillDevice(
   const kernels = await compiling;
   throwIfAborted(signal);
   const state = createRunState(device, config, plan.state, stateBuffers, ropeFactors);
-  const forward = new Forward({
+  const untried = new Forward({
     device,
     manifest,
     kernels,
@@ -196,6 +202,12 @@ async function fillDevice(
     step,
     sampling,
   });
+  const { tuning, forward } = await tryAtLoad(
+    { device, manifest, plan, variant, tuning: chosen, state, step, pager, forward: untried },
+    onProgress,
+    signal,
+  );
+  throwIfAborted(signal);
   const draft = new Draft({
     device,
     forward,
@@ -240,7 +252,7 @@ async function fillDevice(
     reader,
     forward,
     draft,
-    tiles: kernels.tiles,
+    tiles: forward.kernels.tiles,
     calibration,
     destroy() {
       memory.freeAll();
@@ -261,7 +273,12 @@ export function getVariants({
   plan,
   tuning,
 }: Pick<Runtime, 'variant' | 'plan' | 'tuning'>): Readonly<Record<string, string>> {
-  return { kernels: variant.name, kv: plan.state.kvType, tuning: formatTuning(tuning) };
+  return {
+    kernels: variant.name,
+    kv: plan.state.kvType,
+    tuning: formatTuning(tuning.values),
+    tuningFrom: tuning.source,
+  };
 }
 
 /** Whether what one has computed is what the other would, bit for bit. */

@@ -1,5 +1,5 @@
 /**
- * Settings that only move work between invocations: they change no bit of any result. Owns their defaults and bounds; measures nothing.
+ * Settings that only move work between invocations: they change no bit of any result. Owns their defaults, bounds and what a trial tries; measures nothing.
  */
 import { EngineError } from '../errors';
 
@@ -19,7 +19,7 @@ export type TuningSetting = keyof Tuning;
 /** What a caller forces; the rest is left to the defaults. */
 export type ForcedTuning = { readonly [setting in TuningSetting]?: number | undefined };
 
-const TUNING_SETTINGS: readonly TuningSetting[] = ['rowTiles', 'expertTiles', 'matmulLanes', 'expertLanes'];
+export const TUNING_SETTINGS: readonly TuningSetting[] = ['rowTiles', 'expertTiles', 'matmulLanes', 'expertLanes'];
 
 const MOST_TILES = 64;
 
@@ -36,9 +36,9 @@ function getDefaultTuning({ tiles, tileLanes }: TunedForm): Tuning {
   return { rowTiles: tiles, expertTiles: tiles, matmulLanes: tileLanes, expertLanes: tileLanes };
 }
 
-/** The form that one of the tuned kernels is compiled in. */
-export function tuneVariant<V extends TunedForm>(variant: V, tuning: Tuning, setting: TuningSetting): V {
-  return isTiles(setting) ? { ...variant, tiles: tuning[setting] } : { ...variant, tileLanes: tuning[setting] };
+/** The form that the kernels of a setting are compiled in. */
+export function tuneVariant<V extends TunedForm>(variant: V, setting: TuningSetting, value: number): V {
+  return isTiles(setting) ? { ...variant, tiles: value } : { ...variant, tileLanes: value };
 }
 
 /** Whether an adapter can have a value of a setting. */
@@ -48,11 +48,16 @@ function isAllowed(setting: TuningSetting, value: number, mostLanes: number): bo
 }
 
 /**
- * What a form has by itself, but for what a caller forces.
+ * What a form has by itself, but for what a caller forces and, behind that, for what a trial kept.
  * @param mostLanes the adapter's `maxComputeInvocationsPerWorkgroup`.
  * @throws EngineError `BAD_ARGUMENT` where what is forced cannot be.
  */
-export function chooseTuning(variant: TunedForm, forced: ForcedTuning, mostLanes: number): Tuning {
+export function chooseTuning(
+  variant: TunedForm,
+  forced: ForcedTuning,
+  mostLanes: number,
+  kept: ForcedTuning = {},
+): Tuning {
   const tuning: Partial<Record<TuningSetting, number>> = {};
   for (const [setting, value] of Object.entries(forced)) {
     if (!(TUNING_SETTINGS as readonly string[]).includes(setting)) {
@@ -72,10 +77,19 @@ export function chooseTuning(variant: TunedForm, forced: ForcedTuning, mostLanes
       `kernels.tuning.${setting} is ${value}: give ${range}, or leave the setting out`,
     );
   }
-  return { ...getDefaultTuning(variant), ...tuning };
+  // What lay in a store may be anything.
+  const usable = TUNING_SETTINGS.filter((setting) => isAllowed(setting, kept[setting] ?? 0, mostLanes));
+  const tried = Object.fromEntries(usable.map((setting) => [setting, kept[setting]]));
+  return { ...getDefaultTuning(variant), ...tried, ...tuning };
 }
 
 /** For people: `rowTiles 1, …`. */
 export function formatTuning(tuning: Tuning): string {
   return TUNING_SETTINGS.map((setting) => `${setting} ${tuning[setting]}`).join(', ');
+}
+/** What a trial compares with the defaults: half of each, twice and four times it, where the adapter can. */
+export function listCandidates(variant: TunedForm, setting: TuningSetting, mostLanes: number): number[] {
+  return [0.5, 2, 4]
+    .map((factor) => getDefaultTuning(variant)[setting] * factor)
+    .filter((value) => isAllowed(setting, value, mostLanes));
 }

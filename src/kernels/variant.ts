@@ -32,7 +32,15 @@ export interface KernelOptions {
   readonly attentionSpans?: number | undefined;
   /** How work is spread over workgroups. Changes no bit of any result. */
   readonly tuning?: ForcedTuning | undefined;
+  /**
+   * When what is not forced of `tuning` is tried on the adapter, once for each and for the model's shapes: `idle` while no call
+   * runs, for later loads; `load` before the load ends, for it too; or never. Only values that give the same bits are kept.
+   * Default `idle`, and never where the adapter runs on a CPU.
+   */
+  readonly trial?: TrialTime | false | undefined;
 }
+
+export type TrialTime = 'idle' | 'load';
 
 /** Most spans of a row: what buffers are made for, and what an adapter gets that is a GPU. */
 export const MOST_ATTENTION_SPANS = 8;

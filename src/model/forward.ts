@@ -20,6 +20,7 @@ import type { BindingResource } from '../gpu/program';
 import { getUniformBytes, UniformBlock } from '../gpu/uniforms';
 import { bindLate, type Command } from '../kernels/command';
 import { NO_SHADOW } from '../kernels/matvec';
+import type { KernelSet } from './kernel-set';
 import { bindMixer } from './mixer-steps';
 import { listMlpForms } from './product-kernels';
 import { getProduct } from './products';
@@ -109,6 +110,15 @@ export class Forward {
     this.#sample = kernels.sampleToken.bind({ sampling, logits: state.logits, control });
     this.#adjust = kernels.adjustLogits.bind({ changes: state.logitChanges, logits: adjustedLogits, control });
     this.#sampleAdjusted = kernels.sampleToken.bind({ sampling, logits: adjustedLogits, control });
+  }
+
+  get kernels(): KernelSet {
+    return this.parts.kernels;
+  }
+
+  /** The same passes over the same buffers, by other kernels. */
+  withKernels(kernels: KernelSet): Forward {
+    return new Forward({ ...this.parts, kernels });
   }
 
   /** tokens -> residual and x of layer 0 */

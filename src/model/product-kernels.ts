@@ -58,6 +58,14 @@ export interface ProductsModel {
   readonly state: StateShape;
 }
 
+/** Those of one setting, in the model's own form whatever that setting is: what a trial compiles one by one. */
+export const productKernels = {
+  rowTiles: compileRowMatrices,
+  expertTiles: compileRowExperts,
+  matmulLanes: compileTileMatrices,
+  expertLanes: compileTileExperts,
+} as const;
+
 export async function compileRowProducts(
   model: ProductsModel,
   tuning: Tuning,
@@ -83,7 +91,7 @@ export async function compileTileProducts(
 }
 
 function tune(model: ProductsModel, tuning: Tuning, setting: TuningSetting): ProductsModel {
-  return { ...model, variant: tuneVariant(model.variant, tuning, setting) };
+  return { ...model, variant: tuneVariant(model.variant, setting, tuning[setting]) };
 }
 
 async function compileRowMatrices(

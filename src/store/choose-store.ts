@@ -29,6 +29,11 @@ export async function chooseStore(open: (kind: StoreKind) => Promise<ModelStore>
   return choice;
 }
 
+/** Where models are kept unless told otherwise: IndexedDB, or memory where there is none (Node). */
+export function getDefaultStore(): StoreKind {
+  return typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb';
+}
+
 /** Time to read a few records, one by one, as faults do; the better of two rounds. */
 async function measureReadMs(store: ModelStore): Promise<number> {
   const records: RecordSize[] = Array.from({ length: RECORDS }, (_, i) => ({

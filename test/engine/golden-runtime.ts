@@ -39,15 +39,19 @@ export async function readRoutes({ runner }: GoldenRuntime, tokenIds: readonly n
   return (await runner.run(request, WHOLE_PASS)).routes;
 }
 
-/** Logits of every position: [positions][vocab]. Runs in chunks, as prefill does. */
+/**
+ * Logits of every position: [positions][vocab]. Runs in chunks, as prefill does.
+ * @param most rows of a chunk, where that is to be less.
+ */
 export async function computeLogits(
   { runtime, runner }: GoldenRuntime,
   tokenIds: readonly number[],
+  most = Number.POSITIVE_INFINITY,
 ): Promise<Float32Array[]> {
   const { vocabSize } = runtime.manifest.config;
   const { rows, logitRows } = runtime.plan.state;
   const all: Float32Array[] = [];
-  const chunkRows = Math.min(rows, logitRows);
+  const chunkRows = Math.min(rows, logitRows, most);
   for (let at = 0; at < tokenIds.length; at += chunkRows) {
     const chunk = tokenIds.slice(at, at + chunkRows);
     const { logits } = await runner.run(

@@ -5,6 +5,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Engine, GenerateRequest, LoadOptions } from '../../src/engine/engine';
 import { createLocalEngine } from '../../src/engine/local-engine';
+import { getDivergence } from '../divergence';
 import { readGoldenModel } from '../golden';
 import { loadArchitecture } from '../golden/architectures';
 import { catchError, generate, loadModel, openSession, toBits } from './engine-session';
@@ -150,14 +151,4 @@ describe('the error of what rounds', () => {
 async function readEmbedded(): Promise<Uint8Array<ArrayBuffer>> {
   const { url } = await (await fetch('/models/default.json')).json();
   return new Uint8Array(await (await fetch(`/${url}`)).arrayBuffer());
-}
-
-/** Kullback-Leibler divergence of two rows of logits, in nats. */
-function getDivergence(expected: Float32Array, found: Float32Array): number {
-  const [p, q] = [expected, found].map((logits) => {
-    const highest = logits.reduce((a, b) => Math.max(a, b));
-    const total = logits.reduce((sum, value) => sum + Math.exp(value - highest), 0);
-    return Float64Array.from(logits, (value) => value - highest - Math.log(total));
-  }) as [Float64Array, Float64Array];
-  return p.reduce((sum, value, i) => sum + Math.exp(value) * (value - (q[i] as number)), 0);
 }

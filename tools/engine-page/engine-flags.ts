@@ -36,6 +36,7 @@ export const engineOptions = {
   f16: { type: 'string' },
   'subgroup-matrix': { type: 'string' },
   'attention-spans': { type: 'string' },
+  'kernel-trial': { type: 'string' },
   'kv-type': { type: 'string' },
   profile: { type: 'string' },
   adapter: { type: 'string' },
@@ -67,12 +68,17 @@ export function getEngineFlags(values: EngineValues): EngineFlags {
 function parseKernels(values: EngineValues): Pick<EngineFlags, 'kernels'> {
   const { subgroups, 'packed-dot': packedDot, f16, 'subgroup-matrix': subgroupMatrix } = values;
   const attentionSpans = parseNumber('attention-spans', values['attention-spans'], { integer: true, min: 1 });
+  const trial =
+    values['kernel-trial'] === undefined
+      ? undefined
+      : parseOneOf('kernel-trial', values['kernel-trial'], ['off', 'idle', 'load']);
   const kernels = {
     ...(subgroups === undefined ? {} : { subgroups: parseSwitch('subgroups', subgroups) }),
     ...(packedDot === undefined ? {} : { packedDot: parseSwitch('packed-dot', packedDot) }),
     ...(f16 === undefined ? {} : { f16: parseSwitch('f16', f16) }),
     ...(subgroupMatrix === undefined ? {} : { subgroupMatrix: parseSwitch('subgroup-matrix', subgroupMatrix) }),
     ...(attentionSpans === undefined ? {} : { attentionSpans }),
+    ...(trial === undefined ? {} : { trial: trial === 'off' ? (false as const) : trial }),
   };
   return Object.keys(kernels).length > 0 ? { kernels } : {};
 }

@@ -12,8 +12,8 @@ describe('settings of the kernels', () => {
   it('are what is forced, one by one', () => {
     const tuning = chooseTuning(form, { expertTiles: 4, matmulLanes: 128, rowTiles: undefined }, 256);
     expect(formatTuning(tuning)).toBe('rowTiles 1, expertTiles 4, matmulLanes 128, expertLanes 64');
-    expect(tuneVariant(form, tuning, 'expertTiles')).toEqual({ tiles: 4, tileLanes: 64 });
-    expect(tuneVariant(form, tuning, 'matmulLanes')).toEqual({ tiles: 1, tileLanes: 128 });
+    expect(tuneVariant(form, 'expertTiles', tuning.expertTiles)).toEqual({ tiles: 4, tileLanes: 64 });
+    expect(tuneVariant(form, 'matmulLanes', tuning.matmulLanes)).toEqual({ tiles: 1, tileLanes: 128 });
   });
 
   it.each([

@@ -5,6 +5,7 @@ import type { Engine, GenerateRequest, GenerateStats, LoadOptions } from '../../
 import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore } from '../../src/store/model-store';
 import { readGoldenModel } from '../golden';
+import { createRandom } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
 import { openGolden } from './golden-runtime';
 import { watchGpu } from './watched-gpu';
@@ -14,6 +15,7 @@ const NAME = 'e16k4-f32';
 const LEAST = { expertBudget: { percent: 25 }, hostCacheBytes: 0 } as const;
 const STAGED = { ...LEAST, staging: 'on' } as const;
 const STAGING_PAGES = 4;
+const cases = import.meta.env.WEBMOE_FULL ? 40 : 2;
 const request: GenerateRequest = {
   tokenIds: [5, 9, 30, 2, 17],
   maxTokens: 12,
@@ -104,6 +106,41 @@ it('is in the plan to the byte, goes where every page gets a slot, comes back wi
   for (const { bits } of [whole, again]) expect(bits).toEqual(paged.bits);
   await engine.unload();
   expect(watched.liveBytes).toBe(0);
+});
+
+it('answers the same, bit for bit, under random budgets, RAM tiers, predictors, drafts and samplings', async () => {
+  const random = createRandom(31);
+  const { store, keys } = watchStore();
+  const { engine } = await openSession(NAME, { staging: 'off' }, { openStore: async () => store });
+  cleanUp = () => engine.unload();
+  let staged = 0;
+  for (let i = 0; i < cases; i++) {
+    const options = {
+      expertBudget: { percent: random.integer(25, 75) },
+      hostCacheBytes: random.pick([0, 60_000, 200_000]),
+    };
+    const varied: GenerateRequest = {
+      ...request,
+      tokenIds: Array.from({ length: random.integer(1, 40) }, () => random.integer(3, 250)),
+      sampling: { temperature: random.pick([0, 1]), seed: i },
+      paging: {
+        predictor: random.pick(['none', 'ensemble', 'recency'] as const),
+        runAhead: random.pick([true, false]),
+        segmentLayers: random.integer(1, 9),
+      },
+      draft: { kind: random.pick(['off', 'self', 'ngram'] as const) },
+    };
+    const answers: unknown[] = [];
+    for (const staging of ['off', 'on'] as const) {
+      await loadModel(engine, NAME, { ...options, staging });
+      const { result } = await generate(engine, varied);
+      answers.push([result.tokenIds, toBits(result.logprobs)]);
+      staged += result.stats.tiers.staged.pages;
+    }
+    expect(answers[1], JSON.stringify([options, varied])).toEqual(answers[0]);
+  }
+  expect(staged).toBeGreaterThan(0);
+  expect(keys.length).toBeGreaterThanOrEqual(staged);
 });
 
 it('is left alone by pages that host RAM keeps', async () => {

@@ -13,7 +13,7 @@ import { watchGpu } from './watched-gpu';
 
 /** Demand paging alone: prediction and run-ahead have counters and tests of their own. */
 const DEMAND_ONLY = { predictor: 'none', runAhead: false } as const;
-/** One pass per token; passes over guessed tokens are counted by test/engine/drafting.test.ts. */
+/** One pass per token; passes over guessed tokens are counted by test/engine/drafting-passes.test.ts. */
 const draft = { kind: 'off' } as const;
 
 let session: Session | undefined;

@@ -1,4 +1,5 @@
 /** An engine with a model loaded from a file, and what a generation streamed. Owns set-up only; tests say what must hold. */
+import { onTestFinished } from 'vitest';
 import type {
   Engine,
   GenerateEvent,
@@ -35,6 +36,13 @@ export async function openSession(
 ): Promise<Session> {
   const engine = createLocalEngine({ gpu: sharedGpu, openStore: openAnyStore, ...environment });
   return { engine, loaded: await loadModel(engine, model, options) };
+}
+
+/** `openSession` for the test that runs: the engine is unloaded when it ends. */
+export async function openForTest(...args: Parameters<typeof openSession>): Promise<Session> {
+  const session = await openSession(...args);
+  onTestFinished(() => session.engine.unload());
+  return session;
 }
 
 /** @param model name of a golden model, the bytes of a GGUF, or a folder's files by path. */

@@ -18,7 +18,7 @@ const isFull = Boolean(import.meta.env.WEBMOE_FULL);
 
 const model = goldenModels.find(({ name }) => name === NAME);
 const longPrompt = (model?.prompts ?? []).flatMap(({ tokenIds }) => tokenIds); // 73 tokens: two chunks
-/** Without guesses, whose passes are timed: test/engine/drafting.test.ts interrupts those. */
+/** Without guesses, whose passes are timed: test/engine/drafting-passes.test.ts interrupts those. */
 const draft = { kind: 'off' } as const;
 const request: GenerateRequest = { tokenIds: longPrompt, maxTokens: 5, ignoreEos: true, draft };
 /** A request whose answer transformers gave. */

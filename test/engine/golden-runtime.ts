@@ -14,7 +14,7 @@ export interface GoldenRuntime {
   readonly runner: PassRunner;
 }
 
-type Options = RuntimeRequest & Pick<DeviceOptions, 'defaultLimitsOnly'>;
+type Options = RuntimeRequest & Pick<DeviceOptions, 'defaultLimitsOnly' | 'subgroupMatrix'>;
 
 export async function openGolden(name: string, options: Options = {}): Promise<GoldenRuntime> {
   return openFile(await readGoldenModel(name), options);
@@ -25,8 +25,9 @@ export async function openFile(file: Uint8Array<ArrayBuffer>, options: Options =
   const store = createMemoryStore();
   const { manifest } = await installModel(createMemorySource(file, 'test'), store);
   const reader = createVerifiedReader(store, manifest);
-  const { defaultLimitsOnly = false, ...request } = options;
-  const runtime = await createRuntime(manifest, reader, { gpu: sharedGpu, defaultLimitsOnly }, request, () => {});
+  const { defaultLimitsOnly = false, subgroupMatrix = false, ...request } = options;
+  const device = { gpu: sharedGpu, defaultLimitsOnly, subgroupMatrix };
+  const runtime = await createRuntime(manifest, reader, device, request, () => {});
   return { runtime, runner: new PassRunner(runtime) };
 }
 

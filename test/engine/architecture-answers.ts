@@ -11,6 +11,7 @@ import { createMemoryStore } from '../../src/store/memory-store';
 import { createVerifiedReader } from '../../src/store/verified-reader';
 import type { Answers } from '../golden/drawn-weights';
 import { getRelativeDifference } from './golden-runtime';
+import { checkDispatches } from './layer-dispatches';
 import { sharedGpu } from './shared-gpu';
 
 export const isFull = Boolean(import.meta.env.WEBMOE_FULL);
@@ -123,6 +124,7 @@ export async function checkArchitecture(
   golden: Answers,
 ): Promise<Float32Array[][]> {
   const whole = await openModel(source, () => 100);
+  checkDispatches(whole.runtime);
   const resident = await answer(whole, golden, WHOLE);
   expect(whole.runtime.pager.counters.faultingLayers).toBe(0);
 

@@ -33,8 +33,12 @@ const FIRST_PAUSE = 48;
 const LONGEST_PAUSE = 1536;
 /** That no guess costs nothing counts as so many measured passes. */
 const NO_GUESS_PASSES = 1;
-/** Guesses of the first trial, the second, and so on: from one number alone nothing is known of others. */
+/**
+ * Guesses of the first trial, the second, and so on: from one number alone nothing is known of others. Two are not tried where one
+ * adds this many plain passes' time: finding out would be dear, and is not likely to bring anything.
+ */
 const TRIAL_GUESSES = [1, 2] as const;
+const MOST_TRIAL_PASSES = 1.25;
 /** What was measured before a rest counts so much less after it. */
 const STALE_SHARE = 0.2;
 /** A trial that took less than this share of what was expected is repeated after a few passes. */
@@ -205,7 +209,9 @@ export class DraftController {
       const { extraMs, turn } = this.#getRecord(source);
       if (extraMs.samples >= LEAST_SAMPLES && !turn.isDue) continue;
       this.#isTrial = turn.isDue;
-      return { source, tokens: Math.min(most, TRIAL_GUESSES[extraMs.samples % TRIAL_GUESSES.length] as number) };
+      const isCheap = extraMs.get(1) < MOST_TRIAL_PASSES * this.#plainMs.value;
+      const tokens = isCheap ? (TRIAL_GUESSES[extraMs.samples % TRIAL_GUESSES.length] as number) : 1;
+      return { source, tokens: Math.min(most, tokens) };
     }
     if (this.#plainTurn.isDue) {
       this.#isTrial = true;

@@ -29,7 +29,7 @@ const request = { messages: [{ role: 'user', content: question }], maxTokens: 24
 const vite = 'node_modules/vite/bin/vite.js';
 
 /** Bytes, gzipped but not minified: what an app's own bundler makes of it is smaller. README.md states them. */
-const sizeLimits = { 'index.js': 20_000, 'ai-sdk.js': 15_000, 'inspect.js': 170_000, 'worker.js': 250_000 };
+const sizeLimits = { 'index.js': 20_000, 'ai-sdk.js': 15_000, 'inspect.js': 170_000, 'worker.js': 275_000 };
 
 let folder: string;
 let tarball: string;

@@ -100,7 +100,14 @@ async function tryDue(
 ): Promise<Partial<Tuning> | null> {
   try {
     const result = await runTrial(target, listTrialCandidates(target, settings), signal);
-    if (!result) return null;
+    if (!result) {
+      // While idle it is tried again, when no call comes and every layer has an expert.
+      if (isUsed && !signal?.aborted)
+        shelf.warn(
+          'settings of the kernels were not tried: a layer has no expert yet, load it again when they are there',
+        );
+      return null;
+    }
     await shelf.write(key, kept, result, isUsed);
     return result.tuning;
   } catch (cause) {

@@ -2,10 +2,9 @@
  * Chooses what to guess for each pass, from what guessing brought so far: how often the guess at each place held, and what
  * passes with and without guesses cost on this device. Pure book-keeping: the clock is the caller's.
  *
- * With e(n) = 1 + a1 + a1 a2 + … tokens expected of n guesses and t(n) = plain + extra(n) milliseconds for the pass, it takes
- * the source and the n of the largest e(n) / t(n), and none at all where a plain pass is as good. extra(n) is a line through what
- * was measured: on a GPU, rows share weights, and the first guess may cost as much as all others. What is not worth it now is
- * tried again ever more rarely, with one guess or two, which bounds what finding out costs.
+ * With e(n) = 1 + a1 + a1 a2 + … tokens expected of n guesses and t(n) = plain + n * extra milliseconds for the pass, it takes
+ * the source and the n of the largest e(n) / t(n), and none at all where a plain pass is as good. What is not worth it now is
+ * tried again ever more rarely, with one guess, which bounds what finding out costs.
  * The idea of choosing length by measured acceptance: Zhang et al., Draft & Verify, 2024; ADED, 2024.
  */
 
@@ -31,14 +30,6 @@ const LEAST_GAIN = 1.04;
 /** A source, or the plain pass, that is not in use is tried again after so many passes; then after twice as many, and so on. */
 const FIRST_PAUSE = 48;
 const LONGEST_PAUSE = 1536;
-/** That no guess costs nothing counts as so many measured passes. */
-const NO_GUESS_PASSES = 1;
-/**
- * Guesses of the first trial, the second, and so on: from one number alone nothing is known of others. Two are not tried where one
- * adds this many plain passes' time: finding out would be dear, and is not likely to bring anything.
- */
-const TRIAL_GUESSES = [1, 2] as const;
-const MOST_TRIAL_PASSES = 1.25;
 /** What was measured before a rest counts so much less after it. */
 const STALE_SHARE = 0.2;
 /** A trial that took less than this share of what was expected is repeated after a few passes. */
@@ -58,7 +49,8 @@ interface Place {
 /** What is known of a source. */
 class SourceRecord {
   readonly #places: Place[] = [];
-  readonly extraMs = new ExtraMs();
+  /** Milliseconds that a guess adds to a pass. */
+  readonly extraMs = new Mean();
   readonly turn = new Turn();
 
   noteGuesses(tokens: number, accepted: number): void {
@@ -107,51 +99,6 @@ class Mean {
   /** 0 before the first sample. */
   get value(): number {
     return this.#weight === 0 ? 0 : this.#sum / this.#weight;
-  }
-}
-
-/**
- * Milliseconds that guesses add to a pass, by their number: the line that fits best what was measured, newer passes counting more,
- * and that none add nothing. Where one number was measured, each guess costs the same.
- */
-class ExtraMs {
-  // Decayed sums over passes: their weights, guesses n, n^2, milliseconds t, and n t.
-  #weight = 0;
-  #n = 0;
-  #nn = 0;
-  #t = 0;
-  #nt = 0;
-  samples = 0;
-
-  note(guesses: number, extraMs: number): void {
-    this.#scale(KEEP);
-    this.samples++;
-    this.#weight += 1;
-    this.#n += guesses;
-    this.#nn += guesses * guesses;
-    this.#t += extraMs;
-    this.#nt += guesses * extraMs;
-  }
-
-  /** Makes room for what is measured next. */
-  age(): void {
-    this.#scale(STALE_SHARE);
-  }
-
-  /** 0 before the first sample. */
-  get(guesses: number): number {
-    if (this.#weight === 0) return 0;
-    const weight = this.#weight + NO_GUESS_PASSES;
-    const slope = (weight * this.#nt - this.#n * this.#t) / (weight * this.#nn - this.#n * this.#n);
-    return (this.#t - slope * this.#n) / weight + slope * guesses;
-  }
-
-  #scale(share: number): void {
-    this.#weight *= share;
-    this.#n *= share;
-    this.#nn *= share;
-    this.#t *= share;
-    this.#nt *= share;
   }
 }
 
@@ -205,13 +152,11 @@ export class DraftController {
     this.#isTrial = false;
     if (this.#plainMs.samples < LEAST_SAMPLES) return OFF;
     const offered = [...available].filter(([, tokens]) => tokens > 0);
-    for (const [source, most] of offered) {
+    for (const [source] of offered) {
       const { extraMs, turn } = this.#getRecord(source);
       if (extraMs.samples >= LEAST_SAMPLES && !turn.isDue) continue;
       this.#isTrial = turn.isDue;
-      const isCheap = extraMs.get(1) < MOST_TRIAL_PASSES * this.#plainMs.value;
-      const tokens = isCheap ? (TRIAL_GUESSES[extraMs.samples % TRIAL_GUESSES.length] as number) : 1;
-      return { source, tokens: Math.min(most, tokens) };
+      return { source, tokens: 1 };
     }
     if (this.#plainTurn.isDue) {
       this.#isTrial = true;
@@ -237,22 +182,21 @@ export class DraftController {
     this.#plainTurn.pass();
     for (const { turn } of this.#sources.values()) turn.pass();
     const record = source === 'off' ? null : this.#getRecord(source);
-    const measured = record?.extraMs ?? this.#plainMs;
+    const mean = record?.extraMs ?? this.#plainMs;
     const expectedMs = source === 'off' ? this.#plainMs.value : this.#getPassMs(source, tokens);
     if (this.#isTrial) {
-      measured.age();
+      mean.age();
       (record?.turn ?? this.#plainTurn).try(passMs < expectedMs * PROMISING_SHARE);
     }
-    const boundMs = measured.samples < LEAST_SAMPLES ? passMs : Math.min(passMs, expectedMs * OUTLIER);
-    if (record) record.extraMs.note(tokens, boundMs - this.#plainMs.value);
-    else this.#plainMs.note(boundMs);
+    const boundMs = mean.samples < LEAST_SAMPLES ? passMs : Math.min(passMs, expectedMs * OUTLIER);
+    mean.note(record ? (boundMs - this.#plainMs.value) / tokens : boundMs);
     record?.noteGuesses(tokens, accepted);
   }
 
   /** Never less than a small part of a plain pass: a difference of two measurements may come out at anything. */
   #getPassMs(source: DraftSource, tokens: number): number {
     const plainMs = this.#plainMs.value;
-    return Math.max(plainMs * LEAST_PASS_SHARE, plainMs + this.#getRecord(source).extraMs.get(tokens));
+    return Math.max(plainMs * LEAST_PASS_SHARE, plainMs + tokens * this.#getRecord(source).extraMs.value);
   }
 
   #getRecord(source: DraftSource): SourceRecord {

@@ -55,14 +55,20 @@ const promptLengths = [12, 128, 512] as const;
 const shortPromptTokens = promptLengths[0];
 /** The shortest prompt that runs in tiles, whose kernels are compiled for it. */
 const firstTiledLength = 16;
-/** Decoded tokens that a prefill is compared with follow this prompt. */
-const comparedLength = 128;
+/**
+ * The prompt that decoded tokens follow which a prefill of `length` is compared with: their positions lie around the middle of its
+ * own, and attention's cost is linear in the position.
+ */
+export function getComparedLength(length: number, tokens: number): number {
+  return Math.max(2, Math.round((length - tokens) / 2));
+}
 
 export async function measurePrefill(measurement: Measurement): Promise<ResultRow[]> {
   const { bench, store } = measurement;
   // The first two answers pay for what only happens once after a load; the others come after them.
-  const prompts = [promptLengths[0], firstTiledLength, ...promptLengths].map((promptTokens) => ({ promptTokens }));
   const tokens = Math.min(32, measurement.tokens);
+  const lengths = promptLengths.flatMap((length) => [getComparedLength(length, tokens), length]);
+  const prompts = [promptLengths[0], firstTiledLength, ...lengths].map((promptTokens) => ({ promptTokens }));
   const rows = budgetRows.flatMap(({ row, percent }): SpeedRow[] => [
     { row, percent },
     ...promptLengths.map((length) => ({ row: `${row} ${length} tokens`, percent, length })),
@@ -88,7 +94,7 @@ export async function measurePrefill(measurement: Measurement): Promise<ResultRo
         [...rows, ...randomRows].flatMap((row): [string, Metrics][] => {
           if (row.length === undefined) return [[row.row, round.get(row.row) ?? {}]];
           const sample = samples.get(row.percent);
-          return sample ? [[row.row, getPrefillMetrics(sample, row.length)]] : [];
+          return sample ? [[row.row, getPrefillMetrics(sample, row.length, tokens)]] : [];
         }),
       ),
   );
@@ -118,12 +124,12 @@ async function measureRandomPrefill(
   };
 }
 
-/** The first two answers are left out. `length`: prompt tokens. */
-export function getPrefillMetrics({ answers }: GenerationSample, length: number): Metrics {
+/** The first two answers are left out. `length`: prompt tokens; `tokens`: those generated behind each prompt. */
+export function getPrefillMetrics({ answers }: GenerationSample, length: number, tokens: number): Metrics {
   const getStats = (promptTokens: number) =>
     answers.slice(2).find(({ stats }) => stats.promptTokens === promptTokens)?.stats;
   const prefillMs = getStats(length)?.prefillMs ?? Number.NaN;
-  const decode = getStats(comparedLength);
+  const decode = getStats(getComparedLength(length, tokens));
   const stepMs = decode ? decode.decodeMs / (decode.generatedTokens - 1) : Number.NaN;
   return {
     prefillMs: { value: prefillMs, unit: 'ms' },

@@ -5,7 +5,7 @@ import { getShadowMetrics } from '../../../tools/perf/page-tables.ts';
 import type { GenerationSample } from '../../../tools/perf/protocol.ts';
 import type { Metrics, ResultRow, TableName } from '../../../tools/perf/results.ts';
 import { summarise } from '../../../tools/perf/results.ts';
-import { getPrefillMetrics } from '../../../tools/perf/speed-tables.ts';
+import { getComparedLength, getPrefillMetrics } from '../../../tools/perf/speed-tables.ts';
 import { formatTable } from '../../../tools/perf/text-tables.ts';
 
 const getMetrics = (values: Readonly<Record<string, number>>): Metrics =>
@@ -197,20 +197,24 @@ test('the gap is measured from the fault-resume rung of the same budget', () => 
   expect(compared.get(residentRow)?.gapCaptured?.value).toBeNaN();
 });
 
-test('a prefill is compared with decode steps, and the first two answers after a load are left out', () => {
+test('a prefill is compared with decode steps around its middle, and the first two answers after a load are left out', () => {
+  const [short, long] = [12, 128].map((length) => getComparedLength(length, 11));
+  expect([short, long]).toEqual([2, 59]);
   const sample = {
     loadMs: 0,
     answers: [
       answer(12, 11, 900, 9000),
-      answer(128, 11, 900, 9000),
-      answer(12, 11, 60, 100),
-      answer(128, 11, 320, 100),
+      answer(16, 11, 900, 9000),
+      answer(2, 11, 10, 100),
+      answer(12, 11, 60, 9000),
+      answer(59, 11, 160, 200),
+      answer(128, 11, 320, 9000),
     ],
   };
   const values = (length: number) =>
-    Object.values(getPrefillMetrics(sample, length)).map(({ value }) => Number(value.toFixed(6)));
+    Object.values(getPrefillMetrics(sample, length, 11)).map(({ value }) => Number(value.toFixed(6)));
   expect(values(12)).toEqual([60, 200, 0.5]);
-  expect(values(128)).toEqual([320, 400, 0.25]);
+  expect(values(128)).toEqual([320, 400, 0.125]);
 });
 
 test('the shadow is judged by what it names of the misses, and by false pages per true one', () => {

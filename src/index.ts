@@ -32,6 +32,7 @@ export type {
   EvictionName,
   ExpertBudget,
   ExpertBudgetChange,
+  ForcedTuning,
   ForecastFiles,
   GenerateEvent,
   GenerateRequest,
@@ -59,6 +60,9 @@ export type {
   ToolCall,
   ToolDefinition,
   TraceEntry,
+  TrialTime,
+  Tuning,
+  TuningSetting,
 } from './engine/engine';
 export type { TierStats, TierUse } from './engine/tiers';
 export { EngineError, type ErrorCode } from './errors';

@@ -6,7 +6,8 @@ import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { QuantizationReport } from '../checkpoint/manifest';
 import type { EvictionName } from '../experts/eviction-policies';
 import type { KvChoice, KvType } from '../kernels/kv-type';
-import type { KernelOptions } from '../kernels/variant';
+import type { ForcedTuning, Tuning, TuningSetting } from '../kernels/tuning';
+import type { KernelOptions, TrialTime } from '../kernels/variant';
 import type { PredictorName } from '../routing/predictors';
 import type { StoreChoice } from '../store/model-store';
 import type { Grammar } from '../text/grammar';
@@ -172,7 +173,17 @@ export interface SamplingOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
 }
 
-export type { EvictionName, KernelOptions, KvChoice, KvType, PredictorName };
+export type {
+  EvictionName,
+  ForcedTuning,
+  KernelOptions,
+  KvChoice,
+  KvType,
+  PredictorName,
+  TrialTime,
+  Tuning,
+  TuningSetting,
+};
 
 /** How pages are brought in. Touches speed only: tokens and logits are bit-identical whatever is chosen here. */
 export interface PagingOptions {

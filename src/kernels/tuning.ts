@@ -1,8 +1,10 @@
 /**
- * Settings that only move work between invocations: they change no bit of any result. Owns their defaults, bounds and what a trial tries; measures nothing.
+ * Settings that only move work between invocations: they change no bit of any result. Owns their defaults, bounds and what a
+ * trial tries; measures nothing.
  */
 import { EngineError } from '../errors';
 
+/** How the work of products is spread over workgroups. */
 export interface Tuning {
   /** Tiles of four matrix rows that a workgroup of a product row by row makes, one after another: 1 to 64. */
   readonly rowTiles: number;
@@ -14,6 +16,7 @@ export interface Tuning {
   readonly expertLanes: number;
 }
 
+/** One of the settings. */
 export type TuningSetting = keyof Tuning;
 
 /** What a caller forces; the rest is left to the defaults. */

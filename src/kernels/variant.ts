@@ -40,6 +40,7 @@ export interface KernelOptions {
   readonly trial?: TrialTime | false | undefined;
 }
 
+/** When settings are tried out on the device: behind a load, or before it ends. */
 export type TrialTime = 'idle' | 'load';
 
 /** Most spans of a row: what buffers are made for, and what an adapter gets that is a GPU. */

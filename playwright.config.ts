@@ -15,7 +15,7 @@ export default defineConfig({
   fullyParallel: false,
   retries: 0,
   forbidOnly: true,
-  timeout: 180_000,
+  timeout: 300_000,
   expect: { timeout: 60_000 },
   outputDir: 'test-results',
   reporter: 'list',
@@ -36,7 +36,7 @@ export default defineConfig({
     command: 'node tools/run.mjs demo --port 0',
     // The port it says becomes WEBMOE_DEMO_PORT, for the workers' copy of this file.
     wait: { stdout: /http:\/\/127\.0\.0\.1:(?<webmoe_demo_port>\d+)/ },
-    timeout: 120_000,
+    timeout: 300_000,
     gracefulShutdown: { signal: 'SIGTERM', timeout: 3000 },
   },
 });

@@ -35,8 +35,9 @@ export default defineConfig({
           // Reaches the pages as import.meta.env.
           env: { WEBMOE_FULL: process.env.WEBMOE_FULL ?? '', WEBMOE_RECORD: process.env.WEBMOE_RECORD ?? '' },
           include: ['test/{gpu,engine,unit-browser}/**/*.test.ts'],
-          testTimeout: isFull ? FULL_TIMEOUT_MS : 120_000,
-          hookTimeout: 120_000,
+          // Long for what takes seconds: a machine that others share has stood still for a minute.
+          testTimeout: isFull ? FULL_TIMEOUT_MS : 300_000,
+          hookTimeout: 300_000,
           // Software WebGPU takes every core; pages side by side only run into timeouts.
           fileParallelism: false,
           // Kept pipelines (test/engine/shared-gpu.ts) serve all files.

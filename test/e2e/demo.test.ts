@@ -119,7 +119,7 @@ test('stops within a moment and keeps what was written', async () => {
   const startMs = Date.now();
   await stopButton().click();
   await waitForAnswer('stopped');
-  expect(Date.now() - startMs).toBeLessThan(2_000);
+  expect(Date.now() - startMs).toBeLessThan(5_000);
   await expect(sendButton()).toBeVisible();
   const text = await lastAnswer().locator('.markdown').textContent();
   await page.waitForTimeout(700);

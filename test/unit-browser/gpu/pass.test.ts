@@ -72,7 +72,8 @@ describe('a submission', () => {
       await expect(new Submission(device).submitAndRead([whole(words)], readback)).rejects.toMatchObject({
         code: 'DEVICE_LOST',
       });
-      expect(performance.now() - startMs).toBeLessThan(1000);
+      // A read-back that waits for the device never ends; a busy machine may stand still for seconds.
+      expect(performance.now() - startMs).toBeLessThan(10_000);
       expect(await device.lost).toMatchObject({ code: 'DEVICE_LOST' });
     });
   });

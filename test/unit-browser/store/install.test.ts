@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ByteSource } from '../../../src/checkpoint/byte-source';
 import { createBlobSource } from '../../../src/store/blob-source';
 import { openIndexedDbStore } from '../../../src/store/indexeddb-store';
-import { installModel } from '../../../src/store/install';
+import { type InstallResult, installModel } from '../../../src/store/install';
 import { createMemoryStore } from '../../../src/store/memory-store';
 import type { ModelStore } from '../../../src/store/model-store';
 import { createVerifiedReader } from '../../../src/store/verified-reader';
@@ -57,13 +58,33 @@ describe.each(['indexeddb', 'opfs'] as const)('installModel into %s', (kind) => 
 
   it('lets one of two tabs install, and the other find the model', async () => {
     const source = createBlobSource(await readGolden(), 'tiny.gguf');
-    const warnings: string[] = [];
-    const install = async () =>
-      installModel(source, await open(kind), { batchBytes: 8192, onWarning: (message) => warnings.push(message) });
-    const results = await Promise.all([install(), install()]);
-    expect(results.map(({ installed }) => installed).sort()).toEqual([false, true]);
-    expect(results[0].manifest).toEqual(results[1].manifest);
-    expect(warnings).toEqual([expect.stringMatching(/being installed by another tab.*waiting/)]);
+    let isLocked = false;
+    let told = (_warning: string) => {};
+    const warned = new Promise<string>((resolve) => {
+      told = resolve;
+    });
+    // The first tab reads no record before the second has said that it waits, however quick either is.
+    const held: ByteSource = {
+      ...source,
+      async read(...range) {
+        if (isLocked) await warned;
+        return source.read(...range);
+      },
+    };
+    const tabs = [await open(kind), await open(kind)] as const;
+    let first: Promise<InstallResult> | undefined;
+    await new Promise<void>((resolve, reject) => {
+      const onPlan = () => {
+        isLocked = true;
+        resolve();
+      };
+      first = installModel(held, tabs[0], { batchBytes: 8192, onPlan });
+      first.catch(reject);
+    });
+    const second = installModel(source, tabs[1], { batchBytes: 8192, onWarning: told });
+    expect(await warned).toMatch(/being installed by another tab.*waiting/);
+    expect(await first).toMatchObject({ installed: true });
+    expect(await second).toEqual({ manifest: (await first)?.manifest, installed: false });
   });
 
   it('waits for another tab only until it is aborted', async () => {

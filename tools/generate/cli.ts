@@ -6,9 +6,10 @@ import { readFile } from 'node:fs/promises';
 import type { ChatMessage, GenerateRequest, TraceEntry } from '../../src/engine/engine.ts';
 import { isChatMessage } from '../chat-message.ts';
 import { type PageOutput, runEngine } from '../engine-page/run-engine.ts';
+import { checkOutputPath } from '../output-file.ts';
 import { ToolError } from '../tool-error.ts';
 import { type GenerateFlags, type PromptFlag, parseGenerateFlags } from './flags.ts';
-import { checkTracePath, writeTrace } from './trace-file.ts';
+import { writeTrace } from './trace-file.ts';
 
 export async function run(args: string[]): Promise<number> {
   const flags = parseGenerateFlags(args);
@@ -20,7 +21,7 @@ export async function run(args: string[]): Promise<number> {
     else if (streams) process.stdout.write(output.text);
   };
   const readInput = async () => {
-    if (flags.trace !== undefined) await checkTracePath(flags.trace);
+    if (flags.trace !== undefined) await checkOutputPath(flags.trace, '--trace');
     return readPrompt(flags.prompt);
   };
   const { model, result } = await runEngine(

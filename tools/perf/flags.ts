@@ -39,6 +39,13 @@ export function parsePerfFlags(args: string[]): PerfFlags {
   if (count !== undefined && values.prompts === undefined) {
     throw new ToolError('BAD_ARGUMENT', `--prompt-count ${count} counts those of --prompts FILE; give both`);
   }
+  for (const flag of ['adapter', 'chrome-arg'] as const) {
+    if (runtime === 'browser' || values[flag] === undefined) continue;
+    throw new ToolError(
+      'BAD_ARGUMENT',
+      `--${flag} is for Chromium, and --runtime node starts none; leave it out, or ask for --runtime browser`,
+    );
+  }
   return {
     tables: parseTables(values.table ?? [], runtime),
     runtime,

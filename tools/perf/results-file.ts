@@ -1,5 +1,6 @@
 /** perf-results.json: read before anything is measured, written whole or not at all. */
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
+import { writeOutputFile } from '../output-file.ts';
 import { ToolError } from '../tool-error.ts';
 import type { PerfResults } from './results.ts';
 
@@ -32,13 +33,6 @@ function refuse(path: string, why: string, cause?: unknown): ToolError {
 }
 
 /** @throws ToolError `STORAGE` */
-export async function writeResults(path: string, results: PerfResults): Promise<void> {
-  const partPath = `${path}.${process.pid}.part`;
-  try {
-    await writeFile(partPath, `${JSON.stringify(results, null, 1)}\n`);
-    await rename(partPath, path);
-  } catch (cause) {
-    await rm(partPath, { force: true });
-    throw new ToolError('STORAGE', `${path} could not be written: ${(cause as Error).message}`, { cause });
-  }
+export function writeResults(path: string, results: PerfResults): Promise<void> {
+  return writeOutputFile(path, `${JSON.stringify(results, null, 1)}\n`);
 }

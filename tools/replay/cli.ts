@@ -10,14 +10,14 @@ import { readTraceFile } from './trace-file.ts';
 
 export async function run(args: string[]): Promise<number> {
   const flags = parseReplayFlags(args);
-  const traces = await readTraceFiles(flags.traces);
-  const models = replayTraces(traces, await readTraceFiles(flags.learn), flags);
+  const traces = await readTraceFiles(flags.traces, '--trace');
+  const models = replayTraces(traces, await readTraceFiles(flags.learn, '--learn'), flags);
   process.stdout.write(flags.json ? `${JSON.stringify(models.flat())}\n` : formatTables(models));
   return 0;
 }
 
-async function readTraceFiles(paths: readonly string[]): Promise<PackedTrace[]> {
+async function readTraceFiles(paths: readonly string[], flag: string): Promise<PackedTrace[]> {
   const traces: PackedTrace[] = [];
-  for (const path of paths) traces.push(await readTraceFile(path));
+  for (const path of paths) traces.push(await readTraceFile(path, flag));
   return traces;
 }

@@ -2,13 +2,13 @@
  * `npm run teach`: what the engine's ensemble learns from routing traces, as a file that comes with a model. No model, no GPU.
  * Owns the file; the traces are read as a replay reads them.
  */
-import { rename, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import type { Predictor, PredictorState } from '../../src/routing/predictor.ts';
 import { createPredictor } from '../../src/routing/predictors.ts';
 import { getContext, getModelKey, getRoutes, type PackedTrace } from '../../src/routing/replay/packed-trace.ts';
 import { formatStateFile } from '../../src/routing/state-file.ts';
 import { parseFlags, parseText } from '../flags.ts';
+import { checkOutputPath, writeOutputFile } from '../output-file.ts';
 import { readTraceFile } from '../replay/trace-file.ts';
 import { ToolError } from '../tool-error.ts';
 import { thinTables } from './thin-tables.ts';
@@ -23,13 +23,12 @@ export async function run(args: string[]): Promise<number> {
   }
   if (values.out === undefined) throw new ToolError('BAD_ARGUMENT', '--out is missing; name the file to write');
   const out = parseText('out', values.out);
+  await checkOutputPath(out, '--out');
   const traces: PackedTrace[] = [];
   for (const path of paths) traces.push(await readTraceFile(path));
   const state = thinTables(teach(traces));
   const bytes = gzipSync(formatStateFile(state), { level: 9 });
-  const partPath = `${out}.${process.pid}.part`;
-  await writeFile(partPath, bytes);
-  await rename(partPath, out);
+  await writeOutputFile(out, bytes);
   const tokens = traces.reduce((sum, trace) => sum + trace.tokens, 0);
   console.error(`${out}: ${bytes.length} bytes, learnt from ${tokens} tokens`);
   return 0;

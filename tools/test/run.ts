@@ -34,12 +34,12 @@ export async function runSuites(args: string[], extent: 'sample' | 'full'): Prom
   if (!isAlone) console.log('webmoe: the suite browser runs beside the others, which are printed as they end');
   let totals: Totals;
   try {
-    const all = await Promise.all(
-      lanes.map((lane) =>
-        runLane(lane, { folder, env, limitMs: limitMs[extent], isShown: isAlone || lane[0] === 'browser' }),
-      ),
+    const running = lanes.map((lane) =>
+      runLane(lane, { folder, env, limitMs: limitMs[extent], isShown: isAlone || lane[0] === 'browser' }),
     );
-    totals = all.reduce(addTotals);
+    // Also when one is stopped: the other still writes into the folder.
+    await Promise.allSettled(running);
+    totals = (await Promise.all(running)).reduce(addTotals);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

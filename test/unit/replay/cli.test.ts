@@ -6,8 +6,10 @@ import { performance } from 'node:perf_hooks';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ReplayRow, replayTraces } from '../../../src/routing/replay/rows.ts';
 import { formatTraceHeader, formatTraceToken } from '../../../src/routing/trace.ts';
+import { run } from '../../../tools/replay/cli.ts';
 import { parseReplayFlags } from '../../../tools/replay/flags.ts';
 import { readTraceFile } from '../../../tools/replay/trace-file.ts';
+import { ToolError } from '../../../tools/tool-error.ts';
 import { createRandom } from '../random.ts';
 import { makeTokens, type TraceSize } from './traces.ts';
 
@@ -139,11 +141,17 @@ const badArguments: [string, string[], RegExp][] = [
   ['no such file', ['--trace', 'no-such.jsonl', '--slots', '4'], /--trace is "no-such.jsonl", which does not exist/],
   ['a folder', ['--trace', '.', '--slots', '4'], /--trace is "\.", which cannot be read \(EISDIR\)/],
 ];
-test.each(badArguments)('%s is an error that leaves stdout empty', (_name, args, message) => {
-  const { status, stdout, stderr } = runReplay(...args, '--json');
-  expect(status).toBe(1);
-  expect(stdout).toBe('');
-  expect(stderr.trimEnd().split('\n').at(-1)).toMatch(message);
+test.each(badArguments)('%s is an error', async (_name, args, message) => {
+  const error = await run([...args, '--json']).catch((thrown: ToolError) => thrown);
+  expect(error).toBeInstanceOf(ToolError);
+  const { code, message: text } = error as ToolError;
+  expect(`${code}: ${text}`).toMatch(message);
+});
+
+test('a file to learn from that is not there is named by its own flag', async () => {
+  const learning = run(['--trace', writeTrace('a.jsonl', 1, small), '--learn', 'no-such.jsonl', '--slots', '6']);
+  const message = expect.stringContaining('--learn is "no-such.jsonl", which does not exist');
+  await expect(learning).rejects.toMatchObject({ code: 'BAD_ARGUMENT', message });
 });
 
 test('fewer slots than experts per token are refused with the smallest number', () => {

@@ -31,6 +31,15 @@ test('Node runs what needs no browser', () => {
   );
 });
 
+test.each([['--adapter', 'swiftshader'] as const, ['--chrome-arg', '--headless'] as const])(
+  'Node starts no Chromium that %s could be for',
+  (flag, value) => {
+    const refused = { code: 'BAD_ARGUMENT', message: expect.stringContaining(flag) };
+    expect(() => parsePerfFlags(['--runtime', 'node', flag, value])).toThrow(expect.objectContaining(refused));
+    expect(parsePerfFlags(['--runtime', 'browser', flag, value]).chromeArgs).toHaveLength(1);
+  },
+);
+
 test.each([
   ['--table', 'speed'],
   ['--runs', '0'],

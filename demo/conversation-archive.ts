@@ -37,7 +37,10 @@ export class ConversationArchive {
     }
   }
 
-  /** Puts a chat in front, in place of its earlier state. A chat without turns is removed. */
+  /**
+   * Puts a chat in front, in place of its earlier state. A chat without turns is removed; one that has no room even alone
+   * leaves the archive as it was.
+   */
   keep(chat: KeptChat): void {
     const others = this.list().filter(({ id }) => id !== chat.id);
     this.#write(chat.turns.length > 0 ? [chat, ...others] : others);
@@ -49,20 +52,17 @@ export class ConversationArchive {
 
   /** The oldest chats make room, where the count, the size or the browser asks for it. */
   #write(chats: readonly KeptChat[]): void {
-    let kept = chats.slice(0, MOST_CHATS);
-    while (kept.length > 0) {
-      const text = JSON.stringify(kept);
+    if (chats.length === 0) this.#storage?.removeItem(KEY);
+    for (let count = Math.min(chats.length, MOST_CHATS); count > 0; count--) {
+      const text = JSON.stringify(chats.slice(0, count));
+      if (text.length > MOST_CHARACTERS) continue;
       try {
-        if (text.length <= MOST_CHARACTERS) {
-          this.#storage?.setItem(KEY, text);
-          return;
-        }
+        this.#storage?.setItem(KEY, text);
+        return;
       } catch {
         // No room in this browser: one chat less.
       }
-      kept = kept.slice(0, -1);
     }
-    this.#storage?.removeItem(KEY);
   }
 }
 
@@ -79,5 +79,10 @@ export function getTitle({ turns }: KeptChat): string {
 function isChat(value: unknown): value is KeptChat {
   const { id, turns } = (value ?? {}) as Partial<KeptChat>;
   if (typeof id !== 'string' || !Array.isArray(turns)) return false;
-  return turns.every(({ role, text }) => (role === 'user' || role === 'assistant') && typeof text === 'string');
+  return turns.every(isTurn);
+}
+
+function isTurn(value: unknown): value is KeptTurn {
+  const { role, text } = (value ?? {}) as Partial<KeptTurn>;
+  return (role === 'user' || role === 'assistant') && typeof text === 'string';
 }

@@ -1,4 +1,7 @@
-/** What the reader has chosen, kept between visits: the expert budget, how answers are made, whether the map is unfolded. */
+/**
+ * What the reader has chosen, kept between visits: the expert budget, how answers are made, whether the map is unfolded.
+ * What this browser has no room for, or may not keep, counts until the page is left.
+ */
 
 export const EXPERT_PERCENTS = [25, 50, 75, 100] as const;
 const DEFAULT_EXPERT_PERCENT = 50;
@@ -6,21 +9,44 @@ const EXPERT_PERCENT_KEY = 'webmoe.expertPercent';
 const MAP_OPEN_KEY = 'webmoe.mapOpen';
 const ANSWERS_KEY = 'webmoe.answers';
 
+/** Choices of this page that could not be stored. */
+const unstored = new Map<string, string>();
+
+/** False once a choice could not be stored. */
+export function arePreferencesKept(): boolean {
+  return unstored.size === 0;
+}
+
+function read(key: string): string | null {
+  return unstored.get(key) ?? getStorage()?.getItem(key) ?? null;
+}
+
+function write(key: string, text: string): void {
+  unstored.set(key, text);
+  try {
+    const storage = getStorage();
+    storage?.setItem(key, text);
+    if (storage) unstored.delete(key);
+  } catch {
+    // Full: see arePreferencesKept.
+  }
+}
+
 export function readExpertPercent(): number {
-  const stored = Number(getStorage()?.getItem(EXPERT_PERCENT_KEY));
+  const stored = Number(read(EXPERT_PERCENT_KEY));
   return EXPERT_PERCENTS.find((percent) => percent === stored) ?? DEFAULT_EXPERT_PERCENT;
 }
 
 export function writeExpertPercent(percent: number): void {
-  getStorage()?.setItem(EXPERT_PERCENT_KEY, String(percent));
+  write(EXPERT_PERCENT_KEY, String(percent));
 }
 
 export function readMapOpen(): boolean {
-  return getStorage()?.getItem(MAP_OPEN_KEY) !== 'false';
+  return read(MAP_OPEN_KEY) !== 'false';
 }
 
 export function writeMapOpen(open: boolean): void {
-  getStorage()?.setItem(MAP_OPEN_KEY, String(open));
+  write(MAP_OPEN_KEY, String(open));
 }
 
 /** How answers are made. */
@@ -50,7 +76,7 @@ export const SETTING_RANGES = {
 export function readAnswerSettings(): AnswerSettings {
   let stored: Partial<Record<keyof AnswerSettings, unknown>> = {};
   try {
-    stored = JSON.parse(getStorage()?.getItem(ANSWERS_KEY) ?? '{}') ?? {};
+    stored = JSON.parse(read(ANSWERS_KEY) ?? '{}') ?? {};
   } catch {
     // Spoilt: the defaults.
   }
@@ -68,10 +94,10 @@ export function readAnswerSettings(): AnswerSettings {
 }
 
 export function writeAnswerSettings(settings: AnswerSettings): void {
-  getStorage()?.setItem(ANSWERS_KEY, JSON.stringify(settings));
+  write(ANSWERS_KEY, JSON.stringify(settings));
 }
 
-/** Null where the user has forbidden storage: the choice then lasts as long as the page. */
+/** Null where the user has forbidden storage. */
 export function getStorage(): Storage | null {
   try {
     return window.localStorage;

@@ -1,5 +1,5 @@
 /** How answers are made: the system prompt and the sampling settings. They count from the next answer on. */
-import { type AnswerSettings, DEFAULT_ANSWER_SETTINGS, SETTING_RANGES } from '../preferences';
+import { type AnswerSettings, arePreferencesKept, DEFAULT_ANSWER_SETTINGS, SETTING_RANGES } from '../preferences';
 
 interface AnswerSettingsProps {
   readonly settings: AnswerSettings;
@@ -43,6 +43,9 @@ export function AnswerSettingsForm({ settings, onChange }: AnswerSettingsProps) 
           </label>
         );
       })}
+      {!arePreferencesKept() && (
+        <p class="note">This browser stores no more settings for this page: they count until the page is left.</p>
+      )}
       <p class="buttons">
         <button type="button" onClick={() => onChange(DEFAULT_ANSWER_SETTINGS)}>
           Defaults

@@ -1,4 +1,5 @@
 /** What an answer costs: live while it streams, the engine's totals when it is done. */
+import type { GenerateStats } from '../../src/index';
 import type { Answer } from '../conversation';
 import { formatBytes, formatCount, formatPercent } from '../numbers';
 
@@ -23,12 +24,12 @@ export function AnswerStats({ answer }: { readonly answer: Answer }) {
   );
 }
 
-function getFigures({ live, result }: Answer): Figure[] {
+/** None before the first token. */
+export function getFigures({ live, result }: Pick<Answer, 'live' | 'result'>): Figure[] {
   if (!live) return [];
   const stats = result?.stats;
   const figures: Figure[] = [];
-  const tokensPerSecond =
-    stats && stats.decodeMs > 0 ? (stats.generatedTokens / stats.decodeMs) * 1000 : live.tokensPerSecond;
+  const tokensPerSecond = stats ? getTokensPerSecond(stats) : live.tokensPerSecond;
   if (tokensPerSecond !== null) {
     figures.push({ name: 'tokens/s', value: tokensPerSecond.toFixed(1), title: 'Speed of the answer’s tokens' });
   }
@@ -69,4 +70,9 @@ function getFigures({ live, result }: Answer): Figure[] {
     );
   }
   return figures;
+}
+
+/** The first token comes with the prompt: its time is no part of `decodeMs`. */
+function getTokensPerSecond({ generatedTokens, decodeMs }: GenerateStats): number | null {
+  return generatedTokens > 1 && decodeMs > 0 ? ((generatedTokens - 1) / decodeMs) * 1000 : null;
 }

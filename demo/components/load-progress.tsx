@@ -18,14 +18,14 @@ interface Step {
 }
 
 export function LoadProgress({ choice, steps }: LoadProgressProps) {
-  const list = getSteps(steps);
+  const list = getSteps(choice, steps);
   const current = list.find((step) => step.begun && !step.passed);
   return (
     <section class="card load" aria-label="Loading the model">
       <h2>{getTitle(choice)}</h2>
       <p class="quiet">
         {choice.kind === 'file'
-          ? 'It is cut into pages and kept in this browser, so the next time is faster.'
+          ? 'It is read where it is: this browser keeps no copy and needs the file again after a reload.'
           : 'The first visit installs it into this browser; after that it only loads.'}
       </p>
       <ol>
@@ -36,7 +36,7 @@ export function LoadProgress({ choice, steps }: LoadProgressProps) {
             <progress
               aria-label={step.label}
               max={Math.max(step.total, 1)}
-              value={step.passed ? step.total || 1 : step.done}
+              value={step.passed && step.total === 0 ? 1 : step.done}
             />
           </li>
         ))}
@@ -54,21 +54,19 @@ function getTitle(choice: ModelChoice): string {
   return `Loading ${choice.kind === 'file' ? choice.file.name : choice.url}`;
 }
 
-function getSteps({ install, weights, compile }: LoadSteps): Step[] {
+function getSteps(choice: ModelChoice, { install, weights, compile }: LoadSteps): Step[] {
   const later = { install: Boolean(weights || compile), weights: Boolean(compile) };
+  const headers: Step = {
+    label: 'Headers of the file',
+    done: 0,
+    total: 0,
+    text: later.install ? 'read' : 'reading…',
+    passed: later.install,
+    begun: true,
+  };
   return [
-    {
-      label: 'Install into this browser',
-      done: install?.doneBytes ?? 0,
-      total: install?.totalBytes ?? 0,
-      text: install
-        ? `${formatBytes(install.doneBytes)} of ${formatBytes(install.totalBytes)}`
-        : later.install
-          ? 'already installed'
-          : 'looking…',
-      passed: later.install,
-      begun: true,
-    },
+    // A file is read in place: there is nothing to install.
+    choice.kind === 'file' ? headers : getInstallStep(install, later.install),
     {
       label: 'Weights to the GPU',
       done: weights?.doneBytes ?? 0,
@@ -86,4 +84,12 @@ function getSteps({ install, weights, compile }: LoadSteps): Step[] {
       begun: Boolean(compile),
     },
   ];
+}
+
+function getInstallStep(install: LoadSteps['install'], passed: boolean): Step {
+  const { doneBytes: done, totalBytes: total } = install ?? { doneBytes: 0, totalBytes: 0 };
+  let text = passed ? 'already installed' : 'looking…';
+  if (install) text = `${formatBytes(done)} of ${formatBytes(total)}`;
+  if (passed && done < total) text += '; the rest follows';
+  return { label: 'Install into this browser', done, total, text, passed, begun: true };
 }

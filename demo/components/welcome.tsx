@@ -1,6 +1,7 @@
 /** The empty chat: what this is, what it can and cannot do, and questions to begin with. */
 import type { ComponentChildren } from 'preact';
-import type { ModelState } from '../model-session';
+import type { LoadedModel } from '../../src/index';
+import type { ModelChoice, ModelState } from '../model-session';
 import { formatSeconds } from '../numbers';
 
 /** What the small model was trained on: everyday tasks and small talk. */
@@ -22,14 +23,14 @@ interface WelcomeProps {
 }
 
 export function Welcome({ model, onAsk, onSettings, children }: WelcomeProps) {
-  const { experts, slotsPerLayer, moeLayers, expertsPerToken, name, installed } = model.model;
+  const { experts, moeLayers, expertsPerToken, name } = model.model;
   const embedded = model.choice.kind === 'embedded';
   return (
     <section class="welcome" aria-label="Welcome">
       <h2>A Mixture-of-Experts model, running in this tab</h2>
       <p>
         Nothing you type leaves your computer. Each of the model’s {moeLayers} layers has {experts} experts and uses{' '}
-        {expertsPerToken} of them per token. {getPagingText(slotsPerLayer, experts)}
+        {expertsPerToken} of them per token. {getPagingText(model)}
       </p>
       {embedded ? (
         <p>
@@ -65,16 +66,27 @@ export function Welcome({ model, onAsk, onSettings, children }: WelcomeProps) {
         ))}
       </ul>
       {children}
-      <p class="quiet" data-installed={installed}>
-        {installed
-          ? `Installed into this browser and loaded in ${formatSeconds(model.loadMs)}.`
-          : `Already installed in this browser; loaded in ${formatSeconds(model.loadMs)}.`}
-      </p>
+      <p class="quiet">{getLoadText(model)}</p>
     </section>
   );
 }
 
-function getPagingText(slotsPerLayer: number, experts: number): string {
+function getPagingText({ model, choice }: WelcomeProps['model']): string {
+  const { slotsPerLayer, experts } = model;
   if (slotsPerLayer >= experts) return 'All of them are on the GPU.';
-  return `Only ${slotsPerLayer} of the ${experts} are on the GPU at a time; the others are paged in from browser storage when needed, and the answer stays the same to the last bit.`;
+  return `Only ${slotsPerLayer} of the ${experts} are on the GPU at a time; the others are paged in from ${getSourceText(model, choice)} when needed, and the answer stays the same to the last bit.`;
+}
+
+function getSourceText({ isLocal }: LoadedModel, { kind }: ModelChoice): string {
+  if (kind === 'file') return 'your file';
+  return isLocal ? 'browser storage' : 'browser storage, or from the network what is not there yet,';
+}
+
+function getLoadText({ model, choice, loadMs }: WelcomeProps['model']): string {
+  const seconds = formatSeconds(loadMs);
+  if (choice.kind === 'file')
+    return `Read from your file where it is, without a copy in this browser; loaded in ${seconds}.`;
+  if (!model.isLocal) return `Loaded in ${seconds}, before all of it was in this browser.`;
+  if (model.installed) return `Installed into this browser and loaded in ${seconds}.`;
+  return `Already installed in this browser; loaded in ${seconds}.`;
 }

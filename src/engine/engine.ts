@@ -145,7 +145,7 @@ export interface LoadedModel {
    * how work is spread, which changes no bit, and `tuningFrom` who chose it: `default`, `options`, `cache` or `trial`.
    */
   readonly variants: Readonly<Record<string, string>>;
-  /** False when the model was already in the store. */
+  /** Whether this load installs it: false when the store had it already, and for files that are read in place. */
   readonly installed: boolean;
   /** Of a quantised model: by kind of tensor its type and relative error; else null. */
   readonly quantization: QuantizationReport | null;

@@ -48,7 +48,7 @@ export class OpenModel {
   constructor(
     readonly plan: InstallPlan,
     readonly records: ModelRecords,
-    /** False when the store had the whole model. */
+    /** Whether the store lacked some or all of the model; false without a store. */
     readonly isNew: boolean,
     private readonly store: ModelStore | null,
     lock: ModelLock | null,
@@ -132,7 +132,7 @@ export async function openModel(
   if (!store) {
     options.onPlan?.(plan);
     const records = new ModelRecords({ plan, source, store, digests: new Map() }, null);
-    return new OpenModel(plan, records, true, null, null);
+    return new OpenModel(plan, records, false, null, null);
   }
   const { lock, manifest } = await lockModel(plan, store, options);
   try {

@@ -24,10 +24,11 @@ describe('the archive of chats', () => {
     const small = new ConversationArchive(new MemoryStorage(300));
     for (let count = 0; count < 5; count++) small.keep(chat(String(count), 'x'.repeat(80)));
     expect(ids(small)).toEqual(['4', '3']);
-    // One that never fits does not stay in the way of the next.
+    // One that never fits costs the others nothing, and does not stay in the way of the next.
     small.keep(chat('huge', 'x'.repeat(1000)));
+    expect(ids(small)).toEqual(['4', '3']);
     small.keep(chat('next'));
-    expect(ids(small)).toEqual(['next']);
+    expect(ids(small)).toEqual(['next', '4']);
   });
 
   it('reads nothing from what is spoilt, and works without storage', () => {
@@ -35,6 +36,15 @@ describe('the archive of chats', () => {
       const storage = new MemoryStorage();
       storage.setItem('webmoe.chats', spoilt);
       expect(new ConversationArchive(storage).list()).toEqual([]);
+    }
+    // One spoilt chat costs the others nothing, also when another is kept.
+    for (const spoilt of ['null', '{"id": "x", "turns": [null]}', '{"id": "x", "turns": ["a", 1]}']) {
+      const storage = new MemoryStorage();
+      storage.setItem('webmoe.chats', `[${JSON.stringify(chat('a'))}, ${spoilt}, ${JSON.stringify(chat('b'))}]`);
+      const archive = new ConversationArchive(storage);
+      expect(ids(archive)).toEqual(['a', 'b']);
+      archive.keep(chat('c'));
+      expect(ids(archive)).toEqual(['c', 'a', 'b']);
     }
     const none = new ConversationArchive(null);
     none.keep(chat('a'));

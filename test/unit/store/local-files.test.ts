@@ -54,6 +54,7 @@ describe('openLocalFiles', () => {
     const store = createMemoryStore();
     const { manifest } = await installModel(createMemorySource(bytes, 'tiny.gguf'), store);
     expect(model.plan.modelId).toBe(manifest.modelId);
+    expect(model.isNew).toBe(false);
     expect(await model.records.read('page/0/1')).toEqual(await store.readRecord(manifest.modelId, 'page/0/1'));
     await model.close();
   });

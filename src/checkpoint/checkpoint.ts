@@ -21,10 +21,10 @@ export interface SourceRange {
 export interface TensorSlab {
   readonly ranges: readonly SourceRange[];
   /**
-   * Makes the weights, in the layout that `type` has in a GGUF file, from the bytes of the ranges; pure.
-   * Null: the one range is in that layout.
+   * Makes the weights, in the layout that `type` has in a GGUF file, from the bytes of the ranges; pure. What takes long gives
+   * the event loop its turns, and ends with `ABORTED` when the signal fires. Null: the one range is in that layout.
    */
-  readonly assemble: ((ranges: readonly Uint8Array[]) => Uint8Array) | null;
+  readonly assemble: ((ranges: readonly Uint8Array[], signal?: AbortSignal) => Uint8Array | Promise<Uint8Array>) | null;
 }
 
 export interface TensorEntry {

@@ -132,6 +132,9 @@ function assembleWhole(entry: TensorEntry, make: (file: Uint8Array) => Uint8Arra
   return (index, count) => {
     assert(count === 1, `${entry.name} is read as one piece`);
     const { ranges, assemble } = entry.getSlab(index, count);
-    return { ranges, assemble: (bytes) => make(assemble ? assemble(bytes) : (bytes[0] as Uint8Array)) };
+    return {
+      ranges,
+      assemble: async (bytes, signal) => make(assemble ? await assemble(bytes, signal) : (bytes[0] as Uint8Array)),
+    };
   };
 }

@@ -171,8 +171,8 @@ function pick(
       const { ranges, assemble } = entry.getSlab(index, count);
       return {
         ranges,
-        assemble(bytes) {
-          const file = assemble ? assemble(bytes) : (bytes[0] as Uint8Array);
+        async assemble(bytes, signal) {
+          const file = assemble ? await assemble(bytes, signal) : (bytes[0] as Uint8Array);
           const out = new Uint8Array(rows * picked * blockBytes);
           let at = 0;
           for (let col = first; col < end; col += step) {

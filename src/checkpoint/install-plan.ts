@@ -21,6 +21,7 @@ import {
 } from './manifest';
 import type { ModelConfig } from './model-config';
 import { isMatrixRole } from './resident-tensors';
+import { giveTurn, STRETCH_WEIGHTS } from './turns';
 
 export interface InstallRecord {
   readonly key: string;
@@ -28,8 +29,11 @@ export interface InstallRecord {
   readonly sizeBytes: number;
   /** Ranges whose bytes `pack` takes, in this order. */
   readonly sourceRanges: readonly SourceRange[];
-  /** Makes the record from the bytes of its ranges; pure, and keeps none of them. */
-  pack(ranges: readonly Uint8Array[]): Uint8Array<ArrayBuffer>;
+  /**
+   * Makes the record from the bytes of its ranges; pure, and keeps none of them. Gives the event loop its turns meanwhile.
+   * @throws EngineError `ABORTED` when the signal fires before it is done.
+   */
+  pack(ranges: readonly Uint8Array[], signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 export interface InstallPlan extends Pick<Checkpoint, 'quantization'> {
@@ -152,24 +156,38 @@ function failColumns(gguf: Checkpoint, tensor: TensorEntry, cols: number): never
 }
 
 function buildResidentRecord({ role, tensor }: ResidentSource, { key, matrix }: ResidentTensor): InstallRecord {
-  const { type } = tensor;
-  const { rows, cols, sizeBytes } = matrix;
+  const { sizeBytes } = matrix;
   const slab = tensor.getSlab(0, 1);
   return {
     key,
     sizeBytes,
     sourceRanges: slab.ranges,
-    pack(ranges) {
-      const file = assembleSlab(slab, ranges);
+    async pack(ranges, signal) {
+      const file = await assembleSlab(slab, ranges, signal);
       const out = new Uint8Array(sizeBytes);
       if (!isMatrixRole(role)) {
         packAsF32(tensor, file, out, 0);
         return out;
       }
-      getWeightFormat(type).pack(file, rows, cols, out, 0);
+      await packMatrix(matrix, file, out, signal);
       return out;
     },
   };
+}
+
+/** Moves a matrix to its place in a record, some rows between two turns of the event loop. */
+async function packMatrix(
+  { type, rows, cols, offsetBytes }: PackedMatrix,
+  file: Uint8Array,
+  out: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const stretchRows = Math.max(1, Math.floor(STRETCH_WEIGHTS / cols));
+  for (let row = 0; row < rows; row += stretchRows) {
+    if (row > 0) await giveTurn(signal);
+    const range = { firstRow: row, endRow: Math.min(rows, row + stretchRows) };
+    getWeightFormat(type).pack(file, rows, cols, out, offsetBytes, range);
+  }
 }
 
 /** Widens the weights of a tensor, or of one expert's part of it. */
@@ -233,13 +251,13 @@ function buildPageRecords(reading: ArchitectureReading, group: number, layout: P
       key: getPageKey(group, expert),
       sizeBytes: layout.pageBytes,
       sourceRanges,
-      pack(ranges) {
+      async pack(ranges, signal) {
         const out = new Uint8Array(layout.pageBytes);
         for (const [i, { tensor, matrix }] of parts.entries()) {
           const bytes = (places[i] as number[]).map((place) => ranges[place] as Uint8Array);
-          const file = assembleSlab(slabs[i] as TensorSlab, bytes);
+          const file = await assembleSlab(slabs[i] as TensorSlab, bytes, signal);
           if (tensor.shape.length === 2) packAsF32(tensor, file, out, matrix.offsetBytes);
-          else getWeightFormat(matrix.type).pack(file, matrix.rows, matrix.cols, out, matrix.offsetBytes);
+          else await packMatrix(matrix, file, out, signal);
         }
         return out;
       },
@@ -255,9 +273,13 @@ function placeRange(list: SourceRange[], range: SourceRange): number {
 }
 
 /** The weights of a slab as a GGUF file would have them. */
-function assembleSlab({ ranges, assemble }: TensorSlab, bytes: readonly Uint8Array[]): Uint8Array {
+async function assembleSlab(
+  { ranges, assemble }: TensorSlab,
+  bytes: readonly Uint8Array[],
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
   for (const [i, { lengthBytes, purpose }] of ranges.entries()) {
     assert(bytes[i]?.byteLength === lengthBytes, `${purpose}: ${lengthBytes} bytes, got ${bytes[i]?.byteLength}`);
   }
-  return assemble ? assemble(bytes) : (bytes[0] as Uint8Array);
+  return assemble ? assemble(bytes, signal) : (bytes[0] as Uint8Array);
 }

@@ -20,6 +20,6 @@ function createRecord(key: string, sizeBytes: number): InstallRecord {
     key,
     sizeBytes,
     sourceRanges: [{ offsetBytes: 0, lengthBytes: sizeBytes, purpose: key }],
-    pack: ([bytes]) => new Uint8Array(bytes ?? []),
+    pack: async ([bytes]) => new Uint8Array(bytes ?? []),
   };
 }

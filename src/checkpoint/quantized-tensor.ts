@@ -9,9 +9,7 @@ import { getFileBytes, UNIT_WEIGHTS } from './formats/weight-format';
 import type { QuantizationReport, ResidentRole } from './manifest';
 import { isMatrixRole } from './resident-tensors';
 import type { TensorRole } from './traits';
-
-/** Weights that are f32 at a time: 4 MiB. */
-const STRETCH_WEIGHTS = 2 ** 20;
+import { giveTurn, STRETCH_WEIGHTS } from './turns';
 
 const expertMatrices: ReadonlySet<string> = new Set<TensorRole>([
   'gateProj',
@@ -44,18 +42,24 @@ export class Quantizer {
         const { ranges, assemble } = tensor.getSlab(index, count);
         return {
           ranges,
-          assemble: (bytes) => {
-            const file = assemble ? assemble(bytes) : (bytes[0] as Uint8Array);
+          assemble: async (bytes, signal) => {
+            const file = assemble ? await assemble(bytes, signal) : (bytes[0] as Uint8Array);
             const weights = file.byteLength / format.blockBytes;
             const out = new Uint8Array(getFileBytes(getWeightFormat(type), weights));
+            const error = { errorSquares: 0, weightSquares: 0 };
             for (let at = 0; at < weights; at += STRETCH_WEIGHTS) {
+              if (at > 0) await giveTurn(signal);
               const end = Math.min(weights, at + STRETCH_WEIGHTS);
               const stretch = file.subarray(at * format.blockBytes, end * format.blockBytes);
               const values = format.dequantizeFile(stretch, end - at);
               const blocks = quantize(type, values);
               out.set(blocks, getFileBytes(getWeightFormat(type), at));
-              this.#add(role, type, measureError(type, values, blocks));
+              const { errorSquares, weightSquares } = measureError(type, values, blocks);
+              error.errorSquares += errorSquares;
+              error.weightSquares += weightSquares;
             }
+            // Whole tensors only: one that was aborted comes again.
+            this.#add(role, type, error);
             return out;
           },
         };

@@ -237,7 +237,7 @@ export class RecordQueue {
         );
     return Promise.all(
       batch.map(async ({ record }) => {
-        const bytes = record.pack(buffers.splice(0, record.sourceRanges.length));
+        const bytes = await record.pack(buffers.splice(0, record.sourceRanges.length), signal);
         return { key: record.key, bytes, digest: await computeDigest(bytes) };
       }),
     );

@@ -139,19 +139,27 @@ export function createBlockFormat(spec: BlockSpec): WeightFormat {
     blockBytes,
     planeBytesPer32,
     getPackedBytes,
-    pack(file, rows, cols, out, outOffset) {
-      const blocks = getBlocks(rows, cols);
-      assert(file.byteLength === blocks * blockBytes, `${rows}x${cols} ${type} in ${file.byteLength} bytes`);
+    pack(file, rows, cols, out, outOffset, { firstRow, endRow } = { firstRow: 0, endRow: rows }) {
+      assert(
+        file.byteLength === getBlocks(rows, cols) * blockBytes,
+        `${rows}x${cols} ${type} in ${file.byteLength} bytes`,
+      );
       const offsets = getPlaneOffsets({ planeBytesPer32 }, rows, cols);
-      out.fill(0, outOffset, outOffset + (offsets.at(-1) as number));
+      const [first, end] = [getBlocks(firstRow, cols), getBlocks(endRow, cols)];
+      for (const [plane, stride] of planeStride.entries()) {
+        const start = outOffset + (offsets[plane] as number);
+        // Behind the last row, up to the next plane too.
+        const endByte = endRow === rows ? outOffset + (offsets[plane + 1] as number) : start + end * stride;
+        out.fill(0, start + first * stride, endByte);
+      }
       for (const { plane, bytes, fileByte, planeByte = 0 } of byteFields) {
         const stride = planeStride[plane] as number;
-        let to = outOffset + (offsets[plane] as number) + planeByte;
-        for (let from = fileByte; from < file.byteLength; from += blockBytes, to += stride) {
+        let to = outOffset + (offsets[plane] as number) + first * stride + planeByte;
+        for (let from = first * blockBytes + fileByte; from < end * blockBytes; from += blockBytes, to += stride) {
           for (let i = 0; i < bytes; i++) out[to + i] = file[from + i] as number;
         }
       }
-      for (let block = 0; block < blocks; block++) {
+      for (let block = first; block < end; block++) {
         for (const { plane, mask, fileByte, fileShift, planeByte, planeShift, bytes } of bitRuns) {
           const from = block * blockBytes + fileByte;
           const to = outOffset + (offsets[plane] as number) + block * (planeStride[plane] as number) + planeByte;

@@ -58,9 +58,12 @@ export function measureError(type: QuantizedType, values: Float32Array, file: Ui
   const rounded = getWeightFormat(type).dequantizeFile(file, values.length);
   let errorSquares = 0;
   let weightSquares = 0;
-  for (const [i, value] of values.entries()) {
-    errorSquares += ((rounded[i] as number) - value) ** 2;
-    weightSquares += value ** 2;
+  // By index: over entries it took three times as long as the rounding.
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    const error = (rounded[i] as number) - value;
+    errorSquares += error * error;
+    weightSquares += value * value;
   }
   return { errorSquares, weightSquares };
 }
@@ -73,10 +76,8 @@ function quantizeQ8(values: Float32Array, from: number, out: Uint8Array, to: num
   const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
   for (let i = 0; i < UNIT_WEIGHTS; i++) {
     const quotient = Math.fround((values[from + i] as number) * inverse);
-    // Halves away from zero.
-    const magnitude = Math.abs(quotient);
-    const whole = Math.floor(magnitude);
-    const rounded = whole + Math.floor(2 * (magnitude - whole));
+    // Halves away from zero; the sum is exact in f64.
+    const rounded = (Math.abs(quotient) + 0.5) | 0;
     out[to + i] = quotient < 0 ? -rounded : rounded;
   }
   return scale;
@@ -90,10 +91,10 @@ function quantizeQ4(values: Float32Array, from: number, out: Uint8Array, to: num
   }
   const scale = Math.fround(largest / -8);
   const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
-  const code = (i: number): number => {
-    const quotient = Math.fround((values[from + i] as number) * inverse);
-    return Math.min(15, Math.trunc(Math.fround(quotient + 8.5)));
-  };
-  for (let j = 0; j < UNIT_WEIGHTS / 2; j++) out[to + j] = code(j) | (code(j + 16) << 4);
+  for (let j = 0; j < UNIT_WEIGHTS / 2; j++) {
+    const low = Math.fround((values[from + j] as number) * inverse);
+    const high = Math.fround((values[from + j + UNIT_WEIGHTS / 2] as number) * inverse);
+    out[to + j] = Math.min(15, Math.fround(low + 8.5)) | (Math.min(15, Math.fround(high + 8.5)) << 4);
+  }
   return scale;
 }

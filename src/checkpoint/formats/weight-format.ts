@@ -16,6 +16,12 @@ export const UNIT_WEIGHTS = 32;
 /** Matrices, and regions inside them, start at multiples of this many bytes: one vec4<f32>. */
 export const LAYOUT_ALIGNMENT_BYTES = 16;
 
+/** Rows of a matrix; `endRow` is the first behind them. */
+export interface RowRange {
+  readonly firstRow: number;
+  readonly endRow: number;
+}
+
 export interface WeightFormat {
   readonly type: WeightType;
   /** Number of the type in GGUF (`ggml_type`). */
@@ -28,8 +34,11 @@ export interface WeightFormat {
   readonly planeBytesPer32: readonly number[];
   /** Size of a packed matrix, a multiple of 16 bytes. */
   getPackedBytes(rows: number, cols: number): number;
-  /** Moves a matrix from the file's layout into the kernel layout at `outOffset`, a multiple of 16. */
-  pack(file: Uint8Array, rows: number, cols: number, out: Uint8Array, outOffset: number): void;
+  /**
+   * Moves a matrix from the file's layout into the kernel layout at `outOffset`, a multiple of 16; with a range those of its
+   * rows, and `out` is the whole matrix's once all rows were moved.
+   */
+  pack(file: Uint8Array, rows: number, cols: number, out: Uint8Array, outOffset: number, range?: RowRange): void;
   /** The inverse of `pack`: the file's bytes. */
   unpack(packed: Uint8Array, rows: number, cols: number): Uint8Array<ArrayBuffer>;
   /** CPU reference on the kernel layout: [rows, cols] f32. */
@@ -93,9 +102,10 @@ export function createPlainFormat(spec: {
     blockBytes: weightBytes,
     planeBytesPer32: [UNIT_WEIGHTS * weightBytes],
     getPackedBytes,
-    pack(file, rows, cols, out, outOffset) {
+    pack(file, rows, cols, out, outOffset, { firstRow, endRow } = { firstRow: 0, endRow: rows }) {
       assert(file.byteLength === getPackedBytes(rows, cols), `${rows}x${cols} ${type} in ${file.byteLength} bytes`);
-      out.set(file, outOffset);
+      const rowBytes = cols * weightBytes;
+      out.set(file.subarray(firstRow * rowBytes, endRow * rowBytes), outOffset + firstRow * rowBytes);
     },
     unpack: (packed, rows, cols) => packed.slice(0, getPackedBytes(rows, cols)),
     dequantize: (packed, rows, cols) => decode(packed.subarray(0, getPackedBytes(rows, cols)), rows * cols),

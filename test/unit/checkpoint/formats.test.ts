@@ -58,6 +58,15 @@ describe.each(weightFormats)('$type', (format) => {
     }
   });
 
+  it('packs some rows at a time to the same bytes', () => {
+    const out = [0, 0xaa].map((fill) => new Uint8Array(format.getPackedBytes(ROWS, COLS)).fill(fill));
+    format.pack(file, ROWS, COLS, out[0]!, 0);
+    for (let firstRow = 0; firstRow < ROWS; firstRow += 2) {
+      format.pack(file, ROWS, COLS, out[1]!, 0, { firstRow, endRow: Math.min(ROWS, firstRow + 2) });
+    }
+    expect(out[1]).toEqual(out[0]);
+  });
+
   it('lays its planes out one behind the other, each at a multiple of 16 bytes', () => {
     const units = (ROWS * COLS) / 32;
     let end = 0;

@@ -62,7 +62,7 @@ async function packAll(plan: InstallPlan, source: { read: ReturnType<typeof memo
     await Promise.all(
       plan.records.map(async ({ key, sourceRanges, pack }) => {
         const ranges = sourceRanges.map(({ offsetBytes, lengthBytes }) => source.read(offsetBytes, lengthBytes));
-        return [key, pack(await Promise.all(ranges))] as const;
+        return [key, await pack(await Promise.all(ranges))] as const;
       }),
     ),
   );

@@ -201,12 +201,12 @@ describe('keys and values of latent attention in one tensor', () => {
       });
       const { latent, ropeDims } = readLatent('test', tensors, ggufNames, heads, [0]);
       expect({ ...latent, ropeDims }).toMatchObject({ rank, plainDim, valueDim, queryRank: null, ropeDims: 8 });
-      const read = (name: string, count: number): { type: WeightType; values: Float32Array } => {
+      const read = async (name: string, count: number): Promise<{ type: WeightType; values: Float32Array }> => {
         const { type: own, getSlab } = tensors.get(name);
-        return { type: own, values: getWeightFormat(own).dequantizeFile(getSlab(0, 1).assemble!([]), count) };
+        return { type: own, values: getWeightFormat(own).dequantizeFile(await getSlab(0, 1).assemble!([]), count) };
       };
-      const keys = read('blk.0.attn_k_b.weight', heads * rank * plainDim);
-      const kept = read('blk.0.attn_v_b.weight', heads * valueDim * rank);
+      const keys = await read('blk.0.attn_k_b.weight', heads * rank * plainDim);
+      const kept = await read('blk.0.attn_v_b.weight', heads * valueDim * rank);
       expect([keys.type, kept.type]).toEqual(['f32', type]);
       const at = (head: number, row: number, i: number): number =>
         values[(head * (plainDim + valueDim) + row) * rank + i]!;
@@ -264,7 +264,7 @@ describe('MXFP4 in two tensors', () => {
       const read = await Promise.all(
         ranges.map((range) => checkpoint.source.read(range.offsetBytes, range.lengthBytes)),
       );
-      const values = getWeightFormat('mxfp4').dequantizeFile(assemble!(read), 32 * 64);
+      const values = getWeightFormat('mxfp4').dequantizeFile(await assemble!(read), 32 * 64);
       const expected = Array.from({ length: 32 * 64 }, (_, i) => {
         const [row, col] = [2 * (i >> 6) + which, i & 63];
         const group = (3 * 64 + row) * 2 + (col >> 5);

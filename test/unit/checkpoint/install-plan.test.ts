@@ -20,15 +20,15 @@ import {
 const readPlan = async (bytes: Uint8Array): Promise<InstallPlan> =>
   buildInstallPlan(await readGgufFile(memorySource(bytes)));
 
-function packAll(plan: InstallPlan, file: Uint8Array): Map<string, Uint8Array> {
-  return new Map(
-    plan.records.map((record) => {
-      const ranges = record.sourceRanges.map(({ offsetBytes, lengthBytes }) =>
-        file.slice(offsetBytes, offsetBytes + lengthBytes),
-      );
-      return [record.key, record.pack(ranges)];
-    }),
-  );
+async function packAll(plan: InstallPlan, file: Uint8Array): Promise<Map<string, Uint8Array>> {
+  const packed = new Map<string, Uint8Array>();
+  for (const record of plan.records) {
+    const ranges = record.sourceRanges.map(({ offsetBytes, lengthBytes }) =>
+      file.slice(offsetBytes, offsetBytes + lengthBytes),
+    );
+    packed.set(record.key, await record.pack(ranges));
+  }
+  return packed;
 }
 
 const read = (record: Uint8Array | undefined, matrix: PackedMatrix): Float32Array =>
@@ -106,7 +106,7 @@ describe('an install plan', () => {
     const bytes = writeTinyOlmoe();
     const gguf = await readGgufFile(memorySource(bytes));
     const plan = buildInstallPlan(gguf);
-    const packed = packAll(plan, bytes);
+    const packed = await packAll(plan, bytes);
     for (const record of plan.records) expect(packed.get(record.key)!.byteLength).toBe(record.sizeBytes);
     for (const [layer, layout] of plan.pageLayouts.entries()) {
       for (const [name, matrix] of [
@@ -142,7 +142,7 @@ describe('an install plan', () => {
       setTensor(tensors, 'blk.0.ffn_gate_inp.weight', { type: 30, data: half(96) });
     });
     const plan = await readPlan(bytes);
-    const packed = packAll(plan, bytes);
+    const packed = await packAll(plan, bytes);
     const get = (key: string) => read(packed.get(key), plan.resident.find((tensor) => tensor.key === key)!.matrix);
     expect(get('tensor/outputNorm')).toEqual(new Float32Array(32).fill(1.125));
     expect(get('tensor/0/router')).toEqual(new Float32Array(96).fill(0.015625));
@@ -165,7 +165,7 @@ describe('an install plan', () => {
     expect(plan.config).toMatchObject({ layers: 6, hiddenSize: 256, vocabSize: 4096, contextLength: 1024 });
     expect(plan.config.moe).toEqual(createMoe({ experts: 32, expertsPerToken: 4, expertWidth: 128 }));
     expect(plan.records.length).toBe(3 + 6 * 9 + 6 * 32);
-    const packed = packAll(plan, bytes);
+    const packed = await packAll(plan, bytes);
     const page = packed.get('page/5/31')!;
     const { downProj } = plan.pageLayouts[5]!;
     expect(downProj).toMatchObject({ type: 'q4_0', rows: 256, cols: 128 });

@@ -47,7 +47,9 @@ it('a file of 30 GB is planned, installed in part, and read beyond 4 GiB at the 
     const ranges = getRanges(layer, expert);
     const record = records.get(keys[i] as string);
     expect(record?.sourceRanges).toMatchObject(ranges);
-    const packed = record?.pack(ranges.map(({ offsetBytes, lengthBytes }) => huge.read(offsetBytes, lengthBytes)));
+    const packed = await record?.pack(
+      ranges.map(({ offsetBytes, lengthBytes }) => huge.read(offsetBytes, lengthBytes)),
+    );
     expect(Buffer.compare(await model.records.read(keys[i] as string), packed ?? new Uint8Array()), keys[i]).toBe(0);
   }
   expect(hub.requests).toHaveLength(asked.length);

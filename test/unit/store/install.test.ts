@@ -87,7 +87,7 @@ async function expectWholeModel(store: ModelStore): Promise<void> {
     const ranges = record.sourceRanges.map((range) =>
       file.slice(range.offsetBytes, range.offsetBytes + range.lengthBytes),
     );
-    expect(Buffer.compare(await reader.read(record.key), record.pack(ranges)), record.key).toBe(0);
+    expect(Buffer.compare(await reader.read(record.key), await record.pack(ranges)), record.key).toBe(0);
   }
 }
 

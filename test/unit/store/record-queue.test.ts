@@ -2,6 +2,7 @@
 import { expect, it } from 'vitest';
 import type { ByteSource } from '../../../src/checkpoint/byte-source';
 import type { InstallRecord } from '../../../src/checkpoint/install-plan';
+import { EngineError } from '../../../src/errors';
 import { type FetchedRecord, RecordQueue } from '../../../src/store/record-queue';
 
 const RECORD_BYTES = 256 * 1024;
@@ -10,7 +11,10 @@ const RECORDS = 24;
 const WINDOW_BYTES = 512 * 1024;
 
 /** A queue over a source whose reads end when the test says so. */
-function createQueue(commit: (records: readonly FetchedRecord[]) => Promise<void> = async () => {}) {
+function createQueue(
+  commit: (records: readonly FetchedRecord[]) => Promise<void> = async () => {},
+  pack: InstallRecord['pack'] = async ([bytes]) => (bytes as Uint8Array<ArrayBuffer>).slice(),
+) {
   const started: number[] = [];
   const waiting: (() => void)[] = [];
   const source: ByteSource = {
@@ -28,7 +32,7 @@ function createQueue(commit: (records: readonly FetchedRecord[]) => Promise<void
     key: `page/0/${i}`,
     sizeBytes: RECORD_BYTES,
     sourceRanges: [{ purpose: `${i}`, offsetBytes: i * RECORD_BYTES, lengthBytes: RECORD_BYTES }],
-    pack: ([bytes]) => (bytes as Uint8Array).slice(),
+    pack,
   }));
   const queue = new RecordQueue({
     source,
@@ -128,4 +132,21 @@ it('when it is closed ends every request, and whoever waits is told', async () =
   }
   await expect(queue.fetch('page/0/6', 'needed')).rejects.toMatchObject({ code: 'ABORTED' });
   await arrive();
+});
+
+it('when it is closed ends the packing of what has come', async () => {
+  let isPacking = false;
+  const { queue, arrive } = createQueue(undefined, (_, signal) => {
+    isPacking = true;
+    return new Promise((_resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(new EngineError('ABORTED', 'aborted')));
+    });
+  });
+  const needed = queue.fetch('page/0/5', 'needed');
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  await arrive();
+  expect(isPacking).toBe(true);
+  const end = expect(needed).rejects.toMatchObject({ code: 'ABORTED', message: expect.stringMatching(/unloaded/) });
+  await queue.close();
+  await end;
 });

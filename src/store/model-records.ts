@@ -7,7 +7,7 @@ import type { ByteSource } from '../checkpoint/byte-source';
 import { buildManifest, type InstallPlan, type InstallRecord } from '../checkpoint/install-plan';
 import type { ModelManifest } from '../checkpoint/manifest';
 import { assert, EngineError } from '../errors';
-import { listPartKeys, readInParts } from './large-record';
+import { listPartKeys, PART_BYTES, PART_PREFIX, readInParts } from './large-record';
 import type { InstallProgress, ModelStore } from './model-store';
 import { type FetchedRecord, getSourceBytes, RecordQueue, type Urgency } from './record-queue';
 import { throwIfAborted } from './source-checks';
@@ -21,12 +21,15 @@ export interface ModelRecordsOptions {
   readonly store: ModelStore | null;
   /** Of the records that are in the store, and of parts of others. */
   readonly digests: ReadonlyMap<string, string>;
-  /** Most bytes of this model that the store may hold; what is beyond is used and not kept. */
+  /** Most bytes of this model that the store may hold, parts included; what is beyond is used and not kept. */
   readonly storeBudgetBytes?: number | undefined;
   readonly batchBytes?: number | undefined;
   /** Bytes of the source file; never goes back, and reaches the total when the model is committed. */
   readonly onProgress?: ((progress: InstallProgress) => void) | undefined;
 }
+
+/** What a record may not be stored for: trying again with the same bytes would end the same. */
+const REFUSALS: ReadonlySet<string> = new Set(['STORAGE_FULL', 'CORRUPT']);
 
 export class ModelRecords implements RecordReader {
   readonly counters = createRecordCounters();
@@ -37,6 +40,8 @@ export class ModelRecords implements RecordReader {
   readonly #records: ReadonlyMap<string, InstallRecord>;
   readonly #queue: RecordQueue;
   readonly #digests: Map<string, string>;
+  /** Digests of parts, by their keys. */
+  readonly #parts: Map<string, string>;
   readonly #missing: Set<string>;
   /** Digests of records that were lost: what takes their place has to have them. */
   readonly #lost = new Map<string, string>();
@@ -59,7 +64,8 @@ export class ModelRecords implements RecordReader {
     this.#source = source;
     this.#store = store;
     this.#committed = committed;
-    this.#digests = new Map(digests);
+    this.#digests = new Map([...digests].filter(([key]) => !key.startsWith(PART_PREFIX)));
+    this.#parts = new Map([...digests].filter(([key]) => key.startsWith(PART_PREFIX)));
     this.#stored = store && createVerifiedReader(store, { ...plan, digests: {} }, (key) => this.#digests.get(key));
     this.#records = new Map(plan.records.map((record) => [record.key, record]));
     this.#missing = new Set(plan.records.flatMap(({ key }) => (digests.has(key) ? [] : [key])));
@@ -78,8 +84,11 @@ export class ModelRecords implements RecordReader {
       readLarge:
         store &&
         ((record, signal) => {
-          const parts = { store, modelId: plan.modelId, digests: this.#digests };
-          return readInParts(record, source, parts, signal, (bytes, isNew) => this.#noteBytes(bytes, isNew));
+          const parts = { store, modelId: plan.modelId, digests: this.#parts, keeps: this.#hasRoomForParts(record) };
+          const onFull = (error: EngineError) => this.#noteFull(error);
+          return readInParts(record, source, { ...parts, onFull }, signal, (bytes, isNew) =>
+            this.#noteBytes(bytes, isNew),
+          );
         }),
     });
   }
@@ -174,6 +183,8 @@ export class ModelRecords implements RecordReader {
     await this.fill(this.listMissing(), signal);
     const { manifest } = this;
     if (this.#store && !this.#committed) {
+      // Of a page that died before it removed them: behind the manifest, nothing knows of them.
+      await this.#removeParts(this.#store, [...this.#parts.keys()]);
       await this.#store.writeManifest(manifest);
       this.#committed = manifest;
       this.options.onProgress?.(this.getProgress());
@@ -245,37 +256,73 @@ export class ModelRecords implements RecordReader {
   async #commit(records: readonly FetchedRecord[]): Promise<void> {
     const store = this.#store;
     if (!store) return;
-    const added = records.filter(({ key }) => this.#missing.has(key));
-    const bytes = added.reduce((sum, record) => sum + record.bytes.byteLength, 0);
-    const { storeBudgetBytes = Number.POSITIVE_INFINITY } = this.options;
-    if (!this.#full && this.#storedBytes + bytes > storeBudgetBytes) {
-      this.#full = new EngineError(
-        'STORAGE_FULL',
-        `the store holds ${this.#storedBytes} bytes of "${this.#plan.name}", its budget is ${storeBudgetBytes}: ` +
-          'what is beyond is read from its source each time; raise storeBudgetBytes to keep more',
-      );
-    }
-    if (this.#full) throw this.#full;
-    for (const record of records) this.#checkReplacement(record);
     try {
+      this.#checkBudget(records);
+      for (const record of records) this.#checkReplacement(record);
       await store.writeRecords(
         this.#plan.modelId,
         records.map(({ key, bytes, digest }) => [key, bytes, digest]),
       );
     } catch (error) {
-      if (!(error instanceof EngineError) || error.code !== 'STORAGE_FULL') throw error;
-      this.#full = this.#addNeed(error);
-      throw this.#full;
+      if (!(error instanceof EngineError) || !REFUSALS.has(error.code)) throw error;
+      await this.#dropParts(store, records);
+      throw error.code === 'STORAGE_FULL' ? this.#noteFull(error) : error;
     }
     for (const { key, bytes, digest } of records) {
       this.#digests.set(key, digest);
       this.#lost.delete(key);
       if (this.#missing.delete(key)) this.#storedBytes += bytes.byteLength;
     }
-    const parts = records.flatMap(({ key }) => listPartKeys(this.#getRecord(key), this.#digests));
-    if (parts.length === 0) return;
-    await store.removeRecords(this.#plan.modelId, parts);
-    for (const key of parts) this.#digests.delete(key);
+    await this.#dropParts(store, records);
+  }
+
+  /** @throws EngineError `STORAGE_FULL` where the store takes no more, or may not. */
+  #checkBudget(records: readonly FetchedRecord[]): void {
+    const added = records.filter(({ key }) => this.#missing.has(key));
+    const bytes = added.reduce((sum, record) => sum + record.bytes.byteLength, 0);
+    const { storeBudgetBytes = Number.POSITIVE_INFINITY } = this.options;
+    const others = this.#getPartBytes(records.map(({ key }) => this.#getRecord(key)));
+    if (!this.#full && this.#storedBytes + others + bytes > storeBudgetBytes) {
+      this.#full = new EngineError(
+        'STORAGE_FULL',
+        `the store holds ${this.#storedBytes + others} bytes of "${this.#plan.name}", its budget is ${storeBudgetBytes}: ` +
+          'what is beyond is read from its source each time; raise storeBudgetBytes to keep more',
+      );
+    }
+    if (this.#full) throw this.#full;
+  }
+
+  /** While a record is written its parts are there too, and those that other records left. */
+  #hasRoomForParts(record: InstallRecord): boolean {
+    // A manifest knows of no parts: those that a page leaves behind it would stay.
+    if (this.#full || this.#committed) return false;
+    const { storeBudgetBytes = Number.POSITIVE_INFINITY } = this.options;
+    const partBytes = getSourceBytes(record) + this.#getPartBytes([record]);
+    return this.#storedBytes + partBytes + record.sizeBytes <= storeBudgetBytes;
+  }
+
+  /** Most bytes of the parts that other records than these left. */
+  #getPartBytes(except: readonly InstallRecord[]): number {
+    const own = this.#parts.size > 0 ? except.flatMap((record) => listPartKeys(record, this.#parts)) : [];
+    return (this.#parts.size - own.length) * PART_BYTES;
+  }
+
+  /** Of records that are stored, or that the store refused. What cannot be removed now, the commit of the model removes. */
+  async #dropParts(store: ModelStore, records: readonly FetchedRecord[]): Promise<void> {
+    const keys = records.flatMap(({ key }) => listPartKeys(this.#getRecord(key), this.#parts));
+    await this.#removeParts(store, keys).catch(() => {});
+  }
+
+  async #removeParts(store: ModelStore, keys: readonly string[]): Promise<void> {
+    if (keys.length === 0) return;
+    await store.removeRecords(this.#plan.modelId, keys);
+    for (const key of keys) this.#parts.delete(key);
+  }
+
+  /** The store takes no more, at whichever write that was found: what is said of it is the same from then on. */
+  #noteFull(error: EngineError): EngineError {
+    this.#full ??= this.#addNeed(error);
+    return this.#full;
   }
 
   /** A full store says what one write needed; the user wants to know what the model needs. */

@@ -30,21 +30,23 @@ export async function openInstalled(
   signal: AbortSignal | undefined,
 ): Promise<OpenModel> {
   const lock = await waitForLock({ storeKind: store.kind, modelId, mode: 'shared' }, signal);
-  // Read again: it may have changed while the lock was waited for.
-  const manifest = await store.readManifest(modelId);
-  if (!manifest) {
+  try {
+    // Read again: it may have changed while the lock was waited for.
+    const manifest = await store.readManifest(modelId);
+    if (!manifest) throw reason;
+    const plan = planInstalled(manifest);
+    const source: ByteSource = {
+      name: `the source of "${manifest.name}"`,
+      sizeBytes: manifest.sourceBytes,
+      isRemote: true,
+      async read() {
+        throw new EngineError(reason.code, reason.message, { cause: reason });
+      },
+    };
+    const digests = new Map(Object.entries(manifest.digests));
+    return new OpenModel(plan, new ModelRecords({ plan, source, store, digests }, manifest), false, store, lock);
+  } catch (error) {
     lock.release();
-    throw reason;
+    throw error;
   }
-  const plan = planInstalled(manifest);
-  const source: ByteSource = {
-    name: `the source of "${manifest.name}"`,
-    sizeBytes: manifest.sourceBytes,
-    isRemote: true,
-    async read() {
-      throw new EngineError(reason.code, reason.message, { cause: reason });
-    },
-  };
-  const digests = new Map(Object.entries(manifest.digests));
-  return new OpenModel(plan, new ModelRecords({ plan, source, store, digests }, manifest), false, store, lock);
 }

@@ -21,6 +21,8 @@ export interface ModelRecordsOptions {
   readonly store: ModelStore | null;
   /** Of the records that are in the store, and of parts of others. */
   readonly digests: ReadonlyMap<string, string>;
+  /** Why there is no store where there should be one: what was to be kept is refused with it, and read all the same. */
+  readonly full?: EngineError | undefined;
   /** Most bytes of this model that the store may hold, parts included; what is beyond is used and not kept. */
   readonly storeBudgetBytes?: number | undefined;
   readonly batchBytes?: number | undefined;
@@ -64,6 +66,7 @@ export class ModelRecords implements RecordReader {
     this.#source = source;
     this.#store = store;
     this.#committed = committed;
+    if (options.full) this.#noteFull(options.full);
     this.#digests = new Map([...digests].filter(([key]) => !key.startsWith(PART_PREFIX)));
     this.#parts = new Map([...digests].filter(([key]) => key.startsWith(PART_PREFIX)));
     this.#stored = store && createVerifiedReader(store, { ...plan, digests: {} }, (key) => this.#digests.get(key));
@@ -169,8 +172,8 @@ export class ModelRecords implements RecordReader {
    * @throws EngineError as `read`, and `STORAGE_FULL`. What was stored stays.
    */
   async fill(keys: readonly string[], signal?: AbortSignal): Promise<void> {
-    if (this.#store === null) return;
     if (this.#full) throw this.#full;
+    if (this.#store === null) return;
     await this.#queue.fill(
       keys.filter((key) => this.#missing.has(key)),
       signal,

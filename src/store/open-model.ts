@@ -10,12 +10,14 @@ import type { ModelManifest } from '../checkpoint/manifest';
 import { type ReadOptions, readCheckpoint } from '../checkpoint/read-checkpoint';
 import { EngineError } from '../errors';
 import { type ModelLock, tryLock, waitForLock } from './model-lock';
+import { noteOwned, readOwned, removeUnowned, removeWithOwned } from './model-notes';
 import { getNeededBytes, ModelRecords } from './model-records';
 import type { InstallProgress, ModelStore } from './model-store';
 import { pause } from './pause';
 import { requireDigests } from './record-digest';
 import { getVersion, rememberFiles } from './remembered-source';
 import { getRequestId, REQUEST_STATE } from './request-note';
+import { isStorageError } from './storage-errors';
 
 export interface OpenModelOptions extends ReadOptions {
   /** Bytes of the source file; never goes back, and reaches the total when the model is committed. */
@@ -33,8 +35,6 @@ export interface OpenModelOptions extends ReadOptions {
   readonly batchBytes?: number | undefined;
 }
 
-/** Name of the state that lists what else is kept for a model: headers of its files, what led to it. */
-const SOURCE_STATE = 'source';
 /** A first question that comes at once has the line to itself. */
 const BEHIND_DELAY_MS = 2000;
 /** Pauses before the download behind a running model goes on after a failure. */
@@ -75,11 +75,14 @@ export class OpenModel {
   /** Ends every request and lets other tabs have the model. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.records.close();
-    await this.#behind;
-    await this.store?.release(this.plan.modelId);
-    this.#lock?.release();
-    this.#lock = null;
+    try {
+      await this.records.close();
+      await this.#behind;
+      await this.store?.release(this.plan.modelId);
+    } finally {
+      this.#lock?.release();
+      this.#lock = null;
+    }
   }
 
   async #finishBehind(): Promise<void> {
@@ -106,7 +109,10 @@ export class OpenModel {
     if (!this.#lock || !this.store || this.#closing.signal.aborted) return;
     this.#lock.release();
     const request = { storeKind: this.store.kind, modelId: this.plan.modelId, mode: 'shared' } as const;
-    this.#lock = await waitForLock(request, this.#closing.signal);
+    const shared = await waitForLock(request, this.#closing.signal);
+    // It may have been granted in the moment in which the model was closed.
+    if (this.#closing.signal.aborted) shared.release();
+    else this.#lock = shared;
   }
 }
 
@@ -123,30 +129,58 @@ export async function openModel(
 ): Promise<OpenModel> {
   requireDigests();
   const files = 'find' in input ? input : createLoneFile(input);
-  const remembered = rememberFiles(files, store);
-  const checkpoint = await readCheckpoint(remembered, options, options.signal);
-  remembered.settle();
-  const { source } = checkpoint;
-  const plan = buildInstallPlan(checkpoint);
-  const { onProgress, storeBudgetBytes, batchBytes } = options;
-  if (!store) {
+  const remembered = rememberFiles(files, store, options.onWarning);
+  try {
+    const checkpoint = await readCheckpoint(remembered, options, options.signal);
+    remembered.settle();
+    const plan = buildInstallPlan(checkpoint);
+    if (store) return await openStored(plan, checkpoint.source, remembered.cacheIds, store, options);
     options.onPlan?.(plan);
-    const records = new ModelRecords({ plan, source, store, digests: new Map() }, null);
-    return new OpenModel(plan, records, false, null, null);
+    return openUnstored(plan, checkpoint.source);
+  } catch (error) {
+    // What was kept of a file that is no model would be nobody's.
+    if (store && error instanceof EngineError && REFUSALS.has(error.code))
+      await removeUnowned(store, remembered.cacheIds);
+    throw error;
   }
+}
+
+/** What a file is refused with, that no other time would mend. */
+const REFUSALS: ReadonlySet<string> = new Set(['BAD_FILE', 'UNSUPPORTED', 'BAD_ARGUMENT']);
+
+/** @param full why nothing is kept, where it should be. */
+function openUnstored(plan: InstallPlan, source: ByteSource, full?: EngineError): OpenModel {
+  const records = new ModelRecords({ plan, source, store: null, digests: new Map(), full }, null);
+  return new OpenModel(plan, records, false, null, null);
+}
+
+async function openStored(
+  plan: InstallPlan,
+  source: ByteSource,
+  cacheIds: readonly string[],
+  store: ModelStore,
+  options: OpenModelOptions,
+): Promise<OpenModel> {
+  const { onProgress, storeBudgetBytes, batchBytes } = options;
   const { lock, manifest } = await lockModel(plan, store, options);
   try {
     if (!manifest) options.onPlan?.(plan);
     const digests = manifest
       ? new Map(Object.entries(manifest.digests))
-      : await readBegun(plan, source, remembered.cacheIds, store, options);
-    if (options.request !== undefined) await noteRequest(store, options.request, plan.modelId);
+      : await readBegun(plan, source, cacheIds, store, options);
+    if (digests instanceof EngineError) {
+      await store.release(plan.modelId);
+      lock.release();
+      return openUnstored(plan, source, digests);
+    }
+    await noteSources(plan, cacheIds, store, options);
     const records = new ModelRecords(
       { plan, source, store, digests, storeBudgetBytes, batchBytes, onProgress },
       manifest ?? null,
     );
     return new OpenModel(plan, records, manifest === undefined, store, lock);
   } catch (error) {
+    await store.release(plan.modelId).catch(() => {});
     lock.release();
     throw error;
   }
@@ -162,21 +196,30 @@ export async function removeModel(store: ModelStore, modelId: string): Promise<v
     );
   }
   try {
-    const cacheIds = (await store.readState(modelId, SOURCE_STATE)) as readonly string[] | undefined;
-    await store.removeModel(modelId);
-    for (const cacheId of cacheIds ?? []) await store.removeModel(cacheId);
+    await removeWithOwned(store, modelId);
   } finally {
     lock.release();
   }
 }
 
-/** Notes which model a request led to, and that the note goes with the model. */
-async function noteRequest(store: ModelStore, request: string, modelId: string): Promise<void> {
-  const requestId = await getRequestId(request);
-  if ((await store.readState(requestId, REQUEST_STATE)) === modelId) return;
-  await store.writeState(requestId, REQUEST_STATE, modelId);
-  const cacheIds = (await store.readState(modelId, SOURCE_STATE)) as readonly string[] | undefined;
-  await store.writeState(modelId, SOURCE_STATE, [...(cacheIds ?? []), requestId]);
+/** Notes what is kept of the model's files, and which request led to it. A store that fails is a warning: the model is there. */
+async function noteSources(
+  plan: InstallPlan,
+  cacheIds: readonly string[],
+  store: ModelStore,
+  { request, signal, onWarning }: OpenModelOptions,
+): Promise<void> {
+  const { modelId, name } = plan;
+  try {
+    const requestId = request === undefined ? null : await getRequestId(request);
+    await noteOwned(store, modelId, requestId === null ? cacheIds : [...cacheIds, requestId], signal);
+    if (requestId === null || (await store.readState(requestId, REQUEST_STATE)) === modelId) return;
+    await store.writeState(requestId, REQUEST_STATE, modelId);
+  } catch (error) {
+    if (!isStorageError(error)) throw error;
+    await removeUnowned(store, cacheIds);
+    onWarning?.(`where "${name}" came from is not noted, so that it is not found while that is down: ${error.message}`);
+  }
 }
 
 /** Shares a model that is installed, has one that is not alone. */
@@ -193,21 +236,29 @@ async function lockModel(
       onWarning?.(`"${plan.name}" is being installed by another tab of this site; waiting for it`);
       lock = await waitForLock({ ...request, mode }, signal);
     }
-    // Read again: what it was may have changed while the lock was waited for.
-    const manifest = await store.readManifest(plan.modelId);
-    if ((manifest !== undefined) === (mode === 'shared')) return { lock, manifest };
+    try {
+      // Read again: what it was may have changed while the lock was waited for.
+      const manifest = await store.readManifest(plan.modelId);
+      if ((manifest !== undefined) === (mode === 'shared')) return { lock, manifest };
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
     lock.release();
   }
 }
 
-/** Digests of what an install that did not end has stored; begins one where there is none, or one of another version. */
+/**
+ * Digests of what an install that did not end has stored; begins one where there is none, or one of another version.
+ * The error, where there is no room to begin one.
+ */
 async function readBegun(
   plan: InstallPlan,
   source: ByteSource,
   cacheIds: readonly string[],
   store: ModelStore,
-  { onWarning }: OpenModelOptions,
-): Promise<ReadonlyMap<string, string>> {
+  { onWarning, signal }: OpenModelOptions,
+): Promise<ReadonlyMap<string, string> | EngineError> {
   const sourceVersion = getVersion(source);
   const begun = await store.readDraft(plan.modelId);
   if (begun?.format === 1 && begun.sourceVersion === sourceVersion) return store.readDigests(plan.modelId);
@@ -217,7 +268,6 @@ async function readBegun(
       `the install of "${plan.name}" begins anew: the one before was of another version of its file, ${from}`,
     );
   }
-  await store.removeModel(plan.modelId);
   const draft = {
     format: 1,
     modelId: plan.modelId,
@@ -228,10 +278,19 @@ async function readBegun(
     sourceName: source.name,
     sourceVersion,
   } as const;
-  await store.writeDraft(
-    draft,
-    plan.records.map(({ key, sizeBytes }) => ({ key, sizeBytes })),
-  );
-  await store.writeState(plan.modelId, SOURCE_STATE, cacheIds);
-  return new Map();
+  // What went with the one before goes with this one: other sources may lead to it still.
+  const owned = await readOwned(store, plan.modelId);
+  try {
+    await store.removeModel(plan.modelId);
+    await store.writeDraft(
+      draft,
+      plan.records.map(({ key, sizeBytes }) => ({ key, sizeBytes })),
+    );
+    if (owned.length > 0) await noteOwned(store, plan.modelId, owned, signal);
+    return new Map();
+  } catch (error) {
+    await removeUnowned(store, [plan.modelId, ...owned, ...cacheIds]);
+    if (error instanceof EngineError && error.code === 'STORAGE_FULL') return error;
+    throw error;
+  }
 }

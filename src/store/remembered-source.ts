@@ -1,17 +1,16 @@
 /**
  * A remote file whose first reads, header and samples, are kept in a store: the plan of an install that was interrupted
  * is made again without asking for them again, and records that lie in them are cut from them.
- * Never keeps what is read after `settle`: that is what becomes records.
+ * Never keeps what is read after `settle`: that is what becomes records. Never fails because a store does.
  */
 import type { ByteSource } from '../checkpoint/byte-source';
 import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
 import type { ModelStore } from './model-store';
 import { computeDigest } from './record-digest';
 import { throwIfAborted } from './source-checks';
+import { isStorageError } from './storage-errors';
 
 interface RememberedSource extends ByteSource {
-  /** Under which its blocks are kept; goes with the model that is made of it. */
-  readonly cacheId: string;
   /** From now on, reads are served from what was kept where they can be, and kept no longer. */
   settle(): void;
 }
@@ -32,10 +31,25 @@ export interface RememberedFiles extends CheckpointFiles {
   settle(): void;
 }
 
-/** Remembers the remote ones of a checkpoint's files. @param store null: nothing is remembered. */
-export function rememberFiles(files: CheckpointFiles, store: ModelStore | null): RememberedFiles {
+/**
+ * Remembers the remote ones of a checkpoint's files.
+ * @param store null: nothing is remembered.
+ * @param onWarning told, once, that the store fails and less is remembered.
+ */
+export function rememberFiles(
+  files: CheckpointFiles,
+  store: ModelStore | null,
+  onWarning?: (message: string) => void,
+): RememberedFiles {
   const sources: RememberedSource[] = [];
   const cacheIds: string[] = [];
+  let isWarned = false;
+  const noteFailure = (error: unknown): void => {
+    if (!isStorageError(error)) throw error;
+    if (!isWarned)
+      onWarning?.(`the headers of ${files.name} are not kept, and are read again next time: ${error.message}`);
+    isWarned = true;
+  };
   return {
     ...files,
     cacheIds,
@@ -45,17 +59,31 @@ export function rememberFiles(files: CheckpointFiles, store: ModelStore | null):
     async find(path, signal) {
       const source = await files.find(path, signal);
       if (!source?.isRemote || !store) return source;
-      const remembered = await rememberSource(source, store);
-      sources.push(remembered);
-      cacheIds.push(remembered.cacheId);
-      return remembered;
+      const cacheId = await getCacheId(source.name);
+      cacheIds.push(cacheId);
+      try {
+        const remembered = await rememberSource(source, store, cacheId, noteFailure);
+        sources.push(remembered);
+        return remembered;
+      } catch (error) {
+        noteFailure(error);
+        return source;
+      }
     },
   };
 }
 
-/** @param source one whose reads cost something. Blocks of an older version of it are removed. */
-async function rememberSource(source: ByteSource, store: ModelStore): Promise<RememberedSource> {
-  const cacheId = await getCacheId(source.name);
+/**
+ * @param source one whose reads cost something. Blocks of an older version of it are removed.
+ * @param onFailure told why nothing more is kept.
+ * @throws EngineError `STORAGE`, `STORAGE_FULL` where what is kept cannot be known.
+ */
+async function rememberSource(
+  source: ByteSource,
+  store: ModelStore,
+  cacheId: string,
+  onFailure: (error: unknown) => void,
+): Promise<RememberedSource> {
   const version = getVersion(source);
   if ((await store.readState(cacheId, VERSION_STATE)) !== version) {
     await store.removeModel(cacheId);
@@ -77,7 +105,13 @@ async function rememberSource(source: ByteSource, store: ModelStore): Promise<Re
     if (!keeps) return bytes;
     const block = { offsetBytes, lengthBytes };
     const digest = await computeDigest(bytes);
-    await store.writeRecords(cacheId, [[getKey(block), bytes, digest]]);
+    try {
+      await store.writeRecords(cacheId, [[getKey(block), bytes, digest]]);
+    } catch (error) {
+      keeps = false;
+      onFailure(error);
+      return bytes;
+    }
     digests.set(getKey(block), digest);
     blocks.push(block);
     return bytes;
@@ -85,7 +119,6 @@ async function rememberSource(source: ByteSource, store: ModelStore): Promise<Re
 
   return {
     ...source,
-    cacheId,
     settle() {
       keeps = false;
     },

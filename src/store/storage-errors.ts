@@ -28,6 +28,11 @@ export async function toStorageError(
   return new EngineError('STORAGE', `${what} failed (${reason}); ${remedy}`, { cause: error });
 }
 
+/** Whether a store failed, and not what it was used for. */
+export function isStorageError(error: unknown): error is EngineError {
+  return error instanceof EngineError && (error.code === 'STORAGE' || error.code === 'STORAGE_FULL');
+}
+
 /** The browser's estimate, for people only: it is not the limit that writes meet (Chromium reports usage + 10 GiB). */
 async function readUsage(): Promise<string> {
   try {

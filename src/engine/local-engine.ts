@@ -5,7 +5,7 @@
 import { getLeastSlots } from '../checkpoint/model-config';
 import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
-import { chooseStore, getDefaultStore } from '../store/choose-store';
+import { createStoreChooser, getDefaultStore } from '../store/choose-store';
 import { isHubUrl } from '../store/hub-files';
 import { listModels } from '../store/list-models';
 import { createMemoryStore } from '../store/memory-store';
@@ -114,8 +114,9 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     return store;
   };
 
-  const findStore = async (choice: StoreChoice): Promise<ModelStore> =>
-    getStore(choice === 'auto' ? await chooseStore(getStore) : choice);
+  const chooseStore = createStoreChooser(getStore);
+  const findStore = async (choice: StoreChoice, onWarning?: (message: string) => void): Promise<ModelStore> =>
+    getStore(choice === 'auto' ? await chooseStore(onWarning) : choice);
 
   const occupy = (call: string): (() => void) => {
     if (busyWith !== null) {
@@ -223,10 +224,10 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       subgroupMatrix: options.kernels?.subgroupMatrix ?? false,
     };
     await checkKernels(deviceOptions, options.kernels);
-    const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore()) : null;
+    const onWarning = (message: string) => onProgress({ phase: 'warning', message });
+    const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore(), onWarning) : null;
     if (store && store.kind !== 'memory') void askPersistence();
     const notes = store?.kind === 'opfs' ? store : null;
-    const onWarning = (message: string) => onProgress({ phase: 'warning', message });
     const install: OpenModelOptions = {
       onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
       onWarning,

@@ -2,6 +2,8 @@
  * Which of the browser's stores is the faster one on this machine: measured once, and remembered.
  * Owns that measurement; the choice stays, so that models are found where they were put.
  */
+import { EngineError } from '../errors';
+import { waitForLock } from './model-lock';
 import type { ModelStore, RecordSize, StoreKind } from './model-store';
 import { hasSyncHandles } from './opfs-file';
 
@@ -12,21 +14,82 @@ const RECORD_BYTES = 512 * 1024;
 const RECORDS = 8;
 
 /**
- * What `auto` means here.
+ * What `auto` means here: asked for once by an engine, however many calls ask for it at a time.
  * @param open opens a store of a kind, or gives the one that is open.
- * @throws EngineError `STORAGE`, `STORAGE_FULL` when IndexedDB is refused or has no room for a trial of 4 MiB.
+ * @returns a function that is told what the user should know, and throws EngineError `STORAGE` when IndexedDB is refused.
  */
-export async function chooseStore(open: (kind: StoreKind) => Promise<ModelStore>): Promise<StoreKind> {
+export function createStoreChooser(
+  open: (kind: StoreKind) => Promise<ModelStore>,
+): (onWarning?: (message: string) => void) => Promise<StoreKind> {
+  let choice: Promise<StoreKind> | null = null;
+  return (onWarning = () => {}) => {
+    choice ??= chooseStore(open, onWarning).catch((error: unknown) => {
+      choice = null;
+      throw error;
+    });
+    return choice;
+  };
+}
+
+async function chooseStore(
+  open: (kind: StoreKind) => Promise<ModelStore>,
+  onWarning: (message: string) => void,
+): Promise<StoreKind> {
   if (typeof indexedDB === 'undefined') return 'memory';
   if (!hasSyncHandles()) return 'indexeddb';
   const database = await open('indexeddb');
+  const remembered = await readChoice(database);
+  if (remembered) return remembered;
+  // Tabs at the same trial would remove each other's records.
+  const lock = await waitForLock({ storeKind: 'indexeddb', modelId: TRIAL_ID, mode: 'exclusive' }, undefined);
+  try {
+    return (await readChoice(database)) ?? (await tryStores(open, database, onWarning));
+  } finally {
+    lock.release();
+  }
+}
+
+async function readChoice(database: ModelStore): Promise<StoreKind | null> {
   const remembered = await database.readState(STATE_ID, STATE_NAME);
-  if (remembered === 'opfs' || remembered === 'indexeddb') return remembered;
-  const files = await open('opfs').catch(() => null);
-  const isFaster = files !== null && (await measureReadMs(files)) < (await measureReadMs(database));
-  const choice = isFaster ? 'opfs' : 'indexeddb';
-  await database.writeState(STATE_ID, STATE_NAME, choice);
-  return choice;
+  return remembered === 'opfs' || remembered === 'indexeddb' ? remembered : null;
+}
+
+/** The faster store, which is remembered; where a full disk leaves no room for the trial, IndexedDB for now. */
+async function tryStores(
+  open: (kind: StoreKind) => Promise<ModelStore>,
+  database: ModelStore,
+  onWarning: (message: string) => void,
+): Promise<StoreKind> {
+  try {
+    const filesMs = await measureFilesMs(open, onWarning);
+    const isFaster = filesMs < Number.POSITIVE_INFINITY && filesMs < (await measureReadMs(database));
+    const choice = isFaster ? 'opfs' : 'indexeddb';
+    await database.writeState(STATE_ID, STATE_NAME, choice);
+    return choice;
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    onWarning(`which store is the faster one could not be tried, and indexeddb is used for now: ${error.message}`);
+    return 'indexeddb';
+  }
+}
+
+/** For ever, where the file system is refused or fails. @throws EngineError `STORAGE_FULL` */
+async function measureFilesMs(
+  open: (kind: StoreKind) => Promise<ModelStore>,
+  onWarning: (message: string) => void,
+): Promise<number> {
+  try {
+    return await measureReadMs(await open('opfs'));
+  } catch (error) {
+    if (isFull(error)) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    onWarning(`the origin private file system failed its trial, and store "auto" is indexeddb from now on: ${reason}`);
+    return Number.POSITIVE_INFINITY;
+  }
+}
+
+function isFull(error: unknown): error is EngineError {
+  return error instanceof EngineError && error.code === 'STORAGE_FULL';
 }
 
 /** Where models are kept unless told otherwise: IndexedDB, or memory where there is none (Node). */

@@ -1,4 +1,6 @@
-/** Web Locks of one page, for tests: what would wait for ever is an error at once. Owns the table of what is held. */
+/** Web Locks of one page, for tests. Owns the table of what is held; what waits asks again and again. */
+import { setTimeout as wait } from 'node:timers/promises';
+
 interface Held {
   readonly name: string;
   readonly mode: string;
@@ -10,13 +12,17 @@ export interface LockTable {
   readonly held: Set<Held>;
 }
 
-export function createLockTable(): LockTable {
+/** @param patienceMs after which a lock that is not granted is an error: a test should not hang where one is leaked. */
+export function createLockTable(patienceMs = 5000): LockTable {
   const held = new Set<Held>();
   const request = async (name: string, options: LockOptions, callback: (lock: Lock | null) => unknown) => {
     const { mode = 'exclusive', ifAvailable = false } = options;
-    const isTaken = [...held].some((lock) => lock.name === name && (mode === 'exclusive' || lock.mode === 'exclusive'));
-    if (isTaken && ifAvailable) return callback(null);
-    if (isTaken) throw new Error(`${name} is held, and would be waited for`);
+    const isTaken = () =>
+      [...held].some((lock) => lock.name === name && (mode === 'exclusive' || lock.mode === 'exclusive'));
+    for (const startMs = performance.now(); isTaken(); await wait(1)) {
+      if (ifAvailable) return callback(null);
+      if (performance.now() - startMs > patienceMs) throw new Error(`${name} was waited for in vain`);
+    }
     const lock = { name, mode };
     held.add(lock);
     try {

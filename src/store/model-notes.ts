@@ -1,9 +1,10 @@
 /**
  * What else is kept for a model, under ids of its own, and goes with it: headers of its files, requests that led to it.
- * Owns that list; never reads what it names.
+ * Owns that list; of what it names, it reads only whether a request leads elsewhere by now.
  */
 import { waitForLock } from './model-lock';
 import type { ModelStore } from './model-store';
+import { REQUEST_STATE } from './request-note';
 
 /** Name of the state that has the list. */
 const SOURCE_STATE = 'source';
@@ -31,11 +32,14 @@ export async function noteOwned(
   }
 }
 
-/** Removes a model and what goes with it. */
+/** Removes a model and what goes with it, but no request that has led to another model since. */
 export async function removeWithOwned(store: ModelStore, modelId: string): Promise<void> {
   const owned = await readOwned(store, modelId);
   await store.removeModel(modelId);
-  for (const id of owned) await store.removeModel(id);
+  for (const id of owned) {
+    const ledTo = await store.readState(id, REQUEST_STATE);
+    if (ledTo === undefined || ledTo === modelId) await store.removeModel(id);
+  }
 }
 
 /** Removes what nothing owns. What cannot be removed stays, as it does where a page dies. */

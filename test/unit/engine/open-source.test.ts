@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { ModelSource } from '../../../src/engine/engine';
+import { fetchForStart } from '../../../src/engine/fetch-for-start';
 import { openSource } from '../../../src/engine/open-source';
+import { EngineError } from '../../../src/errors';
 import { createMemoryStore } from '../../../src/store/memory-store';
 import type { ModelStore } from '../../../src/store/model-store';
 import { type OpenModelOptions, removeModel } from '../../../src/store/open-model';
@@ -52,6 +54,23 @@ it.each([0, 1])('an installed model opens when its source is down, and says so (
   const keys = Object.keys(manifest?.digests ?? {});
   expect(model.plan.records.map(({ key }) => key).sort()).toEqual([...keys].sort());
   for (const key of keys) expect(await model.records.read(key), key).toEqual(await store.readRecord(modelId, key));
+  await model.close();
+});
+
+it.each([undefined, false, true])('a disk that takes nothing stops no start (startEarly: %s)', async (startEarly) => {
+  const refuse = async () => {
+    throw new EngineError('STORAGE_FULL', 'the disk is full');
+  };
+  store = { ...createMemoryStore(), writeDraft: refuse, writeRecords: refuse, writeState: refuse };
+  const warnings: string[] = [];
+  const model = await open(sources[0] as ModelSource, { onWarning: (message) => warnings.push(message) });
+  expect(await fetchForStart(model, startEarly, (message) => warnings.push(message), undefined)).toBe(false);
+  expect(warnings).toEqual([
+    expect.stringMatching(/headers .* are not kept.*the disk is full/),
+    expect.stringMatching(/needs \d+ bytes of storage.*the disk is full; the model runs all the same/),
+  ]);
+  const { key, sizeBytes } = model.plan.records.at(-1) as (typeof model.plan.records)[0];
+  expect(await model.records.read(key)).toHaveLength(sizeBytes);
   await model.close();
 });
 

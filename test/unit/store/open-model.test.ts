@@ -191,6 +191,23 @@ describe('what is kept beside a model', () => {
     expect([...ids]).toEqual([]);
   });
 
+  it('stays where the request leads to another model by now, and goes with that one', async () => {
+    const { store, ids } = createWatchedStore();
+    const open = async (source: ByteSource) => {
+      const model = await openModel(source, store, { request: 'the address' });
+      await model.finish();
+      await model.close();
+      return model.plan.modelId;
+    };
+    await open(at('first'));
+    const newer = await open(at('first', writeTinyOlmoe(undefined, { ...tinyOlmoe, experts: 4 })));
+    expect(newer).not.toBe(modelId);
+    await removeModel(store, modelId);
+    expect((await findInstalled(store, 'the address'))?.modelId).toBe(newer);
+    await removeModel(store, newer);
+    expect([...ids]).toEqual([]);
+  });
+
   it('is not kept of a file that is refused', async () => {
     const { store, ids } = createWatchedStore();
     const cut = at('cut', bytes.subarray(0, bytes.byteLength - 1));

@@ -28,7 +28,9 @@ const FIELDS: ReadonlySet<string> = new Set([
 const MOST_TOP_LOGPROBS = 20;
 
 /** @throws EngineError `BAD_ARGUMENT`, `UNSUPPORTED`, naming the field */
-export function planChat(body: ChatCompletionRequest, model: LoadedModel): ChatPlan {
+export function planChat(given: ChatCompletionRequest, model: LoadedModel): ChatPlan {
+  // Clients write null for what they leave out.
+  const body = Object.fromEntries(Object.entries(given).filter(([, member]) => member !== null)) as typeof given;
   refuseOthers(body, FIELDS, 'the request');
   if (!Array.isArray(body.messages)) throw badField('messages', 'is no list: give the messages of the conversation');
   if (body.model !== undefined && body.model !== model.name && body.model !== model.modelId) {

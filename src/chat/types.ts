@@ -25,6 +25,8 @@ export type ChatCompletionMessageParam =
       readonly role: 'assistant';
       readonly content?: string | readonly TextContentPart[] | null;
       readonly tool_calls?: readonly ChatToolCall[];
+      /** As an answer had it; not told to the model again. */
+      readonly reasoning_content?: string | null;
     }
   | { readonly role: 'tool'; readonly content: string | readonly TextContentPart[]; readonly tool_call_id: string };
 

@@ -10,6 +10,7 @@ import type {
   Engine,
   ExpertBudget,
   ExpertBudgetChange,
+  ForecastFiles,
   GenerateEvent,
   GenerateRequest,
   InstalledModel,
@@ -104,7 +105,8 @@ class WorkerEngine implements RemoteEngine {
     signal?: AbortSignal,
   ): Promise<LoadedModel> {
     const thrownByCaller: unknown[] = [];
-    this.#model = null;
+    const resolved = resolveSource(source);
+    const resolvedOptions = options?.forecast ? { ...options, forecast: resolveForecast(options.forecast) } : options;
     const report = (step: LoadProgress) => {
       if (thrownByCaller.length > 0) return;
       try {
@@ -114,19 +116,20 @@ class WorkerEngine implements RemoteEngine {
         call.abort();
       }
     };
-    const resolved = resolveSource(source);
     // Here, because workers have no way to ask.
     if (isCopied(source, options ?? {}) && options?.store !== 'memory') void askPersistence();
     const call = this.#start(signal, (service, callId) =>
-      service.load(callId, resolved, options, onProgress ? proxy(report) : null),
+      service.load(callId, resolved, resolvedOptions, onProgress ? proxy(report) : null),
     );
+    this.#model = null;
     const outcome = await call.reply.then(
       (model) => ({ model }),
       (error: unknown) => ({ error }),
     );
+    // A refusal leaves the model before it loaded, and a load that its caller aborted may have come to its end.
+    this.#model = 'model' in outcome ? outcome.model : await this.#askModel();
     if (thrownByCaller.length > 0) throw thrownByCaller[0];
     if ('error' in outcome) throw outcome.error;
-    this.#model = outcome.model;
     return outcome.model;
   }
 
@@ -190,6 +193,12 @@ class WorkerEngine implements RemoteEngine {
     this.#connection?.end(terminatedError());
   }
 
+  async #askModel(): Promise<LoadedModel | null> {
+    const connection = this.#connection;
+    if (!connection || connection.death) return null;
+    return connection.call((service) => service.getModel()).catch(() => null);
+  }
+
   #start<T>(
     signal: AbortSignal | undefined,
     send: (service: Remote<EngineService>, callId: CallId) => Promise<Reply<T>>,
@@ -241,14 +250,24 @@ function startWorker(): Worker {
   }
 }
 
-/** Makes a URL absolute: the worker would take a relative one relative to its own script. */
 function resolveSource(source: ModelSource): ModelSource {
-  if (source.kind !== 'url') return source;
+  return source.kind === 'url' ? { ...source, url: resolveUrl(source.url) } : source;
+}
+
+function resolveForecast({ taughtUrl, learnedUrl }: ForecastFiles): ForecastFiles {
+  return {
+    ...(taughtUrl !== undefined && { taughtUrl: resolveUrl(taughtUrl) }),
+    ...(learnedUrl !== undefined && { learnedUrl: resolveUrl(learnedUrl) }),
+  };
+}
+
+/** Makes a URL absolute: the worker would take a relative one relative to its own script. */
+function resolveUrl(url: string): string {
   const base = globalThis.document?.baseURI ?? globalThis.location?.href;
   try {
-    return { ...source, url: new URL(source.url, base).href };
+    return new URL(url, base).href;
   } catch (cause) {
-    const message = `"${source.url}" is not a URL${base ? '' : ' (there is no page to be relative to)'}.`;
+    const message = `"${url}" is not a URL${base ? '' : ' (there is no page to be relative to)'}.`;
     throw new EngineError('BAD_ARGUMENT', message, { cause });
   }
 }

@@ -204,8 +204,12 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     memoryWatch.tellUnload();
     before?.runtime.destroy();
     before?.grammars.dispose();
-    await before?.forecasts.close();
-    await before?.opened.close();
+    try {
+      await before?.forecasts.close();
+    } finally {
+      // Other tabs wait for its lock.
+      await before?.opened.close();
+    }
   };
 
   const load = async (
@@ -392,9 +396,12 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
 
     async unload() {
       const release = occupy('unload');
-      await settling;
-      await unloadNow();
-      release();
+      try {
+        await settling;
+        await unloadNow();
+      } finally {
+        release();
+      }
     },
   };
 }

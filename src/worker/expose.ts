@@ -47,6 +47,7 @@ export function exposeEngine(engine: Engine, endpoint: Endpoint): void {
         }
         return null;
       }),
+    getModel: () => replyWith(async () => engine.model),
     score: (callId, request) => abortable(callId, (signal) => engine.score(request, signal)),
     setExpertBudget: (budget) => replyWith(() => engine.setExpertBudget(budget)),
     watchMemory(listener) {

@@ -62,6 +62,8 @@ export interface EngineService {
   ): Promise<Reply<LoadedModel>>;
   /** Replies when the stream has ended; the events go to `onEvent`, in order. */
   generate(callId: CallId, request: GenerateRequest, onEvent: RemoteCallback<GenerateEvent>): Promise<Reply<null>>;
+  /** What the engine has loaded: a load that failed may have left the model before it in place. */
+  getModel(): Promise<Reply<LoadedModel | null>>;
   score(callId: CallId, request: ScoreRequest): Promise<Reply<ScoreResult>>;
   setExpertBudget(budget: ExpertBudget): Promise<Reply<ExpertBudgetChange>>;
   /** For as long as the worker lives. */

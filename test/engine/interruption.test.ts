@@ -139,6 +139,17 @@ describe('while a generation runs', () => {
 });
 
 describe('a store', () => {
+  it('that cannot let go of a model fails the unload and no later call', async () => {
+    const store = createMemoryStore();
+    const stuck: ModelStore = { ...store, release: () => Promise.reject(new EngineError('STORAGE', 'closing failed')) };
+    const engine = createLocalEngine({ gpu: sharedGpu, openStore: async () => stuck });
+    await loadModel(engine, 'e1k1-f32');
+    await expect(engine.unload()).rejects.toMatchObject({ code: 'STORAGE' });
+    await expect(generate(engine, { tokenIds: [1] })).rejects.toMatchObject({ code: 'NOT_LOADED' });
+    await loadModel(engine, 'e1k1-f32');
+    await expect(engine.unload()).rejects.toMatchObject({ code: 'STORAGE' });
+  });
+
   it('that fails to read a page whose file is gone gives its error, and the same request works when it has recovered', async () => {
     const store = createMemoryStore();
     const file = watchFile();

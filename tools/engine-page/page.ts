@@ -4,22 +4,12 @@
  */
 import type { GenerateRequest, GenerateResult, LoadProgress } from '../../src/engine/engine.ts';
 import { createEngine } from '../../src/index.ts';
-import { resolveForecast } from './forecast-urls.ts';
 import type { PageOutcome, PageReport } from './protocol.ts';
 
 const engine = createEngine();
 
 window.webmoeCalls = {
-  load: (modelUrl, options) => {
-    const forecast = resolveForecast(options.forecast ?? {}, location.href);
-    return settle(
-      engine.load(
-        { kind: 'url', url: new URL(modelUrl, location.href).href },
-        { ...options, forecast },
-        reportProgress(),
-      ),
-    );
-  },
+  load: (modelUrl, options) => settle(engine.load({ kind: 'url', url: modelUrl }, options, reportProgress())),
   generate: (request) => settle(generate(request)),
   score: (request) => settle(engine.score(request)),
 };

@@ -68,6 +68,13 @@ describe('remote engine over a real worker', () => {
     });
   });
 
+  it('takes the files of a forecast relative to the page too', async () => {
+    const forecast = { taughtUrl: 'models/a.forecast.gz', learnedUrl: 'https://example.test/a.onnx' };
+    const loading = connect(scriptedWorker()).load({ kind: 'url', url: 'models/a.gguf' }, { forecast });
+    const taughtUrl = new URL(forecast.taughtUrl, document.baseURI).href;
+    await expect(loading).rejects.toMatchObject({ message: JSON.stringify({ ...forecast, taughtUrl }) });
+  });
+
   it('aborts a stream and can stream again', async () => {
     const engine = connect(scriptedWorker());
     const controller = new AbortController();

@@ -31,8 +31,9 @@ function throwUncaught(): never {
 
 const engine = new ScriptedEngine({
   generate: (request, signal) => generate(request.prompt ?? '', signal),
-  load: async (source) => {
+  load: async (source, options) => {
     if (source.kind === 'folder') throw new EngineError('UNSUPPORTED', 'a folder is not in the script');
+    if (options?.forecast) throw new EngineError('NETWORK', JSON.stringify(options.forecast));
     if (source.kind === 'url')
       throw new EngineError('NETWORK', source.url, { cause: new TypeError('Failed to fetch') });
     return { ...scriptedModel, name: `${source.name}: ${await new Response(source.file as Blob).text()}` };

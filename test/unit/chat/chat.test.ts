@@ -232,6 +232,26 @@ describe('a request', () => {
     expect(asked[0]).toMatchObject(expected);
   });
 
+  it('takes null for a field that is left out', async () => {
+    const { chat, asked } = speak(['x', 'x']);
+    const fields = ['model', 'stream', 'stream_options', 'temperature', 'top_p', 'top_k', 'min_p', 'max_tokens'];
+    fields.push('max_completion_tokens', 'stop', 'logprobs', 'top_logprobs', 'frequency_penalty', 'presence_penalty');
+    fields.push(
+      'logit_bias',
+      'response_format',
+      'tools',
+      'tool_choice',
+      'parallel_tool_calls',
+      'n',
+      'prompt_cache_key',
+    );
+    const nothing = Object.fromEntries(fields.map((name) => [name, null]));
+    await chat.completions.create({ messages, seed: 1 });
+    await chat.completions.create({ ...nothing, messages, seed: 1 } as unknown as ChatCompletionRequest);
+    expect(asked[1]).toEqual(asked[0]);
+    await expect(chat.completions.create({ messages: null } as never)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+  });
+
   it('has another seed each time, when it names none', async () => {
     const { chat, asked } = speak(['x']);
     for (let i = 0; i < 4; i++) await chat.completions.create({ messages });

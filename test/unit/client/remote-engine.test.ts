@@ -134,6 +134,38 @@ describe('remote engine: calls', () => {
     });
   });
 
+  it('knows the model that a refused load left in place, and that a failed one did not', async () => {
+    const scripted = new ScriptedEngine({
+      load: async (given) => {
+        const name = given.kind === 'file' ? given.name : null;
+        if (name === 'busy') throw new EngineError('BUSY', 'load was called while generate is running');
+        if (name === 'bad') {
+          scripted.model = null;
+          throw new EngineError('BAD_FILE', 'wrong magic');
+        }
+        return scriptedModel;
+      },
+    });
+    const engine = createEngine({ worker: new ChannelWorker(scripted).asWorker() });
+    open.push(engine);
+    const file = new Blob(['GGUF']);
+    await engine.load(source);
+
+    await expect(engine.load({ kind: 'file', file, name: 'busy' })).rejects.toMatchObject({ code: 'BUSY' });
+    expect(engine.model).toEqual(scriptedModel);
+    await expect(engine.load({ kind: 'url', url: 'no base' })).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    expect(engine.model).toEqual(scriptedModel);
+    const options = { contextLength: (() => 1) as unknown as number };
+    await expect(engine.load(source, options)).rejects.toMatchObject({ code: 'BAD_ARGUMENT' });
+    expect(engine.model).toEqual(scriptedModel);
+    const aborted = engine.load(source, {}, undefined, AbortSignal.abort('enough'));
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(engine.model).toEqual(scriptedModel);
+
+    await expect(engine.load({ kind: 'file', file, name: 'bad' })).rejects.toMatchObject({ code: 'BAD_FILE' });
+    expect(engine.model).toBeNull();
+  });
+
   it('rejects arguments that cannot be sent with BAD_ARGUMENT', async () => {
     const { engine } = connect({ load: async () => scriptedModel });
     const options = { contextLength: (() => 1) as unknown as number };

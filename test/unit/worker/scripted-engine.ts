@@ -112,7 +112,8 @@ export class ScriptedEngine implements Engine {
     onProgress?: (progress: LoadProgress) => void,
     signal?: AbortSignal,
   ): Promise<LoadedModel> {
-    return this.#get('load')(source, options, onProgress, signal);
+    this.model = await this.#get('load')(source, options, onProgress, signal);
+    return this.model;
   }
 
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent> {

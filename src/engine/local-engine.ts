@@ -3,80 +3,27 @@
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
 import { getLeastSlots } from '../checkpoint/model-config';
-import { DraftController } from '../drafting/draft-controller';
 import { EngineError } from '../errors';
-import { createStoreChooser, getDefaultStore } from '../store/choose-store';
-import { isHubUrl } from '../store/hub-files';
+import { createStoreChooser } from '../store/choose-store';
 import { listModels } from '../store/list-models';
-import { createMemoryStore } from '../store/memory-store';
 import type { ModelStore, StoreChoice, StoreKind } from '../store/model-store';
-import { type OpenModel, type OpenModelOptions, removeModel } from '../store/open-model';
+import { removeModel } from '../store/open-model';
 import { openStore } from '../store/open-store';
-import { askPersistence } from '../store/persistence';
-import { createGrammarEngine, type GrammarEngine } from '../text/grammar';
-import { createTokenizer, type Tokenizer } from '../text/tokenizer';
 import { Attempts } from './attempts';
-import { checkKernels } from './check-kernels';
-import { isCopied } from './copy-choice';
-import { describeModel } from './describe-model';
-import { buildThroughLosses, type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
+import { type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
 import { Drafter, resolveDraft } from './drafter';
-import type {
-  Engine,
-  ExpertBudget,
-  ExpertBudgetChange,
-  LoadedModel,
-  LoadOptions,
-  LoadProgress,
-  ModelSource,
-} from './engine';
-import { fetchForStart } from './fetch-for-start';
-import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
+import type { Engine, ExpertBudget, ExpertBudgetChange } from './engine';
 import { getStats, runGeneration } from './generation';
 import { IdleWork, whenAborted } from './idle-work';
 import { changeExpertBudget } from './live-budget';
+import { closeLoaded, type EngineEnvironment, type Loaded, openLoaded } from './loaded-model';
 import { MemoryWatch } from './memory-watch';
-import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
-import { createRuntime, isSameForm, type Runtime, throwIfAborted } from './runtime';
+import { isSameForm } from './runtime';
 import { tryWhileIdle } from './runtime-tuning';
-import { SavedPrefixes } from './saved-prefixes';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
-import { TuningShelf } from './tuning-shelf';
-
-/** What the engine takes from its surroundings; each has the browser's own as default. */
-export interface EngineEnvironment {
-  /** Default: `navigator.gpu`. */
-  readonly gpu?: GPU;
-  /** Default: the browser's stores. */
-  readonly openStore?: (kind: StoreKind) => Promise<ModelStore>;
-  /** For models that come from a URL. */
-  readonly fetch?: typeof globalThis.fetch;
-  /** Added to every read-back from the GPU, in milliseconds: for measurements. */
-  readonly readbackDelayMs?: number;
-  /** For the learned predictors; without it they are refused. */
-  readonly openPathModel?: OpenPathModel;
-}
-
-interface Loaded {
-  /** As the caller sees it; a changed budget changes it. */
-  model: LoadedModel;
-  readonly opened: OpenModel;
-  runtime: Runtime;
-  runner: PassRunner;
-  /** Beginnings of conversations in host RAM. */
-  readonly prefixes: SavedPrefixes;
-  /** Makes the runtime anew, on a new device. */
-  readonly rebuild: (expertBudget: ExpertBudget) => Promise<Runtime>;
-  readonly tokenizer: Tokenizer;
-  readonly grammars: GrammarEngine;
-  readonly forecasts: ForecastShelf;
-  readonly tunings: TuningShelf;
-  /** What guessing brought so far, over all generations. */
-  readonly drafts: DraftController;
-}
 
 interface PendingBudget {
   readonly budget: ExpertBudget;
@@ -202,82 +149,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     const before = loaded;
     loaded = null;
     memoryWatch.tellUnload();
-    before?.runtime.destroy();
-    before?.grammars.dispose();
-    try {
-      await before?.forecasts.close();
-    } finally {
-      // Other tabs wait for its lock.
-      await before?.opened.close();
-    }
-  };
-
-  const load = async (
-    source: ModelSource,
-    options: LoadOptions,
-    onProgress: (progress: LoadProgress) => void,
-    signal: AbortSignal | undefined,
-  ): Promise<LoadedModel> => {
-    await unloadNow();
-    const prefixes = new SavedPrefixes(options);
-    // Asked first: no one should download a model to learn that there is no GPU, or that it lacks what is forced.
-    const deviceOptions = {
-      ...(environment.gpu && { gpu: environment.gpu }),
-      defaultLimitsOnly: options.defaultLimitsOnly ?? false,
-      readbackDelayMs: environment.readbackDelayMs ?? 0,
-      subgroupMatrix: options.kernels?.subgroupMatrix ?? false,
-    };
-    await checkKernels(deviceOptions, options.kernels);
-    const onWarning = (message: string) => onProgress({ phase: 'warning', message });
-    const store = isCopied(source, options) ? await findStore(options.store ?? getDefaultStore(), onWarning) : null;
-    if (store && store.kind !== 'memory') void askPersistence();
-    const notes = store?.kind === 'opfs' ? store : null;
-    const install: OpenModelOptions = {
-      onProgress: (progress) => onProgress({ phase: 'install', ...progress }),
-      onWarning,
-      // A model whose text cannot be read is refused before it is written.
-      onPlan: (plan) => void createTokenizer(plan.tokenizer),
-      quantize: options.quantize,
-      signal,
-      storeBudgetBytes: options.storeBudgetBytes,
-    };
-    const opened = await openSource(source, store, environment.fetch, install, onProgress);
-    try {
-      const goesOn = await fetchForStart(opened, options.startEarly, onWarning, signal);
-      throwIfAborted(signal);
-      const { manifest } = opened.records;
-      const tokenizer = createTokenizer(manifest.tokenizer);
-      const tunings = new TuningShelf(() => getStore(getDefaultStore()));
-      const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
-        buildThroughLosses(() =>
-          createRuntime(manifest, opened.records, deviceOptions, { ...request, notes, tunings }, report, buildSignal),
-        );
-      const runtime = await build(options, onProgress, signal);
-      const forecasts = new ForecastShelf(manifest, store ?? createMemoryStore(), {
-        files: options.forecast,
-        modelUrl: source.kind === 'url' && !isHubUrl(source.url) ? source.url : undefined,
-        openPathModel: environment.openPathModel,
-      });
-      loaded = {
-        model: describeModel(opened, runtime),
-        opened,
-        runtime,
-        rebuild: (expertBudget) => build({ ...options, expertBudget }, () => {}),
-        runner: new PassRunner(runtime, prefixes),
-        prefixes,
-        tokenizer,
-        grammars: createGrammarEngine(manifest.tokenizer, tokenizer, manifest.config.vocabSize),
-        forecasts,
-        tunings,
-        drafts: new DraftController(),
-      };
-      memoryWatch.tell('load', runtime);
-      if (goesOn) opened.finishBehind();
-    } catch (error) {
-      await opened.close();
-      throw error;
-    }
-    return loaded.model;
+    if (before) await closeLoaded(before);
   };
 
   return {
@@ -289,7 +161,10 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const release = occupy('load');
       try {
         await settling;
-        return await load(source, options, onProgress, signal);
+        await unloadNow();
+        loaded = await openLoaded(source, options, { ...environment, getStore, findStore }, onProgress, signal);
+        memoryWatch.tell('load', loaded.runtime);
+        return loaded.model;
       } finally {
         release();
       }

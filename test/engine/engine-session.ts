@@ -9,7 +9,8 @@ import type {
   LoadOptions,
   TokenLogprob,
 } from '../../src/engine/engine';
-import { createLocalEngine, type EngineEnvironment } from '../../src/engine/local-engine';
+import type { EngineEnvironment } from '../../src/engine/loaded-model';
+import { createLocalEngine } from '../../src/engine/local-engine';
 import { readGoldenModel } from '../golden';
 import { openAnyStore } from '../opfs/remote-store';
 import { sharedGpu } from './shared-gpu';

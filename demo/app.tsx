@@ -35,7 +35,7 @@ export function App({ engine, session, conversation, archive }: AppProps) {
   const { turns, answering, residency } = useObservable(conversation);
   const [expertPercent, setExpertPercent] = useState(readExpertPercent);
   const [settings, setSettings] = useState(readAnswerSettings);
-  const [, setRemovals] = useState(0);
+  const [, setArchiveChanges] = useState(0);
   const [settingsOpen, setSettingsOpen] = useState(false);
   const [draft, setDraft] = useState('');
   const input = useRef<HTMLTextAreaElement>(null);
@@ -52,10 +52,19 @@ export function App({ engine, session, conversation, archive }: AppProps) {
     void load({ kind: 'embedded' }, expertPercent);
   }, [load]);
 
-  const loadOther = async (choice: ModelChoice) => {
+  // Other tabs share the archive.
+  useEffect(() => {
+    const update = () => setArchiveChanges((count) => count + 1);
+    addEventListener('storage', update);
+    return () => removeEventListener('storage', update);
+  }, []);
+
+  const loadOther = async (choice: ModelChoice, percent = expertPercent) => {
     setSettingsOpen(false);
+    // Shown and not kept: what a model needs is no choice of the reader's.
+    setExpertPercent(percent);
     await conversation.clear();
-    await load(choice, expertPercent);
+    await load(choice, percent);
   };
   const changeSettings = (changed: AnswerSettings) => {
     setSettings(changed);
@@ -64,21 +73,23 @@ export function App({ engine, session, conversation, archive }: AppProps) {
   const changeBudget = async (percent: number) => {
     setExpertPercent(percent);
     if (ready) await session.changeBudget(percent);
-    else void load(model.choice, percent);
-    if (session.value.status === 'ready' && session.value.budgetChange?.status === 'pending') return; // A later choice.
-    // A refused budget is neither shown as chosen nor kept for the next visit.
-    const granted = session.value.status === 'ready' ? session.value.expertPercent : percent;
-    setExpertPercent(granted);
-    writeExpertPercent(granted);
+    else await load(model.choice, percent);
+    // A later choice, or no model: what is not granted is not kept for the next visit.
+    if (session.value.status !== 'ready' || session.value.budgetChange?.status === 'pending') return;
+    setExpertPercent(session.value.expertPercent);
+    writeExpertPercent(session.value.expertPercent);
   };
   const reloadAndRetry = async () => {
     await load(model.choice, expertPercent);
     if (session.value.status === 'ready') await conversation.retry();
   };
   const ask = (text: string) => {
-    setDraft('');
     void conversation.ask(text);
     input.current?.focus();
+  };
+  const sendDraft = (text: string) => {
+    setDraft('');
+    ask(text);
   };
   const startNewChat = async (firstQuestion?: string) => {
     await conversation.clear();
@@ -119,8 +130,9 @@ export function App({ engine, session, conversation, archive }: AppProps) {
         {model.status === 'loading' && <LoadProgress choice={model.choice} steps={model.steps} />}
         {model.status === 'failed' && (
           <LoadFailure
-            error={model.error}
-            choice={model.choice}
+            model={model}
+            expertPercent={expertPercent}
+            onBudget={(percent) => void changeBudget(percent)}
             onRetry={() => void load(model.choice, expertPercent)}
             onEmbedded={() => void load({ kind: 'embedded' }, expertPercent)}
           />
@@ -132,7 +144,7 @@ export function App({ engine, session, conversation, archive }: AppProps) {
               onOpen={(chat) => void conversation.reopen(chat)}
               onRemove={({ id }) => {
                 archive.remove(id);
-                setRemovals((count) => count + 1);
+                setArchiveChanges((count) => count + 1);
               }}
             />
           </Welcome>
@@ -144,7 +156,7 @@ export function App({ engine, session, conversation, archive }: AppProps) {
         ready={ready}
         answering={answering}
         onDraft={setDraft}
-        onAsk={ask}
+        onSend={sendDraft}
         onStop={stop}
       />
       <SettingsDialog
@@ -154,7 +166,7 @@ export function App({ engine, session, conversation, archive }: AppProps) {
         expertPercent={expertPercent}
         onClose={() => setSettingsOpen(false)}
         onBudget={(percent) => void changeBudget(percent)}
-        onLoad={(choice) => void loadOther(choice)}
+        onLoad={(choice, percent) => void loadOther(choice, percent)}
         settings={settings}
         onSettings={changeSettings}
       />

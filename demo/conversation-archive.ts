@@ -37,6 +37,11 @@ export class ConversationArchive {
     }
   }
 
+  /** A chat as it is now: another tab may have gone on with it. */
+  find(id: string): KeptChat | undefined {
+    return this.list().find((chat) => chat.id === id);
+  }
+
   /**
    * Puts a chat in front, in place of its earlier state. A chat without turns is removed; one that has no room even alone
    * leaves the archive as it was.

@@ -52,6 +52,8 @@ const EMPTY_ANSWER: Omit<Answer, 'id'> = {
 };
 
 export interface ConversationState {
+  /** What the archive has it under; another one where another chat begins. */
+  readonly chatId: string;
   /** Question and answer in turn. */
   readonly turns: ReadonlyArray<Question | Answer>;
   readonly answering: boolean;
@@ -75,11 +77,12 @@ export class Conversation extends Observable<ConversationState> {
   readonly #options: Required<ConversationOptions>;
   #nextId = 1;
   #residency: Uint8Array | null = null;
-  #chatId: string = crypto.randomUUID();
+  /** The open chat as this tab last saw it in the archive; null: not there. */
+  #keptTurns: string | null = null;
   #current: { readonly controller: AbortController; readonly ended: Promise<void> } | null = null;
 
   constructor(options: ConversationOptions) {
-    super({ turns: [], answering: false, residency: null });
+    super({ chatId: crypto.randomUUID(), turns: [], answering: false, residency: null });
     this.#options = {
       onNextFrame: (callback) => requestAnimationFrame(callback),
       getSettings: () => DEFAULT_ANSWER_SETTINGS,
@@ -89,12 +92,12 @@ export class Conversation extends Observable<ConversationState> {
     // Loads, budgets and lost devices change the map between tokens.
     options.engine.watchMemory(({ residency }) => {
       this.#residency = residency;
-      this.#show(this.value);
+      this.#show({});
     });
   }
 
-  #show(state: Omit<ConversationState, 'residency'>): void {
-    this.set({ ...state, residency: this.#residency });
+  #show(state: Partial<Omit<ConversationState, 'residency'>>): void {
+    this.set({ ...this.value, ...state, residency: this.#residency });
   }
 
   /** Asks; does nothing while an answer is being written. Resolves when the answer has ended, however it did. */
@@ -118,14 +121,14 @@ export class Conversation extends Observable<ConversationState> {
   /** Stops, and begins another chat; the one before stays in the archive. */
   async clear(): Promise<void> {
     await this.stop();
-    this.#chatId = crypto.randomUUID();
-    this.#show({ turns: [], answering: false });
+    this.#keptTurns = null;
+    this.#show({ chatId: crypto.randomUUID(), turns: [], answering: false });
   }
 
   /** Stops, and goes on with a chat of the archive. */
   async reopen({ id, turns }: KeptChat): Promise<void> {
     await this.stop();
-    this.#chatId = id;
+    this.#keptTurns = JSON.stringify(turns);
     const restored = turns.map(({ role, text }): Question | Answer =>
       role === 'user'
         ? { role, id: this.#nextId++, text }
@@ -133,12 +136,21 @@ export class Conversation extends Observable<ConversationState> {
     );
     // The page was left while it was being answered.
     if (restored.at(-1)?.role === 'user') restored.push({ ...EMPTY_ANSWER, id: this.#nextId++, phase: 'stopped' });
-    this.#show({ turns: restored, answering: false });
+    this.#show({ chatId: id, turns: restored, answering: false });
   }
 
   #keep(): void {
     const turns = this.value.turns.filter(({ text }) => text !== '').map(({ role, text }) => ({ role, text }));
-    this.#options.archive?.keep({ id: this.#chatId, turns });
+    const kept = this.#readKept();
+    // Another tab has gone on with the same chat: from here on they are two, and neither overwrites the other.
+    if (kept !== null && kept !== this.#keptTurns) this.#show({ chatId: crypto.randomUUID() });
+    this.#options.archive?.keep({ id: this.value.chatId, turns });
+    this.#keptTurns = this.#readKept();
+  }
+
+  #readKept(): string | null {
+    const chat = this.#options.archive?.find(this.value.chatId);
+    return chat ? JSON.stringify(chat.turns) : null;
   }
 
   #answer(asked: ReadonlyArray<Question | Answer>): Promise<void> {

@@ -105,3 +105,12 @@ export function getStorage(): Storage | null {
     return null;
   }
 }
+
+/** What a tab keeps for itself, also over reloads; null where the user has forbidden it. */
+export function getTabStorage(): Storage | null {
+  try {
+    return window.sessionStorage;
+  } catch {
+    return null;
+  }
+}

@@ -7,14 +7,14 @@ interface ComposerProps {
   readonly ready: boolean;
   readonly answering: boolean;
   readonly onDraft: (text: string) => void;
-  readonly onAsk: (text: string) => void;
+  readonly onSend: (text: string) => void;
   readonly onStop: () => void;
 }
 
-export function Composer({ input, draft, ready, answering, onDraft, onAsk, onStop }: ComposerProps) {
+export function Composer({ input, draft, ready, answering, onDraft, onSend, onStop }: ComposerProps) {
   const canSend = ready && !answering && draft.trim() !== '';
   const send = () => {
-    if (canSend) onAsk(draft.trim());
+    if (canSend) onSend(draft.trim());
   };
   return (
     <form

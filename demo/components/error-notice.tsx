@@ -5,7 +5,7 @@ import type { EngineError, ErrorCode } from '../../src/index';
 const titles: Record<ErrorCode, string> = {
   BAD_FILE: 'This is not a complete model file',
   UNSUPPORTED: 'This model is of a kind that webmoe does not run',
-  BAD_ARGUMENT: 'The engine refused the request',
+  BAD_ARGUMENT: 'This cannot be done as asked',
   CONTEXT_OVERFLOW: 'The conversation no longer fits',
   BUDGET_TOO_SMALL: 'The memory budget is too small for this model',
   NO_WEBGPU: 'This browser offers no WebGPU',

@@ -1,25 +1,34 @@
 /** Shown when there is no model: why, and every way on from here. */
-import type { EngineError } from '../../src/index';
-import { type ModelChoice, OUTSIDE_CHOICES } from '../model-session';
+import type { ErrorCode } from '../../src/index';
+import { type ModelState, OUTSIDE_CHOICES } from '../model-session';
+import { BudgetChoice } from './budget-choice';
 import { ErrorNotice } from './error-notice';
 
+/** Another budget may be the way on. */
+const BUDGET_CODES: ReadonlySet<ErrorCode> = new Set(['BUDGET_TOO_SMALL', 'OUT_OF_GPU_MEMORY']);
+
 interface LoadFailureProps {
-  readonly error: EngineError;
-  readonly choice: ModelChoice;
+  readonly model: Extract<ModelState, { readonly status: 'failed' }>;
+  readonly expertPercent: number;
+  readonly onBudget: (percent: number) => void;
   readonly onRetry: () => void;
   readonly onEmbedded: () => void;
 }
 
-export function LoadFailure({ error, choice, onRetry, onEmbedded }: LoadFailureProps) {
+export function LoadFailure({ model, expertPercent, onBudget, onRetry, onEmbedded }: LoadFailureProps) {
+  const { error } = model;
   return (
     <section class="card" aria-label="The model could not be loaded">
       <ErrorNotice error={error}>
         {error.code === 'NO_WEBGPU' && <WebGpuAdvice />}
+        {BUDGET_CODES.has(error.code) && (
+          <BudgetChoice model={model} expertPercent={expertPercent} onBudget={onBudget} />
+        )}
         <p class="buttons">
           <button type="button" class="primary" onClick={onRetry}>
             Try again
           </button>
-          {OUTSIDE_CHOICES.has(choice.kind) && (
+          {OUTSIDE_CHOICES.has(model.choice.kind) && (
             <button type="button" onClick={onEmbedded}>
               Use the small demonstration model
             </button>

@@ -1,6 +1,6 @@
 /** Another model: from the hub, from a URL or from a file; the first two say what they would take before they are loaded. */
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import { lookUp, type ModelPreview, type PreviewState } from '../model-preview';
+import { type BudgetPreview, getBudget, lookUp, type ModelPreview, type PreviewState } from '../model-preview';
 import { type ModelChoice, OUTSIDE_CHOICES } from '../model-session';
 import { formatBytes, formatCount, formatPercent } from '../numbers';
 import { ErrorNotice } from './error-notice';
@@ -9,7 +9,8 @@ import { type Fact, Facts } from './facts';
 interface ModelChooserProps {
   readonly choice: ModelChoice;
   readonly expertPercent: number;
-  readonly onLoad: (choice: ModelChoice) => void;
+  /** With this share of its experts on the GPU; without one, the share in use. */
+  readonly onLoad: (choice: ModelChoice, expertPercent?: number) => void;
 }
 
 export function ModelChooser({ choice, expertPercent, onLoad }: ModelChooserProps) {
@@ -25,9 +26,10 @@ export function ModelChooser({ choice, expertPercent, onLoad }: ModelChooserProp
     const own = new AbortController();
     controller.current = own;
     setState({ status: 'looking' });
-    const found = await lookUp(url.trim(), expertPercent, own.signal);
-    if (!own.signal.aborted) setState(found);
+    const looked = await lookUp(url.trim(), own.signal);
+    if (!own.signal.aborted) setState(looked);
   };
+  const found = state.status === 'found' ? { ...state, budget: getBudget(state.preview, expertPercent) } : null;
   return (
     <fieldset>
       <legend>Another model</legend>
@@ -53,12 +55,16 @@ export function ModelChooser({ choice, expertPercent, onLoad }: ModelChooserProp
       </p>
       <div role="status">
         {state.status === 'looking' && <p class="waiting">Reading the headers…</p>}
-        {state.status === 'found' && <Preview preview={state.preview} />}
+        {found && <Preview preview={found.preview} budget={found.budget} expertPercent={expertPercent} />}
       </div>
       {state.status === 'failed' && <ErrorNotice error={state.error} />}
       <p class="buttons">
-        {state.status === 'found' && (
-          <button type="button" class="primary" onClick={() => onLoad({ kind: 'url', url: state.url })}>
+        {found && (
+          <button
+            type="button"
+            class="primary"
+            onClick={() => onLoad({ kind: 'url', url: found.url }, found.budget.percent)}
+          >
             Load it
           </button>
         )}
@@ -84,7 +90,17 @@ export function ModelChooser({ choice, expertPercent, onLoad }: ModelChooserProp
   );
 }
 
-function Preview({ preview: { report, memory, percent, freeStorageBytes } }: { readonly preview: ModelPreview }) {
+interface PreviewProps {
+  readonly preview: ModelPreview;
+  /** What it would be loaded with. */
+  readonly budget: BudgetPreview;
+  /** What is chosen now. */
+  readonly expertPercent: number;
+}
+
+function Preview({ preview, budget, expertPercent }: PreviewProps) {
+  const { report, freeStorageBytes } = preview;
+  const { memory, percent } = budget;
   const { low, high } = memory.expectedHitRate;
   const facts: Fact[] = [
     ['Model', `${report.name} (${report.architecture}, ${report.expertTypes.join(', ').toUpperCase()})`],
@@ -106,6 +122,11 @@ function Preview({ preview: { report, memory, percent, freeStorageBytes } }: { r
   return (
     <div class="preview">
       <Facts facts={facts} />
+      {percent > expertPercent && (
+        <p class="note">
+          {expertPercent} % of its experts are too few for a token of this model: it is loaded with {percent} %.
+        </p>
+      )}
       {freeStorageBytes !== null && report.sourceBytes > freeStorageBytes && (
         <p class="note">
           This browser says it can keep {formatBytes(freeStorageBytes)} more: what has no room is fetched again each

@@ -17,7 +17,7 @@ interface SettingsDialogProps {
   readonly expertPercent: number;
   readonly onClose: () => void;
   readonly onBudget: (percent: number) => void;
-  readonly onLoad: (choice: ModelChoice) => void;
+  readonly onLoad: (choice: ModelChoice, expertPercent?: number) => void;
   readonly settings: AnswerSettings;
   readonly onSettings: (settings: AnswerSettings) => void;
 }

@@ -11,6 +11,10 @@ export interface DemoPage {
   ask(text: string): Promise<void>;
   /** Does nothing where there is no chat yet. */
   startNewChat(): Promise<void>;
+  /** Until its answer has begun to show. */
+  askInNewChat(text: string): Promise<void>;
+  /** Of the last answer's figures, the one with this name. */
+  readFigure(name: string): Promise<number>;
   waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void>;
   /** What `recordTexts` kept. */
   readSeen(kind: 'install' | 'answer' | 'map'): Promise<string[]>;
@@ -46,11 +50,37 @@ export function createDemoPage(getPage: () => Page): DemoPage {
     if (await button.isEnabled()) await button.click();
   }
 
+  async function askInNewChat(text: string): Promise<void> {
+    await startNewChat();
+    await expect(getPage().locator('.answer')).toHaveCount(0);
+    await ask(text);
+    await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+  }
+
+  async function readFigure(name: string): Promise<number> {
+    const figure = lastAnswer()
+      .locator('.stats div')
+      .filter({ has: getPage().getByText(name, { exact: true }) });
+    return Number((await figure.locator('dd').textContent())?.replaceAll(',', ''));
+  }
+
   async function waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void> {
     await expect(lastAnswer()).toHaveAttribute('data-phase', phase, { timeout: 90_000 });
   }
 
-  return { input, sendButton, stopButton, lastAnswer, waitForReady, ask, startNewChat, waitForAnswer, readSeen };
+  return {
+    input,
+    sendButton,
+    stopButton,
+    lastAnswer,
+    waitForReady,
+    ask,
+    startNewChat,
+    askInNewChat,
+    readFigure,
+    waitForAnswer,
+    readSeen,
+  };
 }
 
 /** In the page: keeps every text that the install step and the last answer ever showed, and every map of used experts. */

@@ -4,9 +4,11 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import AxeBuilder from '@axe-core/playwright';
 import { expect, type Page, test } from '@playwright/test';
 import { formatBytes } from '../../demo/numbers';
+import { createHubFile, startHub } from '../hub/hub';
 import { createDemoPage, recordTexts, spoilPredictorState } from './demo-page';
 
 test.describe.configure({ mode: 'serial' });
@@ -39,8 +41,22 @@ test.afterAll(async () => {
   await page.context().close();
 });
 
-const { input, sendButton, stopButton, lastAnswer, waitForReady, ask, startNewChat, waitForAnswer, readSeen } =
-  createDemoPage(() => page);
+const {
+  input,
+  sendButton,
+  stopButton,
+  lastAnswer,
+  waitForReady,
+  ask,
+  startNewChat,
+  askInNewChat,
+  readFigure,
+  waitForAnswer,
+  readSeen,
+} = createDemoPage(() => page);
+/** How long an answer is, the model decides; what needs one that is long enough tries again. */
+const TRIES = { timeout: 180_000 };
+const STORY = 'Tell me a long story about a fox and a well.';
 
 test('installs the embedded model with progress in bytes', async () => {
   await page.goto('/');
@@ -59,11 +75,16 @@ test('installs the embedded model with progress in bytes', async () => {
 });
 
 test('streams an answer to a suggested question, token by token', async () => {
-  await page.getByRole('button', { name: /Book a table/ }).click();
-  await expect(lastAnswer()).toHaveAttribute('aria-busy', 'true');
-  await waitForAnswer('done');
-  const states = await readSeen('answer');
-  expect(states.length).toBeGreaterThanOrEqual(3);
+  let states: string[] = [];
+  await expect(async () => {
+    await startNewChat();
+    const before = await readSeen('answer');
+    await page.getByRole('button', { name: /Book a table/ }).click();
+    await expect(lastAnswer()).toHaveAttribute('aria-busy', 'true');
+    await waitForAnswer('done');
+    states = (await readSeen('answer')).slice(before.length);
+    expect(states.length).toBeGreaterThanOrEqual(3);
+  }).toPass(TRIES);
   for (const [index, state] of states.entries()) {
     if (index > 0) expect(state.length).toBeGreaterThanOrEqual(states[index - 1]?.length ?? 0);
   }
@@ -115,12 +136,17 @@ test('breaks the line on Shift+Enter instead of sending', async () => {
 });
 
 test('stops within a moment and keeps what was written', async () => {
-  await ask('Tell me a long story about a fox and a well.');
-  await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
-  const startMs = Date.now();
-  await stopButton().click();
-  await waitForAnswer('stopped');
-  expect(Date.now() - startMs).toBeLessThan(5_000);
+  let stopMs = 0;
+  await expect(async () => {
+    await askInNewChat(STORY);
+    const startMs = Date.now();
+    // Gone where the answer has ended by itself.
+    await stopButton().click({ timeout: 5_000 });
+    await expect(lastAnswer()).toHaveAttribute('aria-busy', 'false');
+    stopMs = Date.now() - startMs;
+    expect(await lastAnswer().getAttribute('data-phase')).toBe('stopped');
+  }).toPass(TRIES);
+  expect(stopMs).toBeLessThan(5_000);
   await expect(sendButton()).toBeVisible();
   const text = await lastAnswer().locator('.markdown').textContent();
   await page.waitForTimeout(700);
@@ -213,12 +239,25 @@ test('says what a model would take before it is downloaded', async () => {
 test('answers by the settings and the system prompt', async () => {
   await page.getByRole('button', { name: /^Model/ }).click();
   const dialog = page.getByRole('dialog');
+  // A prompt that does not fit is one that counts, whatever a model makes of what it says.
+  await dialog.getByLabel('System prompt').fill('Please read this. '.repeat(600));
+  await page.keyboard.press('Escape');
+  await ask(STORY);
+  await waitForAnswer('failed');
+  await expect(lastAnswer().getByRole('alert')).toContainText('CONTEXT_OVERFLOW');
+  await page.getByRole('button', { name: /^Model/ }).click();
   await dialog.getByLabel('System prompt').fill('Be brief.');
   await dialog.getByLabel('Longest answer').fill('16');
+  // Hardly a word follows from another: such an answer is long.
+  await dialog.getByLabel('Temperature').fill('2');
+  await dialog.getByLabel('Top-p').fill('1');
   await page.keyboard.press('Escape');
-  await ask('Tell me a long story about a fox and a well.');
-  await waitForAnswer('done');
-  await expect(lastAnswer()).toContainText(/Cut here: an answer may have 16 tokens|tokens1?\d\b/);
+  await expect(async () => {
+    await askInNewChat(STORY);
+    await waitForAnswer('done');
+    expect(await readFigure('tokens')).toBe(16);
+  }).toPass(TRIES);
+  await expect(lastAnswer()).toContainText('Cut here: an answer may have 16 tokens');
   await page.getByRole('button', { name: /^Model/ }).click();
   await dialog.getByRole('button', { name: 'Defaults' }).click();
   await expect(dialog.getByLabel('System prompt')).toHaveValue('');
@@ -229,7 +268,9 @@ test('answers by the settings and the system prompt', async () => {
 test('does not install again after a reload', async () => {
   await page.reload();
   await waitForReady();
-  await startNewChat();
+  // A chat that had not begun has not begun: the one before is among the earlier ones.
+  await expect(page.locator('.answer')).toHaveCount(0);
+  await expect(page.getByRole('region', { name: 'Earlier chats' }).getByText(STORY).first()).toBeVisible();
   await expect(page.getByText('Already installed in this browser')).toBeVisible();
   expect((await readSeen('install')).filter((text) => text.includes(' of '))).toEqual([]);
   await ask('Hi, how are you today?');
@@ -239,18 +280,17 @@ test('does not install again after a reload', async () => {
 test('changes the expert budget while an answer streams, without stopping it', async () => {
   const budget = page.locator('.residency').getByRole('group', { name: 'Experts on the GPU' });
   const text = () => lastAnswer().locator('.markdown').textContent();
-  // How long an answer is, the model decides: one that ends within a few tokens proves nothing.
   await expect(async () => {
     await budget.getByText('50 %', { exact: true }).click();
     await expect(budget.getByText(`${Math.ceil(experts / 2)} of ${experts} experts per layer`)).toBeVisible();
-    await ask('Tell me a long story about a fox and a well.');
+    await ask(STORY);
     await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
     await budget.getByText('100 %', { exact: true }).click();
     await expect(budget.getByText(`Now ${experts} of ${experts} experts per layer`)).toBeVisible();
     const textAtChange = await text();
     await waitForAnswer('done');
     expect(await text()).not.toBe(textAtChange);
-  }).toPass({ timeout: 120_000 });
+  }).toPass(TRIES);
   await expect(page.locator('.error-notice')).toHaveCount(0);
   await expect(lastAnswer().locator('.paging')).not.toBeEmpty();
   await startNewChat();
@@ -305,15 +345,56 @@ test('asks no other server and logs no error', () => {
   expect(pageErrors).toEqual([]);
 });
 
+test('looks at a model on a server of this computer, and loads it with the budget that it needs', async () => {
+  const bytes = gunzipSync(readFileSync(new URL('../golden/e8k8-norm-clip-f32.gguf.gz', import.meta.url)));
+  const hub = await startHub({ repositories: { 'some/model': { 'tiny.gguf': createHubFile(bytes) } } });
+  try {
+    await page.getByRole('button', { name: /^Model/ }).click();
+    const dialog = page.getByRole('dialog');
+    const percents = dialog.getByRole('group', { name: 'Experts on the GPU' });
+    await expect(percents.getByLabel('25 %')).toBeChecked();
+    const url = `${hub.url}some/model/resolve/main/tiny.gguf`;
+    await dialog.getByLabel('Name on the hub, or URL').fill(url);
+    await dialog.getByLabel('Name on the hub, or URL').press('Enter');
+    // Every token uses all of them.
+    const preview = dialog.locator('.preview');
+    await expect(preview).toContainText('25 % of its experts are too few for a token of this model');
+    await expect(preview).toContainText('at 100 %: 8 experts per layer');
+    await dialog.getByRole('button', { name: 'Load it' }).click();
+    await waitForReady();
+    await expect(page.getByText(`from ${url}`)).toBeVisible();
+    await expect(page.getByText('All of them are on the GPU.')).toBeVisible();
+    await page.getByRole('button', { name: /^Model/ }).click();
+    await expect(percents.getByLabel('100 %')).toBeChecked();
+    // What the model needed is no choice of the reader's.
+    await page.reload();
+    await waitForReady();
+    await page.getByRole('button', { name: /^Model/ }).click();
+    await expect(percents.getByLabel('25 %')).toBeChecked();
+    await page.keyboard.press('Escape');
+  } finally {
+    await hub.close();
+  }
+});
+
 test('gets over the death of its worker', async () => {
-  await ask('Tell me a long story about a fox and a well.');
-  await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
-  const [worker] = page.workers();
-  await worker?.evaluate(() => {
-    setTimeout(() => {
-      throw new Error('thrown by the test');
+  let tries = 0;
+  await expect(async () => {
+    // One that died behind the end of an answer.
+    if (tries++ > 0) {
+      await page.reload();
+      await waitForReady();
+    }
+    await askInNewChat(STORY);
+    const [worker] = page.workers();
+    await worker?.evaluate(() => {
+      setTimeout(() => {
+        throw new Error('thrown by the test');
+      });
     });
-  });
+    await expect(lastAnswer()).toHaveAttribute('aria-busy', 'false');
+    expect(await lastAnswer().getAttribute('data-phase')).toBe('failed');
+  }).toPass(TRIES);
   await expect(page.getByRole('alert')).toContainText('WORKER_DEAD');
   await page.getByRole('button', { name: 'Load the model again and retry' }).click();
   await waitForReady();
@@ -327,10 +408,14 @@ test('gets over the death of the GPU process: the same answer to the last token'
   await page.getByLabel('Temperature').fill('0');
   await page.getByLabel('Longest answer').fill('48');
   await page.keyboard.press('Escape');
-  const question = 'Tell me a long story about a fox and a well.';
+  // Long enough for a death in its midst: the first that is, or the last.
+  let question = '';
+  for (question of [STORY, 'What kind of music do you like?', 'Tell me all about your day.', 'Why is that?']) {
+    await askInNewChat(question);
+    await waitForAnswer('done');
+    if ((await readFigure('tokens')) >= 24) break;
+  }
   const text = () => lastAnswer().locator('.markdown').textContent();
-  await ask(question);
-  await waitForAnswer('done');
   const calm = await text();
   const devtools = await browser.newBrowserCDPSession();
   for (let kills = 0; kills < (isFull ? 6 : 1); kills++) {

@@ -105,7 +105,7 @@ describe('Conversation', () => {
     await conversation.ask('two');
     expect(conversation.value.turns.length).toBe(2);
     await conversation.clear();
-    expect(conversation.value).toEqual({ turns: [], answering: false, residency: null });
+    expect(conversation.value).toMatchObject({ turns: [], answering: false, residency: null });
     expect(endless.stopped).toBe(true);
   });
 

@@ -11,9 +11,10 @@ export interface CheckpointFiles {
   readonly ggufPath: string | null;
   /**
    * Opens a file by its path in the checkpoint, or null when there is none.
+   * @param isOptional the checkpoint can do without it: a server that refuses it and not the others does not have it.
    * @throws EngineError `NETWORK`, `STORAGE`, `ABORTED`
    */
-  find(path: string, signal?: AbortSignal): Promise<ByteSource | null>;
+  find(path: string, signal?: AbortSignal, isOptional?: boolean): Promise<ByteSource | null>;
 }
 
 /** A lone GGUF file, without neighbours. */

@@ -179,8 +179,13 @@ async function mapInTurn<T, U>(items: readonly T[], map: (item: T) => Promise<U>
   return results;
 }
 
-async function readBytes(files: CheckpointFiles, path: string, signal?: AbortSignal): Promise<Uint8Array | null> {
-  const source = await files.find(path, signal);
+async function readBytes(
+  files: CheckpointFiles,
+  path: string,
+  signal: AbortSignal | undefined,
+  isOptional: boolean,
+): Promise<Uint8Array | null> {
+  const source = await files.find(path, signal, isOptional);
   if (!source) return null;
   if (source.sizeBytes > MAX_JSON_BYTES) {
     fail(files, `"${path}" has ${source.sizeBytes} bytes; the limit is ${MAX_JSON_BYTES}`);
@@ -188,8 +193,9 @@ async function readBytes(files: CheckpointFiles, path: string, signal?: AbortSig
   return source.read(0, source.sizeBytes, signal);
 }
 
+/** Null where there is no such file. */
 async function readText(files: CheckpointFiles, path: string, signal?: AbortSignal): Promise<string | null> {
-  const bytes = await readBytes(files, path, signal);
+  const bytes = await readBytes(files, path, signal, true);
   return bytes && new TextDecoder().decode(bytes);
 }
 
@@ -207,8 +213,8 @@ class JsonReader {
     private readonly signal: AbortSignal | undefined,
   ) {}
 
-  async find(path: string): Promise<JsonFile | undefined> {
-    const bytes = await readBytes(this.files, path, this.signal);
+  async find(path: string, isOptional = true): Promise<JsonFile | undefined> {
+    const bytes = await readBytes(this.files, path, this.signal, isOptional);
     if (!bytes) return undefined;
     let value: unknown;
     try {
@@ -226,7 +232,8 @@ class JsonReader {
 
   async require(path: string): Promise<JsonFile> {
     return (
-      (await this.find(path)) ?? fail(this.files, `file "${path}" is missing; a folder with safetensors files has one`)
+      (await this.find(path, false)) ??
+      fail(this.files, `file "${path}" is missing; a folder with safetensors files has one`)
     );
   }
 }

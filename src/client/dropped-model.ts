@@ -12,7 +12,8 @@ interface HandleItem {
 
 /**
  * Call it in the handler of the `drop` event itself: what was dropped is gone when that returns.
- * @throws EngineError `BAD_ARGUMENT` when there is no file, or several folders, or a folder in a browser without handles.
+ * @throws EngineError `BAD_ARGUMENT` when there is no file, or several folders, or a folder that cannot be opened, as in a
+ *   browser without handles.
  */
 export async function readDrop(transfer: DataTransfer): Promise<ModelSource> {
   const items = [...transfer.items].filter(({ kind }) => kind === 'file');
@@ -20,14 +21,25 @@ export async function readDrop(transfer: DataTransfer): Promise<ModelSource> {
   const asked = items.map((item) => ({
     isFolder: item.webkitGetAsEntry()?.isDirectory ?? false,
     file: item.getAsFile(),
-    handle: (item as HandleItem).getAsFileSystemHandle?.(),
+    // Settled here: of what is no folder nobody waits for it.
+    opened: (item as HandleItem).getAsFileSystemHandle?.().then(
+      (handle) => ({ handle, cause: null }),
+      (cause: unknown) => ({ handle: null, cause }),
+    ),
   }));
   const [first] = asked;
   if (!first) throw new EngineError('BAD_ARGUMENT', 'nothing that was dropped is a file or folder; drop a model file');
   if (asked.some(({ isFolder }) => isFolder)) {
-    const handle = await first.handle;
-    if (asked.length === 1 && handle?.kind === 'directory') {
+    const { handle = null, cause = null } = asked.length === 1 ? ((await first.opened) ?? {}) : {};
+    if (handle?.kind === 'directory') {
       return { kind: 'folder', folder: handle as FileSystemDirectoryHandle, name: handle.name };
+    }
+    if (cause !== null) {
+      throw new EngineError(
+        'BAD_ARGUMENT',
+        `the folder that was dropped cannot be opened (${String(cause)}); drop it again, or drop the files of the model`,
+        { cause },
+      );
     }
     throw new EngineError(
       'BAD_ARGUMENT',

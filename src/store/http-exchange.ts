@@ -144,6 +144,11 @@ export function createExchange(url: string, options: ExchangeOptions): Exchange 
   };
 }
 
+/** Whether a server of pages that route by themselves answered with its page: so it does where there is no file. */
+export function isFallbackPage({ ok, headers }: Response): boolean {
+  return ok && /^text\/html\b/i.test(headers.get('Content-Type') ?? '');
+}
+
 function createAnswer(url: string, response: Response, onBytes: (bytes: number) => void): Answer {
   const answer: Answer = {
     response,

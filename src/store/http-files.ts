@@ -16,15 +16,21 @@ export function createHttpFiles(url: string, options: HttpSourceOptions = {}): C
     throw new EngineError('BAD_ARGUMENT', `model URL "${url}" cannot be parsed; give an http(s) URL of a model file`);
   }
   const { href, pathname, search } = new URL(url, base);
+  /** A file that has to be there was. */
+  let isServed = false;
   const file = pathname.slice(pathname.lastIndexOf('/') + 1);
   const ggufPath = file === '' ? null : file + search;
   return {
     name: href,
     ggufPath,
-    find(path, signal = options.signal) {
+    async find(path, signal = options.signal, isOptional = false) {
       // What was asked for has to be there; a neighbour need not.
       if (path === ggufPath) return openHttpSource(href, { ...options, signal });
-      return findHttpSource(new URL(path, href).href, { ...options, signal });
+      // Buckets that may not be listed answer 403 for what they do not have; where all is refused it is a permission.
+      const isRefusalAbsence = isOptional && isServed;
+      const source = await findHttpSource(new URL(path, href).href, { ...options, signal }, isRefusalAbsence);
+      isServed ||= source !== null;
+      return source;
     },
   };
 }

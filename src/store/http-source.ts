@@ -5,7 +5,14 @@
 import type { ByteSource } from '../checkpoint/byte-source';
 import { assert, EngineError } from '../errors';
 import { createBlobSource } from './blob-source';
-import { type Answer, createExchange, type Exchange, type ExchangeOptions, TransientFailure } from './http-exchange';
+import {
+  type Answer,
+  createExchange,
+  type Exchange,
+  type ExchangeOptions,
+  isFallbackPage,
+  TransientFailure,
+} from './http-exchange';
 import { checkRead } from './source-checks';
 
 export interface HttpSourceOptions extends ExchangeOptions {
@@ -44,17 +51,32 @@ const BLOB_PART_BYTES = 8 * 1024 * 1024;
  * @throws EngineError `NETWORK`, `BAD_ARGUMENT` (not a URL), `BAD_FILE` (a file of 0 or 1 byte), `ABORTED`.
  */
 export async function openHttpSource(url: string, options: HttpSourceOptions = {}): Promise<ByteSource> {
-  const source = await open(url, options, false);
+  const source = await open(url, options, null);
   assert(source, `${url} was opened or refused`);
   return source;
 }
 
-/** As `openHttpSource`, or null where the server has no such file (404, 410). */
-export function findHttpSource(url: string, options: HttpSourceOptions = {}): Promise<ByteSource | null> {
-  return open(url, options, true);
+/** Statuses of a file that is not there. */
+const MISSING = [404, 410];
+
+/**
+ * As `openHttpSource`, or null where the server has no such file: 404, 410, or the page of an app instead of a file.
+ * @param isRefusalAbsence whether 403 says so too, as from buckets that may not be listed.
+ */
+export function findHttpSource(
+  url: string,
+  options: HttpSourceOptions = {},
+  isRefusalAbsence = false,
+): Promise<ByteSource | null> {
+  return open(url, options, isRefusalAbsence ? [...MISSING, 403] : MISSING);
 }
 
-async function open(url: string, options: HttpSourceOptions, isOptional: boolean): Promise<ByteSource | null> {
+/** @param absences statuses of a file that is not there; null: it has to be. */
+async function open(
+  url: string,
+  options: HttpSourceOptions,
+  absences: readonly number[] | null,
+): Promise<ByteSource | null> {
   if (!URL.canParse(url, globalThis.location?.href)) {
     throw new EngineError('BAD_ARGUMENT', `model URL "${url}" cannot be parsed; give an http(s) URL of a model file`);
   }
@@ -65,6 +87,7 @@ async function open(url: string, options: HttpSourceOptions, isOptional: boolean
     options.signal,
     async (answer) => {
       const { response } = answer;
+      if (absences && (absences.includes(response.status) || isFallbackPage(response))) return null;
       if (response.status === 206) {
         const version = getVersion(response);
         if (version.sizeBytes === 1) throw new EngineError('BAD_FILE', `${url} has 1 byte; it is no model file`);
@@ -83,7 +106,6 @@ async function open(url: string, options: HttpSourceOptions, isOptional: boolean
           options.onProgress?.(progress);
         });
       }
-      if (isOptional && (response.status === 404 || response.status === 410)) return null;
       if (response.status === 416) throw new EngineError('BAD_FILE', `${url} is empty (0 bytes); it is no model file`);
       throw answer.refuse('status 206 or 200');
     },

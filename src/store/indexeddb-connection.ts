@@ -51,7 +51,8 @@ export async function openConnection(
   return {
     getStore(storeName, durability) {
       return async (mode, callback) => {
-        const database = await ensureOpen();
+        const current = ensureOpen();
+        const database = await current;
         try {
           return await runTransaction(database, storeName, mode, durability, callback);
         } catch (error) {
@@ -60,7 +61,8 @@ export async function openConnection(
           // here can run again: puts and deletes of the same keys. Once; a second time it is the caller's error.
           if (!isConnectionLost(error)) throw error;
           database.close();
-          opening = undefined;
+          // Only this connection: of several that lost it together, the first has opened another for all of them.
+          if (opening === current) opening = undefined;
           return await runTransaction(await ensureOpen(), storeName, mode, durability, callback);
         }
       };

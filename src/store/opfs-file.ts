@@ -90,7 +90,10 @@ async function tryOpen(fileHandle: FileSystemFileHandle): Promise<SyncHandle | n
   try {
     return await (fileHandle as SyncFileHandle).createSyncAccessHandle({ mode: 'readwrite-unsafe' });
   } catch (error) {
-    if (error instanceof DOMException && error.name === 'NoModificationAllowedError') return null;
+    if (error instanceof DOMException && LOCKED_NAMES.includes(error.name)) return null;
     throw error;
   }
 }
+
+/** What a second handle is refused with: as the File System Standard says, and as Safari does. */
+const LOCKED_NAMES = ['NoModificationAllowedError', 'InvalidStateError'];

@@ -56,8 +56,8 @@ export function rememberFiles(
     settle() {
       for (const source of sources) source.settle();
     },
-    async find(path, signal) {
-      const source = await files.find(path, signal);
+    async find(path, signal, isOptional) {
+      const source = await files.find(path, signal, isOptional);
       if (!source?.isRemote || !store) return source;
       const cacheId = await getCacheId(source.name);
       cacheIds.push(cacheId);

@@ -3,7 +3,7 @@
  * Never keeps them, and knows none of their formats.
  */
 import { EngineError } from '../errors';
-import { createExchange, type ExchangeOptions } from './http-exchange';
+import { createExchange, type ExchangeOptions, isFallbackPage } from './http-exchange';
 
 /** What a predictor learnt, or a small network: anything larger is not what it says it is. */
 const maxBytes = 64 << 20;
@@ -17,9 +17,7 @@ export async function readSideFile(
   options: ExchangeOptions & { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<Uint8Array<ArrayBuffer> | null> {
   return createExchange(url, options).send({}, options.signal, async (answer) => {
-    // Servers of pages that route by themselves answer with their page where there is no file.
-    const isPage = answer.response.headers.get('content-type')?.startsWith('text/html') ?? false;
-    if (answer.response.status === 404 || isPage) return null;
+    if (answer.response.status === 404 || isFallbackPage(answer.response)) return null;
     if (!answer.response.ok) throw answer.refuse('the file');
     const bytes = await collect(answer.readChunks(), url);
     // A server may have unpacked it on the way already.

@@ -11,7 +11,10 @@ import type { Reply } from '../../src/worker/protocol';
 export type StoreMethod = Exclude<keyof ModelStore, 'kind' | 'readRecordInto'>;
 
 /** What the file system does instead of its work; `short` reads end early, `flipped` ones have one other bit. */
-export type FileFault = 'QuotaExceededError' | 'NotReadableError' | 'NoModificationAllowedError' | 'short' | 'flipped';
+export type FileFault = 'QuotaExceededError' | 'NotReadableError' | LockedFault | 'short' | 'flipped';
+
+/** A second handle where there may be one: as the standard says, and as Safari does. */
+export type LockedFault = 'NoModificationAllowedError' | 'InvalidStateError';
 
 export interface OpfsService {
   open(name: string): Promise<Reply<null>>;
@@ -62,7 +65,7 @@ handles.truncate = function (sizeBytes) {
   truncate.call(this, sizeBytes);
 };
 files.createSyncAccessHandle = async function (this: unknown, options) {
-  const fault = takeFault('NoModificationAllowedError');
+  const fault = takeFault('NoModificationAllowedError', 'InvalidStateError');
   if (fault) throw new DOMException('there is another handle', fault);
   return createSyncAccessHandle.call(this, options);
 };

@@ -107,6 +107,16 @@ describe('IndexedDB store', () => {
     expect(databases).toHaveLength(3);
   });
 
+  it('opens the database again once for all who lost the connection together', async () => {
+    const databases = watchConnections();
+    const store = await open();
+    await store.writeRecords('a', [['k', createBytes(10)]]);
+    databases[0]!.close();
+    const reads = await Promise.all(Array.from({ length: 8 }, () => store.readRecord('a', 'k')));
+    expect(reads).toEqual(Array.from({ length: 8 }, () => createBytes(10)));
+    expect(databases).toHaveLength(2);
+  });
+
   it('opens the database again when a running transaction is aborted from outside', async () => {
     const store = await open();
     const { transaction } = IDBDatabase.prototype;

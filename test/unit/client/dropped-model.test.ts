@@ -1,11 +1,14 @@
-import { expect, it } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { readDrop } from '../../../src/client/dropped-model';
+import { EngineError } from '../../../src/errors';
 
 interface Item {
   readonly kind: 'file' | 'string';
   readonly file?: File;
   /** Of a folder; null in a browser without handles. */
   readonly folder?: FileSystemDirectoryHandle | null;
+  /** What asking for a handle ends with. */
+  readonly refusal?: DOMException;
 }
 
 /** What a drop event carries: empty once its handler has returned. */
@@ -16,11 +19,18 @@ function createTransfer(items: readonly Item[]): DataTransfer {
   });
   const take = <T>(value: T): T | null => (isOver ? null : value);
   return {
-    items: items.map(({ kind, file, folder }) => ({
+    items: items.map(({ kind, file, folder, refusal }) => ({
       kind,
       getAsFile: () => take(file ?? null),
       webkitGetAsEntry: () => take({ isDirectory: folder !== undefined }),
-      ...(folder === null ? {} : { getAsFileSystemHandle: async () => take(folder ?? { kind: 'file' }) }),
+      ...(folder === null
+        ? {}
+        : {
+            getAsFileSystemHandle: async () => {
+              if (refusal) throw refusal;
+              return take(folder ?? { kind: 'file' });
+            },
+          }),
     })),
   } as unknown as DataTransfer;
 }
@@ -55,5 +65,33 @@ it.each([
   await expect(readDrop(createTransfer(items))).rejects.toMatchObject({
     code: 'BAD_ARGUMENT',
     message: expect.stringMatching(message),
+  });
+});
+
+const refusal = new DOMException('the page may not read this', 'NotAllowedError');
+const lost: unknown[] = [];
+const note = (reason: unknown): void => {
+  lost.push(reason);
+};
+
+afterEach(() => {
+  process.off('unhandledRejection', note);
+});
+
+it('reads files of which there are no handles, and leaves no rejection behind', async () => {
+  process.on('unhandledRejection', note);
+  const items = [first, second].map((file) => ({ kind: 'file', file, refusal }) as const);
+  expect(await readDrop(createTransfer(items))).toMatchObject({ kind: 'folder', folder: [first, second] });
+  await expect(readDrop(createTransfer([...items, { kind: 'file', folder, refusal }]))).rejects.toThrow(EngineError);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(lost).toEqual([]);
+});
+
+it('says why a folder cannot be opened', async () => {
+  await expect(readDrop(createTransfer([{ kind: 'file', folder, refusal }]))).rejects.toMatchObject({
+    name: 'EngineError',
+    code: 'BAD_ARGUMENT',
+    message: expect.stringMatching(/cannot be opened \(NotAllowedError: the page may not read this\); drop it again/),
+    cause: refusal,
   });
 });

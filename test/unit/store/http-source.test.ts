@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { type HttpSourceOptions, openHttpSource } from '../../../src/store/http-source';
+import { createHttpFiles } from '../../../src/store/http-files';
+import { findHttpSource, type HttpSourceOptions, openHttpSource } from '../../../src/store/http-source';
 import { type FaultServer, getBytesAt, partial, reset, stall, startFaultServer, status, whole } from './fault-server';
 
 const SIZE_BYTES = 100_000;
@@ -174,10 +175,10 @@ describe('a ranged read', () => {
 
   it('gives up on a server that stalls twice', async () => {
     const server = await start();
-    const source = await openHttpSource(server.url, { retryDelaysMs: [1, 1, 1], stallTimeoutMs: 60 });
+    const source = await openHttpSource(server.url, { retryDelaysMs: [1, 1, 1], stallTimeoutMs: 400 });
     const fault = stall({ 'Content-Range': `bytes 0-7/${SIZE_BYTES}`, 'Content-Length': 8 });
     server.script.push(fault, fault);
-    await expect(source.read(0, 8)).rejects.toEqual(network(/expected data, got nearly none for 0\.06 s.*attempts: 2/));
+    await expect(source.read(0, 8)).rejects.toEqual(network(/expected data, got nearly none for 0\.4 s.*attempts: 2/));
     server.script.push(fault);
     expect(await source.read(0, 8)).toEqual(getBytesAt(0, 8));
   });
@@ -224,5 +225,59 @@ describe('a server without ranges', () => {
     expect(await source.read(0, SIZE_BYTES)).toEqual(getBytesAt(0, SIZE_BYTES));
     expect(done).toEqual([...new Set(done)].sort((a, b) => a - b));
     expect(server.requests).toHaveLength(2);
+  });
+});
+
+/** Answers as the function says, by the last part of the URL. */
+const answering = (answer: (name: string) => Response): HttpSourceOptions => ({
+  ...FAST,
+  fetch: async (url) => answer(String(url).split('/').at(-1) ?? ''),
+});
+const page = (status: number, contentType = 'text/html; charset=utf-8') =>
+  new Response('<!doctype html>', {
+    status,
+    headers: { 'Content-Type': contentType, 'Content-Range': 'bytes 0-1/15' },
+  });
+
+describe('a file that need not be there', () => {
+  it.each([
+    ['404', () => new Response(null, { status: 404 })],
+    ['410', () => new Response(null, { status: 410 })],
+    ['the page of an app', () => page(200)],
+    ['the page of an app, by ranges', () => page(206, 'Text/HTML')],
+  ])('is absent where the server answers %s', async (_name, answer) => {
+    expect(await findHttpSource('http://x/chat_template.jinja', answering(answer))).toBeNull();
+  });
+
+  it.each([401, 403])('is not absent where the server refuses it with %i, page or not', async (code) => {
+    await expect(
+      findHttpSource(
+        'http://x/config.json',
+        answering(() => page(code)),
+      ),
+    ).rejects.toEqual(network(/the file needs a permission/));
+  });
+});
+
+describe('a folder on a server that answers 403 for what it does not have', () => {
+  const bucket = (...names: readonly string[]) =>
+    createHttpFiles(
+      'http://x/model/',
+      answering(
+        (name) => new Response(names.includes(name) ? '{}' : null, { status: names.includes(name) ? 200 : 403 }),
+      ),
+    );
+
+  it('has no optional file that is refused while others are served', async () => {
+    const files = bucket('config.json');
+    expect(await files.find('config.json')).not.toBeNull();
+    expect(await files.find('chat_template.jinja', undefined, true)).toBeNull();
+  });
+
+  it('says that a permission is missing where a needed file is refused, and where nothing was served', async () => {
+    const files = bucket('config.json');
+    await expect(files.find('chat_template.jinja', undefined, true)).rejects.toEqual(network(/needs a permission/));
+    await files.find('config.json');
+    await expect(files.find('tokenizer.json')).rejects.toEqual(network(/needs a permission/));
   });
 });

@@ -21,5 +21,6 @@ test('gzip that was cut short, and other answers, are errors that name the URL',
     code: 'BAD_FILE',
     message: expect.stringContaining('http://x/a'),
   });
-  await expect(readSideFile('http://x/a', answer(null, { status: 403 }))).rejects.toMatchObject({ code: 'NETWORK' });
+  const refusal = answer('<!doctype html>', { status: 403, headers: { 'content-type': 'text/html' } });
+  await expect(readSideFile('http://x/a', refusal)).rejects.toMatchObject({ code: 'NETWORK' });
 });

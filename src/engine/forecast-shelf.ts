@@ -12,12 +12,14 @@ import type { ModelStore } from '../store/model-store';
 import { readSideFile } from '../store/side-file';
 import type { ForecastFiles, PredictorName } from './engine';
 import { createForecast, type Forecast } from './forecast';
+import { throwIfAborted } from './runtime';
 
-/** Opens the learned predictor's network somewhere that does not keep the engine waiting. */
+/** Opens the learned predictor's network somewhere that does not keep the engine waiting; ends when the signal fires. */
 export type OpenPathModel = (
   network: Uint8Array,
   shape: RoutingShape,
   onFailure: (error: EngineError) => void,
+  signal: AbortSignal,
 ) => Promise<PathModel>;
 
 export interface ForecastSources {
@@ -36,6 +38,8 @@ export class ForecastShelf {
   readonly #savedTokens = new Map<Forecast, number>();
   #pathModel: Promise<PathModel> | null = null;
   #warnings: string[] = [];
+  /** Ends what is being read and opened: the model goes. */
+  readonly #closing = new AbortController();
 
   constructor(
     private readonly manifest: ModelManifest,
@@ -43,15 +47,18 @@ export class ForecastShelf {
     private readonly sources: ForecastSources = {},
   ) {}
 
-  /** @throws EngineError for a learned predictor whose network is not to be had. */
-  get(name: PredictorName): Promise<Forecast> {
+  /**
+   * @param signal ends the waiting; what is read or opened goes on, for whoever asks next.
+   * @throws EngineError for a learned predictor whose network is not to be had; `ABORTED`.
+   */
+  get(name: PredictorName, signal?: AbortSignal): Promise<Forecast> {
     let forecast = this.#forecasts.get(name);
     if (!forecast) {
       forecast = this.#load(name);
       this.#forecasts.set(name, forecast);
       forecast.catch(() => this.#forecasts.delete(name));
     }
-    return forecast;
+    return signal ? waitUntilAborted(forecast, signal) : forecast;
   }
 
   /** What went wrong since the last call; nothing of it touches a token. */
@@ -80,9 +87,13 @@ export class ForecastShelf {
     }
   }
 
-  /** Writes what is left to write and ends what runs. */
+  /** Writes what is left to write and ends what runs. Never fails. */
   async close(): Promise<void> {
-    for (const forecast of await Promise.all(this.#forecasts.values())) await this.save(forecast, true);
+    this.#closing.abort();
+    for (const loading of [...this.#forecasts.values()]) {
+      const forecast = await loading.catch(() => null);
+      if (forecast) await this.save(forecast, true);
+    }
     const pathModel = await this.#pathModel?.catch(() => null);
     pathModel?.close();
   }
@@ -114,7 +125,7 @@ export class ForecastShelf {
   async #readTaught(name: PredictorName): Promise<PredictorState | undefined> {
     const url = this.sources.files?.taughtUrl;
     if (url === undefined || name === 'none') return undefined;
-    const file = await readSideFile(url);
+    const file = await readSideFile(url, { signal: this.#closing.signal });
     if (file === null) throw new EngineError('NETWORK', `${url}: there is no such file; correct forecast.taughtUrl`);
     const ensemble = parseStateFile(file, url);
     return name.startsWith('ensemble') ? ensemble : ensemble.members?.[name];
@@ -123,12 +134,17 @@ export class ForecastShelf {
   #openPathModel(name: PredictorName, shape: RoutingShape): Promise<PathModel> {
     if (!this.#pathModel) {
       this.#pathModel = this.#readNetwork(name).then(({ network, open }) =>
-        open(network, shape, (error) => {
-          this.#warnings.push(error.message);
-          // The next generation that asks for it tries again.
-          this.#pathModel = null;
-          for (const learned of ['learned', 'ensemble+learned'] as const) this.#forecasts.delete(learned);
-        }),
+        open(
+          network,
+          shape,
+          (error) => {
+            this.#warnings.push(error.message);
+            // The next generation that asks for it tries again.
+            this.#pathModel = null;
+            for (const learned of ['learned', 'ensemble+learned'] as const) this.#forecasts.delete(learned);
+          },
+          this.#closing.signal,
+        ),
       );
       this.#pathModel.catch(() => {
         this.#pathModel = null;
@@ -147,9 +163,10 @@ export class ForecastShelf {
       );
     }
     const kept = await this.store.readState(this.manifest.modelId, NETWORK_STATE).catch(() => undefined);
+    throwIfAborted(this.#closing.signal);
     if (kept instanceof Uint8Array) return { network: kept, open: openPathModel };
     const url = files?.learnedUrl ?? modelUrl?.replace(/(\.[a-z0-9]+)?([?#].*)?$/i, '.routes.onnx');
-    const network = url === undefined ? null : await readSideFile(url);
+    const network = url === undefined ? null : await readSideFile(url, { signal: this.#closing.signal });
     if (!network) {
       const where = url === undefined ? 'none was named' : `there is none at ${url}`;
       throw new EngineError(
@@ -163,8 +180,19 @@ export class ForecastShelf {
     } catch (error) {
       this.#warnings.push(`the learned predictor's network could not be kept: ${String(error)}`);
     }
+    throwIfAborted(this.#closing.signal);
     return { network, open: openPathModel };
   }
+}
+
+/** What the promise gives, unless the signal fires before: then `ABORTED`, whatever becomes of the promise. */
+function waitUntilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(new EngineError('ABORTED', 'aborted by the caller', { cause: signal.reason }));
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 const NETWORK_STATE = 'learned-network';

@@ -181,7 +181,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         const plain = resolveRequest(request, manifest, tokenizer);
         const paging = resolvePaging(request.paging);
         const draft = resolveDraft(request.draft, holder.runtime.plan.state);
-        const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble');
+        const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble', signal);
         for (const message of [forecasts, records, tunings].flatMap((shelf) => shelf.takeWarnings()))
           yield { type: 'warning', message };
         const losses = handleLosses(holder);

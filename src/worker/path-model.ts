@@ -8,22 +8,35 @@ import type { RoutingShape } from '../routing/token-routes';
 import { fromErrorWire } from './error-wire';
 import type { PathReply, PathRequest } from './path-protocol';
 
+/** How long the worker may take to load onnxruntime, some 12 MB, and to open the network. */
+const OPEN_LIMIT_MS = 60_000;
+
 /**
  * @param network the ONNX file that tools/train/learned.py writes
  * @param onFailure the network failed or its worker died after it was opened: no answer comes any more
- * @throws EngineError `BAD_FILE`, `WORKER_DEAD`
+ * @param signal ends the opening, and the worker with it
+ * @throws EngineError `BAD_FILE`, `WORKER_DEAD` (also when it is not open in time), `ABORTED`
  */
 export async function openPathModel(
   network: Uint8Array,
   shape: RoutingShape,
   onFailure: (error: EngineError) => void,
+  signal?: AbortSignal,
+  openLimitMs = OPEN_LIMIT_MS,
 ): Promise<PathModel> {
   const worker = new Worker(new URL('./path-worker.ts', import.meta.url), { type: 'module' });
   const send = (request: PathRequest): void => worker.postMessage(request);
   let answer: { readonly position: number; readonly scores: Float32Array } | null = null;
   let wake = (): void => {};
+  let abort = (): void => {};
+  let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
+      abort = () =>
+        reject(new EngineError('ABORTED', 'opening the learned predictor was aborted', { cause: signal?.reason }));
+      if (signal?.aborted) abort();
+      signal?.addEventListener('abort', abort, { once: true });
+      timer = setTimeout(() => reject(createDelay(openLimitMs)), openLimitMs);
       worker.onmessage = ({ data }: MessageEvent<PathReply>) => {
         if (data.kind === 'opened') resolve();
         if (data.kind === 'failed') reject(fromErrorWire(data.error));
@@ -34,6 +47,9 @@ export async function openPathModel(
   } catch (error) {
     worker.terminate();
     throw error;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
   }
   const fail = (error: EngineError): void => {
     worker.terminate();
@@ -68,6 +84,14 @@ export async function openPathModel(
     },
     close: () => worker.terminate(),
   };
+}
+
+function createDelay(limitMs: number): EngineError {
+  return new EngineError(
+    'WORKER_DEAD',
+    `the learned predictor was not open within ${limitMs / 1000} s: its worker, or the files of onnxruntime that it loads, ` +
+      'did not come; see that the server has them, or use another predictor',
+  );
 }
 
 function createDeath(message: string | undefined): EngineError {

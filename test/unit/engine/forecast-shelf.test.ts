@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { ForecastShelf } from '../../../src/engine/forecast-shelf';
+import { ForecastShelf, type OpenPathModel } from '../../../src/engine/forecast-shelf';
 import type { PathModel } from '../../../src/routing/learned';
 import type { Predictor } from '../../../src/routing/predictor';
 import { createPredictor } from '../../../src/routing/predictors';
@@ -88,7 +88,12 @@ it('warns and goes on when the store cannot be read or written', async () => {
   expect(warnings[1]).toMatch(/predictor token learnt could not be kept: .*store is closed/);
 });
 
-afterEach(() => vi.unstubAllGlobals());
+/** Calls of `never`. */
+let openings = 0;
+afterEach(() => {
+  openings = 0;
+  vi.unstubAllGlobals();
+});
 
 /** Answers these URLs; everything else is not there. */
 function serve(files: Readonly<Record<string, Uint8Array>>): string[] {
@@ -202,4 +207,54 @@ it.each([
     message: expect.stringMatching(message),
   });
   expect((await shelf.get('ensemble')).name).toBe('ensemble');
+});
+
+const never: OpenPathModel = (_network, _shape, _onFailure, signal) =>
+  new Promise((_resolve, reject) => {
+    openings++;
+    signal.addEventListener('abort', () => reject(signal.reason));
+  });
+
+it('hears an abort while a predictor opens, and ends the opening when the model goes', async () => {
+  serve({ 'http://x/network': Uint8Array.of(7) });
+  const sources = { openPathModel: never, files: { learnedUrl: 'http://x/network' } };
+  const shelf = new ForecastShelf(manifest, createMemoryStore(), sources);
+  const controller = new AbortController();
+  const first = shelf.get('learned', controller.signal);
+  controller.abort();
+  await expect(first).rejects.toMatchObject({ code: 'ABORTED' });
+  await expect(shelf.get('learned', AbortSignal.abort())).rejects.toMatchObject({ code: 'ABORTED' });
+  const waiting = shelf.get('learned', new AbortController().signal).catch((error: unknown) => error);
+  await vi.waitFor(() => expect(openings).toBe(1));
+  await shelf.close();
+  expect(await waiting).toMatchObject({ name: 'AbortError' });
+});
+
+it('opens no predictor any more once the model goes', async () => {
+  serve({ 'http://x/network': Uint8Array.of(7) });
+  const sources = { openPathModel: never, files: { learnedUrl: 'http://x/network' } };
+  const shelf = new ForecastShelf(manifest, createMemoryStore(), sources);
+  const waiting = shelf.get('learned').catch((error: unknown) => error);
+  await shelf.close();
+  expect(await waiting).toMatchObject({ code: 'ABORTED' });
+  expect(openings).toBe(0);
+});
+
+it.each(['ensemble', 'learned'] as const)('hears an abort while a file of the predictor %s is read', async (name) => {
+  let reads = 0;
+  vi.stubGlobal('fetch', (_url: string, { signal }: RequestInit) => {
+    reads++;
+    return new Promise((_resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(signal.reason));
+    });
+  });
+  const files = { taughtUrl: 'http://x/taught', learnedUrl: 'http://x/network' };
+  const shelf = new ForecastShelf(manifest, createMemoryStore(), { openPathModel: never, files });
+  const controller = new AbortController();
+  const forecast = shelf.get(name, controller.signal);
+  await vi.waitFor(() => expect(reads).toBe(1));
+  controller.abort();
+  await expect(forecast).rejects.toMatchObject({ code: 'ABORTED' });
+  await shelf.close();
+  expect(reads).toBe(1);
 });

@@ -70,12 +70,29 @@ export function computeLogprobs(
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - highest);
   const logSum = Math.log(sum);
-  const ids =
-    count === 0
-      ? []
-      : [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, count);
+  const ids = findLargest(logits, count);
   return {
     logprob: (logits[tokenId] as number) - highest - logSum,
     top: ids.map((id) => [id, (logits[id] as number) - highest - logSum] as const),
   };
+}
+
+/** From here on sorting everything is as quick as inserting. */
+const MANY = 64;
+
+/** Ids of the `count` largest, best first, ties to the lower id: in one pass, since this runs for every token. */
+function findLargest(logits: Float32Array, count: number): number[] {
+  if (count === 0) return [];
+  if (count >= MANY || count >= logits.length) {
+    return [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, count);
+  }
+  const ids: number[] = [];
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number;
+    if (ids.length === count && !(logit > (logits[ids[count - 1] as number] as number))) continue;
+    let at = Math.min(ids.length, count - 1);
+    for (; at > 0 && (logits[ids[at - 1] as number] as number) < logit; at--) ids[at] = ids[at - 1] as number;
+    ids[at] = id;
+  }
+  return ids;
 }

@@ -82,6 +82,18 @@ describe('computeLogprobs', () => {
     expect(computeLogprobs(Float32Array.of(-5000, -5001), 1, 0).logprob).toBeCloseTo(-1 - Math.log1p(Math.exp(-1)), 9);
   });
 
+  it('gives the first few of many, with ties, as sorting gives them', () => {
+    const random = createRandom(12);
+    const logits = Float32Array.from({ length: 5000 }, () => random.integer(-40, 40));
+    logits[17] = Number.NEGATIVE_INFINITY;
+    const ids = [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
+    for (const count of [1, 5, 63, 64, 65, 4999, 5000]) {
+      expect(computeLogprobs(logits, 0, count).top.map(([id]) => id)).toEqual(ids.slice(0, count));
+    }
+    const few = Float32Array.of(Number.NEGATIVE_INFINITY, 1, Number.NEGATIVE_INFINITY, 2);
+    expect(computeLogprobs(few, 1, 3).top.map(([id]) => id)).toEqual([3, 1, 0]);
+  });
+
   it('gives equal logits in the order of their ids', () => {
     expect(computeLogprobs(Float32Array.of(1, 2, 1, 2), 0, 4).top.map(([id]) => id)).toEqual([1, 3, 0, 2]);
   });

@@ -16,27 +16,14 @@ import { isCopied } from './copy-choice';
 import { describeModel } from './describe-model';
 import { buildThroughLosses } from './device-loss';
 import type { ExpertBudget, LoadedModel, LoadOptions, LoadProgress, ModelSource } from './engine';
+import type { EngineEnvironment } from './environment';
 import { fetchForStart } from './fetch-for-start';
-import { ForecastShelf, type OpenPathModel } from './forecast-shelf';
+import { ForecastShelf } from './forecast-shelf';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
 import { createRuntime, type Runtime, throwIfAborted } from './runtime';
 import { SavedPrefixes } from './saved-prefixes';
 import { TuningShelf } from './tuning-shelf';
-
-/** What the engine takes from its surroundings; each has the browser's own as default. */
-export interface EngineEnvironment {
-  /** Default: `navigator.gpu`. */
-  readonly gpu?: GPU;
-  /** Default: the browser's stores. */
-  readonly openStore?: (kind: StoreKind) => Promise<ModelStore>;
-  /** For models that come from a URL. */
-  readonly fetch?: typeof globalThis.fetch;
-  /** Added to every read-back from the GPU, in milliseconds: for measurements. */
-  readonly readbackDelayMs?: number;
-  /** For the learned predictors; without it they are refused. */
-  readonly openPathModel?: OpenPathModel;
-}
 
 /** Stores that stay open between loads. */
 export interface Stores {

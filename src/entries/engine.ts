@@ -7,7 +7,7 @@
 export { type Chat, type ChatOptions, createChat } from '../chat/chat';
 export type { QuantizedType } from '../checkpoint/formats/quantize';
 export type * from '../engine/engine';
-export type { EngineEnvironment } from '../engine/loaded-model';
+export type { EngineEnvironment } from '../engine/environment';
 export { createLocalEngine } from '../engine/local-engine';
 export { EngineError, type ErrorCode } from '../errors';
 export type { ModelStore, StoreKind } from '../store/model-store';

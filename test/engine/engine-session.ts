@@ -9,7 +9,7 @@ import type {
   LoadOptions,
   TokenLogprob,
 } from '../../src/engine/engine';
-import type { EngineEnvironment } from '../../src/engine/loaded-model';
+import type { EngineEnvironment } from '../../src/engine/environment';
 import { createLocalEngine } from '../../src/engine/local-engine';
 import { readGoldenModel } from '../golden';
 import { openAnyStore } from '../opfs/remote-store';

@@ -2,8 +2,9 @@
  * How much of a model has to be there before it starts: the resident tensors, and all the rest where that takes no longer
  * than someone likes to wait. Owns that choice; store/ fetches.
  */
-import { EngineError } from '../errors';
+
 import type { OpenModel } from '../store/open-model';
+import { isStorageFull } from '../store/storage-errors';
 
 /** A download that takes longer than this at its present rate goes on behind the model instead of in front of it. */
 const PATIENCE_MS = 4000;
@@ -28,7 +29,7 @@ export async function fetchForStart(
     );
     return !(await finishIfQuick(model, startEarly, signal));
   } catch (error) {
-    if (!(error instanceof EngineError) || error.code !== 'STORAGE_FULL') throw error;
+    if (!isStorageFull(error)) throw error;
     onWarning(
       `${error.message}; the model runs all the same, and what is not stored is read from its source each time`,
     );

@@ -2,10 +2,10 @@
  * Which of the browser's stores is the faster one on this machine: measured once, and remembered.
  * Owns that measurement; the choice stays, so that models are found where they were put.
  */
-import { EngineError } from '../errors';
 import { waitForLock } from './model-lock';
 import type { ModelStore, RecordSize, StoreKind } from './model-store';
 import { hasSyncHandles } from './opfs-file';
+import { isStorageFull } from './storage-errors';
 
 const STATE_ID = 'webmoe';
 const STATE_NAME = 'store-choice';
@@ -67,7 +67,7 @@ async function tryStores(
     await database.writeState(STATE_ID, STATE_NAME, choice);
     return choice;
   } catch (error) {
-    if (!isFull(error)) throw error;
+    if (!isStorageFull(error)) throw error;
     onWarning(`which store is the faster one could not be tried, and indexeddb is used for now: ${error.message}`);
     return 'indexeddb';
   }
@@ -81,15 +81,11 @@ async function measureFilesMs(
   try {
     return await measureReadMs(await open('opfs'));
   } catch (error) {
-    if (isFull(error)) throw error;
+    if (isStorageFull(error)) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     onWarning(`the origin private file system failed its trial, and store "auto" is indexeddb from now on: ${reason}`);
     return Number.POSITIVE_INFINITY;
   }
-}
-
-function isFull(error: unknown): error is EngineError {
-  return error instanceof EngineError && error.code === 'STORAGE_FULL';
 }
 
 /** Where models are kept unless told otherwise: IndexedDB, or memory where there is none (Node). */

@@ -17,7 +17,7 @@ import { pause } from './pause';
 import { requireDigests } from './record-digest';
 import { getVersion, rememberFiles } from './remembered-source';
 import { getRequestId, REQUEST_STATE } from './request-note';
-import { isStorageError } from './storage-errors';
+import { isStorageError, isStorageFull } from './storage-errors';
 
 export interface OpenModelOptions extends ReadOptions {
   /** Bytes of the source file; never goes back, and reaches the total when the model is committed. */
@@ -290,7 +290,7 @@ async function readBegun(
     return new Map();
   } catch (error) {
     await removeUnowned(store, [plan.modelId, ...owned, ...cacheIds]);
-    if (error instanceof EngineError && error.code === 'STORAGE_FULL') return error;
+    if (isStorageFull(error)) return error;
     throw error;
   }
 }

@@ -33,6 +33,11 @@ export function isStorageError(error: unknown): error is EngineError {
   return error instanceof EngineError && (error.code === 'STORAGE' || error.code === 'STORAGE_FULL');
 }
 
+/** Whether a store has no room for what was to be written. */
+export function isStorageFull(error: unknown): error is EngineError {
+  return error instanceof EngineError && error.code === 'STORAGE_FULL';
+}
+
 /** The browser's estimate, for people only: it is not the limit that writes meet (Chromium reports usage + 10 GiB). */
 async function readUsage(): Promise<string> {
   try {

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { findGgmlFormat, getWeightFormat, weightFormats } from '../../../src/checkpoint/formats';
 import { decodeF16 } from '../../../src/checkpoint/formats/f16';
 import { getFileBytes, getPlaneOffsets } from '../../../src/checkpoint/formats/weight-format';
+import { startSpentTime } from '../spent-time';
 
 const golden = (name: string): Uint8Array =>
   new Uint8Array(readFileSync(new URL(`../../golden/${name}`, import.meta.url)));
@@ -102,16 +103,13 @@ it('widens every binary16 pattern exactly', () => {
   expect(digest).toBe(new TextDecoder().decode(golden('f16-values.sha256')).trim());
 });
 
-it.each(['q4_0', 'q6_k'] as const)(
-  'packs 15 MB of %s in a second, on a machine that is busy with other things too in three',
-  (type) => {
-    const format = getWeightFormat(type);
-    const rows = 8192;
-    const cols = 3072;
-    const file = new Uint8Array(getFileBytes(format, rows * cols));
-    const out = new Uint8Array(format.getPackedBytes(rows, cols));
-    const start = performance.now();
-    format.pack(file, rows, cols, out, 0);
-    expect(performance.now() - start).toBeLessThan(3000);
-  },
-);
+it.each(['q4_0', 'q6_k'] as const)('packs 15 MB of %s in a second, on a slow machine in three', (type) => {
+  const format = getWeightFormat(type);
+  const rows = 8192;
+  const cols = 3072;
+  const file = new Uint8Array(getFileBytes(format, rows * cols));
+  const out = new Uint8Array(format.getPackedBytes(rows, cols));
+  const getSpentMs = startSpentTime();
+  format.pack(file, rows, cols, out, 0);
+  expect(getSpentMs()).toBeLessThan(3000);
+});

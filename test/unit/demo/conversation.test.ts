@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type Answer, Conversation, type ConversationOptions, getMessages } from '../../../demo/conversation';
 import type { KeptChat } from '../../../demo/conversation-archive';
 import { ConversationArchive } from '../../../demo/conversation-archive';
@@ -88,7 +88,7 @@ describe('Conversation', () => {
     const endless = new EndlessStream();
     const conversation = converse((_request, signal) => endless.generate(2, signal));
     const answering = conversation.ask('count');
-    await sleep(40);
+    await vi.waitFor(() => expect(last(conversation).text).toMatch(/^0 1 2 /), 30_000);
     expect(conversation.value.answering).toBe(true);
     await conversation.stop();
     await answering;

@@ -177,8 +177,8 @@ describe('HostCache', () => {
     expect(keys).toEqual(['a', 'a', 'a']);
   });
 
-  /** Lets every read that can end do so. */
-  const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
+  /** Lets every read that can end do so: they wait for nothing but promises, which come before the next turn. */
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
 
   it('reads what is expected for later, also where it keeps nothing', async () => {
     const { keys, reader } = createReader();

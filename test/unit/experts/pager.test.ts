@@ -160,7 +160,7 @@ test('a read that fails gives back the mapped memory of those beside it, and cha
   const { pager, uploads } = createPager(1, host, ring);
   await expect(pager.ensure(0, [0, 1, 2])).rejects.toThrow('the disk is gone');
   expect([0, 1, 2].some((expert) => pager.isResident(0, expert))).toBe(false);
-  await expect.poll(() => taken).toEqual([]);
+  await expect.poll(() => taken, { timeout: 30_000 }).toEqual([]);
   expect(await pager.ensure(0, [0, 2])).toBe(2);
   expect([pager.staged, uploads, taken]).toEqual([{ pages: 2, bytes: 2 }, [], []]);
 });

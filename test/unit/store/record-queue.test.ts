@@ -1,5 +1,5 @@
 /** The order in which records are fetched: what is needed before what is expected before the rest, and little under way. */
-import { expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { ByteSource } from '../../../src/checkpoint/byte-source';
 import type { InstallRecord } from '../../../src/checkpoint/install-plan';
 import { EngineError } from '../../../src/errors';
@@ -9,6 +9,22 @@ const RECORD_BYTES = 256 * 1024;
 const RECORDS = 24;
 /** What may be under way while no rate is known. */
 const WINDOW_BYTES = 512 * 1024;
+
+let digesting = 0;
+beforeEach(() => {
+  const digest = crypto.subtle.digest.bind(crypto.subtle);
+  vi.spyOn(crypto.subtle, 'digest').mockImplementation((...args) => {
+    digesting++;
+    return digest(...args).finally(() => digesting--);
+  });
+});
+afterEach(() => vi.restoreAllMocks());
+
+/** Until nothing is under way but reads that the test has not ended: digests are all else that takes more than a turn. */
+async function settle(): Promise<void> {
+  do await new Promise((resolve) => setImmediate(resolve));
+  while (digesting > 0);
+}
 
 /** A queue over a source whose reads end when the test says so. */
 function createQueue(
@@ -46,7 +62,7 @@ function createQueue(
   /** Lets what is under way arrive, and what follows it start. */
   const arrive = async () => {
     for (const end of waiting.splice(0)) end();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await settle();
   };
   return { queue, started, arrive, keys: records.map(({ key }) => key) };
 }
@@ -124,7 +140,7 @@ it('when it is closed ends every request, and whoever waits is told', async () =
   const { queue, arrive, keys } = createQueue();
   const filling = queue.fill(keys);
   const needed = queue.fetch('page/0/5', 'needed');
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  await settle();
   const ends = Promise.allSettled([filling, needed]);
   await queue.close();
   for (const end of await ends) {

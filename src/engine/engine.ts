@@ -269,7 +269,7 @@ export interface StreamedLogprob extends TokenChance {
   readonly top: readonly TokenChance[];
 }
 
-/** The experts that one input token was routed to; see docs of the routing trace in README. */
+/** The experts that one input token was routed to; docs/routing-trace.md has the format. */
 export interface TraceEntry {
   readonly token: number;
   readonly phase: 'prefill' | 'decode';

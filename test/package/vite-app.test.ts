@@ -4,9 +4,9 @@
  */
 
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { expect, type Page, test } from '@playwright/test';
@@ -108,18 +108,36 @@ async function chatInApp(page: Page, command: readonly string[]): Promise<Genera
   }
 }
 
-test('the package holds the library only, without a path of this machine', async () => {
+test('the package holds the library and its documents only, without a path of this machine', async () => {
   const top = await readdir(installed());
-  expect(top.sort()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json']);
-  const paths = (await readdir(installed('dist'), { recursive: true, withFileTypes: true }))
+  const documents = ['ARCHITECTURE.md', 'CHANGELOG.md', 'LICENSE', 'README.md', 'docs', 'public'];
+  expect(top.sort()).toEqual([...documents, 'dist', 'package.json'].sort());
+  const paths = (await readdir(installed(), { recursive: true, withFileTypes: true }))
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name));
   for (const path of paths) {
     const text = await readFile(path, 'utf8');
     expect(text.includes(repositoryRoot) || /file:\/\/\/\w/.test(text), `${path} names a folder`).toBe(false);
   }
-  const modules = paths.filter((path) => path.endsWith('.js')).map((path) => path.slice(installed('dist/').length));
+  const modules = paths.filter((path) => path.endsWith('.js')).map((path) => relative(installed('dist'), path));
   expect(modules).toEqual(expect.arrayContaining([...Object.keys(sizeLimits), 'engine.js', 'path-worker.js']));
+});
+
+test('every link of its documents leads to a file of the package', async () => {
+  const pages = (await readdir(installed(), { recursive: true })).filter((path) => path.endsWith('.md'));
+  expect(pages).toEqual(expect.arrayContaining(['README.md', 'docs/chat.md', 'docs/guides/embed.md']));
+  const broken: string[] = [];
+  for (const page of pages) {
+    const text = await readFile(installed(page), 'utf8');
+    for (const [, link, image] of text.matchAll(/\]\(([^)\s]+)\)|<img src="([^"]+)"/g)) {
+      const [target = ''] = (link ?? image ?? '').split('#');
+      if (target === '' || /^[a-z]+:/.test(target)) continue;
+      await access(join(dirname(installed(page)), decodeURIComponent(target))).catch(() =>
+        broken.push(`${page}: ${target}`),
+      );
+    }
+  }
+  expect(broken).toEqual([]);
 });
 
 test('the worker is a file of its own with the shaders in it', async () => {

@@ -26,10 +26,11 @@ export async function previewModel(url: string, signal: AbortSignal): Promise<Mo
   // Not part of the page until someone asks.
   const { inspectModel } = await import('../src/entries/inspect');
   const report = await inspectModel({ kind: 'url', url: address }, { signal });
-  const bindingBytes = (await navigator.gpu?.requestAdapter())?.limits.maxStorageBufferBindingSize;
+  // The one that a load takes.
+  const adapter = (await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' })) ?? null;
   const plan = (percent: number): BudgetPreview => ({
     percent,
-    memory: report.planMemory({ expertBudget: { percent }, ...(bindingBytes && { bindingBytes }) }),
+    memory: report.planMemory({ expertBudget: { percent }, adapter }),
   });
   const { quota, usage } = (await navigator.storage?.estimate?.()) ?? {};
   const freeStorageBytes = quota === undefined || usage === undefined ? null : quota - usage;

@@ -4,13 +4,17 @@
  */
 import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { WeightType } from '../checkpoint/model-config';
-import { roundUp } from '../gpu/memory';
+import { type BufferRequest, roundUp } from '../gpu/memory';
+import { chooseKvType } from '../kernels/kv-type';
 import { getExpectedHitRate, type HitRateRange } from '../routing/expected-hit-rate';
+import { getDefaultStore } from '../store/choose-store';
 import { openModel } from '../store/open-model';
 import { createTokenizer } from '../text/tokenizer';
-import type { ModelSource } from './engine';
-import { getSmallestPercent, type MemoryRequest, planMemory } from './memory-plan';
+import { isCopied } from './copy-choice';
+import type { LoadOptions, ModelSource } from './engine';
+import { type BindingLimits, getMemoryLimits, getSmallestPercent, type MemoryPlan, planMemory } from './memory-plan';
 import { openFiles } from './open-files';
+import { foreseeStagingPages } from './staging-choice';
 
 /** How headers are read. */
 export interface InspectOptions {
@@ -21,20 +25,44 @@ export interface InspectOptions {
   readonly signal?: AbortSignal;
 }
 
-/** As in `LoadOptions`, and what the adapter can bind. */
-export interface MemoryPreviewRequest extends MemoryRequest {
-  /** The adapter's `maxStorageBufferBindingSize`. Default: 128 MiB, what every WebGPU has. */
-  readonly bindingBytes?: number;
+/** What a plan needs to know of a `GPUAdapter`, which is one of these. */
+export interface PreviewAdapter {
+  readonly limits: BindingLimits;
+  readonly features: Pick<ReadonlySet<string>, 'has'>;
 }
 
-/** What loading a model would take on the GPU, in bytes. */
-export interface MemoryPreview {
+/** Those of `LoadOptions` that change the plan, and the adapter it is for. */
+export interface MemoryPreviewRequest
+  extends Pick<
+    LoadOptions,
+    'expertBudget' | 'gpuBudgetBytes' | 'contextLength' | 'kvType' | 'staging' | 'store' | 'copy' | 'defaultLimitsOnly'
+  > {
+  /**
+   * The one that `load` takes: `navigator.gpu.requestAdapter({ powerPreference: 'high-performance' })`. Default: what every
+   * WebGPU has, bindings of 128 MiB and no shader-f16.
+   */
+  readonly adapter?: PreviewAdapter | null;
+}
+
+/** What is planned on the GPU, in bytes. */
+export interface PlannedMemory {
   readonly slotsPerLayer: number;
-  /** On the GPU whatever the budget: weights that are no experts, KV cache, scratch. */
+  /** On the GPU whatever the expert budget: weights that are no experts, KV cache, scratch, staging buffers. */
   readonly fixedBytes: number;
+  /** Of `fixedBytes`: buffers that pages are read into on their way to their slots. */
+  readonly stagingBytes: number;
   /** All slots of all layers. */
   readonly slotBytes: number;
   readonly totalBytes: number;
+}
+
+/** What loading a model would take on the GPU. */
+export interface MemoryPreview extends PlannedMemory {
+  /**
+   * Null: `load` plans just what is above. Otherwise what it plans where it finds, by a trial that is made once in a browser,
+   * that staging is faster (`LoadOptions.staging`).
+   */
+  readonly ifStaged: PlannedMemory | null;
   /** The smallest `gpuBudgetBytes` that runs, and the smallest expert budget in percent. */
   readonly smallest: { readonly totalBytes: number; readonly percent: number };
   /** Share of the needed experts that will be on the GPU, as published of other models; not measured on this one. */
@@ -73,7 +101,8 @@ export interface ModelReport {
   planMemory(request?: MemoryPreviewRequest): MemoryPreview;
 }
 
-const DEFAULT_BINDING_BYTES = 128 << 20;
+/** Limits that a device has unless more is asked for. */
+const EVERY_WEBGPU: BindingLimits = { maxStorageBufferBindingSize: 128 << 20, maxBufferSize: 256 << 20 };
 
 /**
  * Reads a model's headers: of a GGUF file or a safetensors folder, by URL, `hf:` name or from a file.
@@ -113,23 +142,37 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
     vocabSize: config.vocabSize,
     hasChatTemplate: manifest.tokenizer.chatTemplate !== null,
     warnings,
-    planMemory({ bindingBytes = DEFAULT_BINDING_BYTES, ...request } = {}) {
-      const plan = planMemory(manifest, { bindingBytes }, request);
+    planMemory(asked = {}) {
+      const { expertBudget, gpuBudgetBytes, contextLength, staging = 'auto', store = getDefaultStore() } = asked;
+      const adapter = asked.defaultLimitsOnly ? null : asked.adapter;
+      const limits = getMemoryLimits(adapter?.limits ?? EVERY_WEBGPU);
+      const fixed = { contextLength, kvType: chooseKvType(adapter?.features.has('shader-f16') ?? false, asked.kvType) };
+      const plan = (stagingPages: number): MemoryPlan =>
+        planMemory(manifest, limits, { ...fixed, expertBudget, gpuBudgetBytes, stagingPages });
+      const { pages, pagesIfFaster } = foreseeStagingPages(staging, isCopied(source, asked) ? store : null);
+      const planned = plan(pages);
+      const ifStaged = plan(pagesIfFaster);
       const smallestPercent = getSmallestPercent(config.moe);
-      const floor = planMemory(
-        manifest,
-        { bindingBytes },
-        { contextLength: request.contextLength, kvType: request.kvType, expertBudget: { percent: smallestPercent } },
-      );
+      const floor = planMemory(manifest, limits, { ...fixed, expertBudget: { percent: smallestPercent } });
       return {
-        slotsPerLayer: plan.slotsPerLayer,
-        fixedBytes: plan.fixedBytes,
-        slotBytes: plan.requests.slots.reduce((sum, { sizeBytes }) => sum + roundUp(sizeBytes), 0),
-        totalBytes: plan.totalBytes,
+        ...describePlan(planned),
+        ifStaged: ifStaged.requests.staging.length > planned.requests.staging.length ? describePlan(ifStaged) : null,
         smallest: { totalBytes: floor.totalBytes, percent: smallestPercent },
-        expectedHitRate: getExpectedHitRate(plan.slotsPerLayer / experts),
-        warning: plan.warning,
+        expectedHitRate: getExpectedHitRate(planned.slotsPerLayer / experts),
+        warning: planned.warning,
       };
     },
+  };
+}
+
+function describePlan({ slotsPerLayer, fixedBytes, totalBytes, requests }: MemoryPlan): PlannedMemory {
+  const count = (buffers: readonly BufferRequest[]): number =>
+    buffers.reduce((sum, { sizeBytes }) => sum + roundUp(sizeBytes), 0);
+  return {
+    slotsPerLayer,
+    fixedBytes,
+    stagingBytes: count(requests.staging),
+    slotBytes: count(requests.slots),
+    totalBytes,
   };
 }

@@ -19,6 +19,16 @@ export interface MemoryLimits {
   readonly bindingBytes: number;
 }
 
+/** Those of a `GPUAdapter`'s or a device's limits that the plan goes by, in bytes. */
+export interface BindingLimits {
+  readonly maxStorageBufferBindingSize: number;
+  readonly maxBufferSize: number;
+}
+
+export function getMemoryLimits({ maxStorageBufferBindingSize, maxBufferSize }: BindingLimits): MemoryLimits {
+  return { bindingBytes: Math.min(maxStorageBufferBindingSize, maxBufferSize) };
+}
+
 export interface MemoryRequest {
   readonly expertBudget?: ExpertBudget | undefined;
   /** For everything on the GPU together. */

@@ -26,7 +26,7 @@ import type { ModelStore } from '../store/model-store';
 import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress, StagingChoice } from './engine';
-import { type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
+import { getMemoryLimits, type MemoryPlan, type MemoryRequest, planMemory } from './memory-plan';
 import { type ChosenTuning, resolveTuning, tryAtLoad } from './runtime-tuning';
 import { chooseStagingPages } from './staging-choice';
 import type { TuningShelf } from './tuning-shelf';
@@ -114,14 +114,15 @@ async function fillDevice(
   const plain = { ...others, kvType: chooseKvType(device.traits.hasF16, kvType) };
   const { config, pageLayouts } = manifest;
   const variant = chooseVariant(device.traits, plain.kernels);
-  const bindingBytes = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
+  const limits = getMemoryLimits(device.limits);
+  const { bindingBytes } = limits;
   const onWarning = (message: string): void => onProgress({ phase: 'warning', message });
-  const unstaged = planMemory(manifest, { bindingBytes }, plain);
+  const unstaged = planMemory(manifest, limits, plain);
   const memory = new GpuMemory(device, unstaged.totalBytes);
   const isPaged = unstaged.slotsPerLayer < config.moe.experts;
   const stagingTarget = { device, memory, manifest, reader, notes, isPaged, onWarning };
   const request = { ...plain, stagingPages: await chooseStagingPages(plain.staging ?? 'auto', stagingTarget) };
-  const plan = planMemory(manifest, { bindingBytes }, request);
+  const plan = planMemory(manifest, limits, request);
   memory.plannedBytes = plan.totalBytes;
   if (plan.warning) onWarning(plan.warning);
 

@@ -7,7 +7,7 @@ import { EngineError } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import type { GpuMemory } from '../gpu/memory';
 import { StagingRing } from '../gpu/staging-ring';
-import type { ModelStore } from '../store/model-store';
+import type { ModelStore, StoreChoice } from '../store/model-store';
 import type { RecordReader } from '../store/verified-reader';
 import type { StagingChoice } from './engine';
 import { getStagingRequests } from './memory-plan';
@@ -48,9 +48,7 @@ export interface StagingTarget {
  * @throws EngineError `BAD_ARGUMENT` for a choice that there is not.
  */
 export async function chooseStagingPages(choice: StagingChoice, target: StagingTarget): Promise<number> {
-  if (!choices.includes(choice)) {
-    throw new EngineError('BAD_ARGUMENT', `staging "${choice}" is unknown: give one of ${choices.join(', ')}`);
-  }
+  checkChoice(choice);
   if (choice === 'off') return 0;
   if (!target.reader.canReadInto) {
     if (choice === 'on') {
@@ -61,6 +59,29 @@ export async function chooseStagingPages(choice: StagingChoice, target: StagingT
     return 0;
   }
   return choice === 'on' || (await isFaster(target)) ? STAGING_PAGES : 0;
+}
+
+/**
+ * The same before a load: what is known of it without a device and a store.
+ * @param store what the model is kept in; null: it is read where it is.
+ * @returns `pagesIfFaster`: how many where a trial, which only a load makes, finds that staging is faster.
+ * @throws EngineError `BAD_ARGUMENT` for a choice that there is not.
+ */
+export function foreseeStagingPages(
+  choice: StagingChoice,
+  store: StoreChoice | null,
+): { readonly pages: number; readonly pagesIfFaster: number } {
+  checkChoice(choice);
+  const none = { pages: 0, pagesIfFaster: 0 };
+  if (choice === 'off' || store === null || store === 'indexeddb') return none;
+  const isTried = store === 'auto' || (store === 'opfs' && choice === 'auto');
+  if (isTried) return { pages: 0, pagesIfFaster: STAGING_PAGES };
+  return choice === 'on' ? { pages: STAGING_PAGES, pagesIfFaster: STAGING_PAGES } : none;
+}
+
+function checkChoice(choice: StagingChoice): void {
+  if (choices.includes(choice)) return;
+  throw new EngineError('BAD_ARGUMENT', `staging "${choice}" is unknown: give one of ${choices.join(', ')}`);
 }
 
 async function isFaster({

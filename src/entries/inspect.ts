@@ -11,7 +11,10 @@ export {
   type MemoryPreview,
   type MemoryPreviewRequest,
   type ModelReport,
+  type PlannedMemory,
+  type PreviewAdapter,
 } from '../engine/inspect-model';
+export type { BindingLimits } from '../engine/memory-plan';
 export { EngineError, type ErrorCode } from '../errors';
 export { getExpectedHitRate, type HitRateRange } from '../routing/expected-hit-rate';
 export { type PackedTrace, packTrace, readPackedTrace } from '../routing/replay/packed-trace';

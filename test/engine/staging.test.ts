@@ -2,12 +2,14 @@
 import { afterEach, expect, it } from 'vitest';
 import { createEngine } from '../../src/client/remote-engine';
 import type { Engine, GenerateRequest, GenerateStats, LoadOptions } from '../../src/engine/engine';
+import { inspectModel } from '../../src/engine/inspect-model';
 import { createMemoryStore } from '../../src/store/memory-store';
 import type { ModelStore } from '../../src/store/model-store';
 import { readGoldenModel } from '../golden';
 import { createRandom } from '../unit/random';
 import { generate, loadModel, openSession, toBits } from './engine-session';
 import { openGolden } from './golden-runtime';
+import { sharedGpu } from './shared-gpu';
 import { watchGpu } from './watched-gpu';
 
 // Devices that are lost compile all kernels anew: f32 has the shortest.
@@ -98,8 +100,16 @@ it('from OPFS in the worker: the same tokens and bits as through arrays, at the 
 
 it('is in the plan to the byte, goes where every page gets a slot, comes back with the first that has none, and is freed', async () => {
   const watched = watchGpu();
-  const { engine, loaded } = await openSession(NAME, STAGED, { gpu: watched.gpu });
+  const options = { ...STAGED, kvType: 'auto', store: 'memory' } as const;
+  const { engine, loaded } = await openSession(NAME, options, { gpu: watched.gpu });
   cleanUp = () => engine.unload();
+  const file = new Blob([await readGoldenModel(NAME)]);
+  const report = await inspectModel({ kind: 'file', file, name: 'tiny.gguf' });
+  const adapter = await sharedGpu.requestAdapter();
+  expect(report.planMemory({ ...options, adapter })).toMatchObject({
+    totalBytes: loaded.plannedGpuBytes,
+    ifStaged: null,
+  });
   expect([watched.liveBytes, watched.peakBytes]).toEqual([loaded.plannedGpuBytes, loaded.plannedGpuBytes]);
   const paged = await ask(engine);
   expect(paged.stats.tiers.staged.pages).toBeGreaterThan(0);

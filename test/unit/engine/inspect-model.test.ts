@@ -1,13 +1,26 @@
 /** Models read from their headers alone: what is said of them is what loading them gives. */
 import { describe, expect, it } from 'vitest';
-import { inspectModel } from '../../../src/engine/inspect-model';
+import { inspectModel, type MemoryPreviewRequest } from '../../../src/engine/inspect-model';
 import { planMemory } from '../../../src/engine/memory-plan';
 import { getExpectedHitRate } from '../../../src/routing/expected-hit-rate';
 import { readGoldenModel } from '../../golden';
 import { buildGoldenManifest } from '../test-manifest';
 
+const LIMITS = { bindingBytes: 128 << 20 };
 const inspect = async (name: string) =>
   inspectModel({ kind: 'file', file: new Blob([await readGoldenModel(name)]), name: `${name}.gguf` });
+
+/** A server of a golden model's file, which answers ranges. */
+async function serve(name: string, onSent: (body: Uint8Array) => void = () => {}): Promise<typeof globalThis.fetch> {
+  const bytes = await readGoldenModel(name);
+  return async (_, init) => {
+    const [, from, to] = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get('range') ?? '') ?? [];
+    const body = bytes.subarray(Number(from), Math.min(Number(to) + 1, bytes.byteLength));
+    onSent(body);
+    const range = `bytes ${from}-${Number(from) + body.byteLength - 1}/${bytes.byteLength}`;
+    return new Response(body, { status: 206, headers: { 'content-range': range, etag: '"1"' } });
+  };
+}
 
 describe('a model', () => {
   it('is described and planned as it would be loaded', async () => {
@@ -45,13 +58,9 @@ describe('a model', () => {
   it('is read from a server by its header alone', async () => {
     const bytes = await readGoldenModel('e16k4-f32');
     let sent = 0;
-    const fetch: typeof globalThis.fetch = async (_, init) => {
-      const [, from, to] = /bytes=(\d+)-(\d+)/.exec(new Headers(init?.headers).get('range') ?? '') ?? [];
-      const body = bytes.subarray(Number(from), Math.min(Number(to) + 1, bytes.byteLength));
+    const fetch = await serve('e16k4-f32', (body) => {
       sent += body.byteLength;
-      const range = `bytes ${from}-${Number(from) + body.byteLength - 1}/${bytes.byteLength}`;
-      return new Response(body, { status: 206, headers: { 'content-range': range, etag: '"1"' } });
-    };
+    });
     const report = await inspectModel({ kind: 'url', url: 'http://localhost/m.gguf' }, { fetch });
     expect(report.experts).toBe(16);
     expect(report.sourceBytes).toBe(bytes.byteLength);
@@ -61,6 +70,73 @@ describe('a model', () => {
   it('is refused for what loading it would be refused for', async () => {
     const file = new Blob(['no model at all, but a text that is long enough to be looked at']);
     await expect(inspectModel({ kind: 'file', file, name: 'x.gguf' })).rejects.toMatchObject({ code: 'BAD_FILE' });
+  });
+});
+
+describe('the options of a load', () => {
+  const GOLDEN = 'e60k8-q4_0';
+  const expertBudget = { percent: 50 };
+  const STAGING_PAGES = 4;
+  const file = { kind: 'url', url: 'http://localhost/m.gguf' } as const;
+  const everyLimit = { maxStorageBufferBindingSize: 128 << 20, maxBufferSize: 256 << 20 };
+  const halves = { limits: everyLimit, features: new Set(['shader-f16']) };
+  const plain = { limits: everyLimit, features: new Set<string>() };
+
+  it('keys and values of type "auto" are planned as on the adapter', async () => {
+    const report = await inspect(GOLDEN);
+    const manifest = await buildGoldenManifest(GOLDEN);
+    const bytesOf = (kvType: 'f32' | 'f16') => planMemory(manifest, LIMITS, { kvType }).totalBytes;
+    const plan = (request: MemoryPreviewRequest) => report.planMemory({ kvType: 'auto', ...request }).totalBytes;
+    expect(bytesOf('f16')).toBeLessThan(bytesOf('f32'));
+    expect(plan({ adapter: halves })).toBe(bytesOf('f16'));
+    for (const request of [{ adapter: plain }, { adapter: null }, {}, { adapter: halves, defaultLimitsOnly: true }])
+      expect(plan(request)).toBe(bytesOf('f32'));
+    const { smallest } = report.planMemory({ kvType: 'auto', adapter: halves });
+    expect(report.planMemory({ kvType: 'f16', gpuBudgetBytes: smallest.totalBytes }).totalBytes).toBe(
+      smallest.totalBytes,
+    );
+    expect(() => report.planMemory({ kvType: 'f8' as 'f16' })).toThrow('give one of f32, f16, q8, auto');
+  });
+
+  it('staging buffers are in the plan where the load makes them, and both plans are given where it tries', async () => {
+    const report = await inspectModel(file, { fetch: await serve(GOLDEN) });
+    const manifest = await buildGoldenManifest(GOLDEN);
+    const plan = (stagingPages: number) => planMemory(manifest, LIMITS, { expertBudget, stagingPages }).totalBytes;
+    const [unstaged, staged] = [plan(0), plan(STAGING_PAGES)];
+    expect(staged - unstaged).toBe(STAGING_PAGES * report.pageBytes);
+    const ask = (request: MemoryPreviewRequest) => {
+      const { totalBytes, stagingBytes, fixedBytes, slotBytes, ifStaged } = report.planMemory({
+        expertBudget,
+        ...request,
+      });
+      expect(fixedBytes + slotBytes).toBe(totalBytes);
+      expect(stagingBytes).toBe(totalBytes - unstaged);
+      return [totalBytes, ifStaged?.totalBytes ?? null];
+    };
+    expect(ask({ store: 'opfs', staging: 'on' })).toEqual([staged, null]);
+    expect(ask({ store: 'memory', staging: 'on' })).toEqual([staged, null]);
+    expect(ask({ store: 'opfs' })).toEqual([unstaged, staged]);
+    expect(ask({ store: 'auto', staging: 'on' })).toEqual([unstaged, staged]);
+    for (const known of [
+      { store: 'indexeddb', staging: 'on' },
+      { store: 'memory' },
+      { store: 'opfs', staging: 'off' },
+      { store: 'opfs', staging: 'on', copy: false },
+      {},
+    ] as const)
+      expect(ask(known), JSON.stringify(known)).toEqual([unstaged, null]);
+    // Nothing is read on the way where every page has a slot.
+    expect(report.planMemory({ store: 'opfs' }).ifStaged).toBeNull();
+    expect(report.planMemory({ store: 'opfs', staging: 'on' }).stagingBytes).toBe(0);
+    expect(() => report.planMemory({ staging: 'yes' as 'on' })).toThrow('give one of auto, on, off');
+  });
+
+  it('what an adapter binds is the smaller of its two limits', async () => {
+    const report = await inspect(GOLDEN);
+    const limits = { maxStorageBufferBindingSize: 1 << 30, maxBufferSize: report.pageBytes - 1 };
+    expect(() => report.planMemory({ adapter: { ...plain, limits } })).toThrow(
+      `this adapter binds at most ${report.pageBytes - 1}`,
+    );
   });
 });
 

@@ -29,6 +29,8 @@ const HALF_WEIGHT_TOKENS = 16;
 export class Sequence {
   /** Faults per decoded token, lately. */
   #faultsPerToken = 0;
+  /** The token before the one that runs next; null before the first. */
+  #previousId: number | null = null;
 
   constructor(
     private readonly runtime: Runtime,
@@ -45,12 +47,13 @@ export class Sequence {
   /** The sequence begins with tokens that are not computed again. */
   skip(tokenIds: readonly number[]): void {
     if (tokenIds.length > 0) this.forecast.push(0, tokenIds);
+    this.#previousId = tokenIds.at(-1) ?? null;
   }
 
   /** Runs a chunk of the prompt, or one token and guesses at what follows it. */
   async run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
     const { tokenIds, position, draftTokens = 0 } = request;
-    const context: TokenContext = { tokenId: tokenIds[0] as number, position };
+    const context: TokenContext = { tokenId: tokenIds[0] as number, position, previousId: this.#previousId };
     const isPaged = !this.runtime.pager.isWhole;
     const isDecoded = tokenIds.length === 1 || !request.isChunk;
     // Of a decoded token and its guesses the first alone is known to run.
@@ -70,7 +73,9 @@ export class Sequence {
     if (isDecoded && accepted.length > 1) this.forecast.push(position + 1, accepted.slice(1));
     for (const [row, layers] of splitRows(result.routes, this.#layers, result.tokenIds.length).entries()) {
       if (row >= result.acceptedRows) break;
-      this.forecast.observe({ tokenId: result.tokenIds[row] as number, position: position + row }, layers);
+      const tokenId = result.tokenIds[row] as number;
+      this.forecast.observe({ tokenId, position: position + row, previousId: this.#previousId }, layers);
+      this.#previousId = tokenId;
     }
     return result;
   }

@@ -10,6 +10,8 @@ export interface TokenContext {
   readonly tokenId: number;
   /** Tokens before it in its conversation. */
   readonly position: number;
+  /** The last of these; null: there is none, or it is not known. */
+  readonly previousId: number | null;
 }
 
 export interface Predictor {

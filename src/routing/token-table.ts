@@ -45,12 +45,10 @@ export function createTokenTable(
   let average = new Float32Array(pages);
   const averageKeep = 2 ** (-1 / averageHalfWeightTokens);
   let tokens = 0;
-  /** Id of the token that ran last; null when that is not known. */
-  let lastId: number | null = null;
 
   /** Id that names the token's row; null for the first token when rows are named by the one before. */
-  const getRowId = ({ tokenId, position }: TokenContext): number | null =>
-    rowsBy === 'token' ? tokenId : position === 0 ? null : lastId;
+  const getRowId = ({ tokenId, previousId }: TokenContext): number | null =>
+    rowsBy === 'token' ? tokenId : previousId;
 
   /** The row of a token id, which is now the most recently seen. */
   const ensureRow = (tokenId: number): Row => {
@@ -88,7 +86,6 @@ export function createTokenTable(
     observe(context, routes) {
       tokens++;
       const rowId = getRowId(context);
-      lastId = context.tokenId;
       const row = rowId === null ? null : ensureRow(rowId);
       if (row?.sightings === maxSightings) {
         row.sightings >>= 1;
@@ -115,7 +112,6 @@ export function createTokenTable(
         counts,
         average: average.slice(),
         tokens: Uint32Array.of(tokens),
-        last: Uint32Array.from(lastId === null ? [] : [lastId]),
       });
     },
     restore(state) {
@@ -125,7 +121,6 @@ export function createTokenTable(
       const counts = arrays.get('counts', Uint8Array, tokenIds.length * pages);
       const restoredAverage = arrays.get('average', Float32Array, pages).slice();
       const restoredTokens = arrays.get('tokens', Uint32Array, 1)[0] as number;
-      const restoredLast = arrays.get('last', Uint32Array)[0] ?? null;
       // A smaller budget than the one it was saved under keeps the most recently seen.
       const skipped = Math.max(0, tokenIds.length - maxRows);
       const restored = new Map<number, Row>();
@@ -137,7 +132,6 @@ export function createTokenTable(
       }
       if (restored.size !== tokenIds.length - skipped) throw corruptState(rowsBy, 'names a token id twice');
       rows = restored;
-      lastId = restoredLast;
       average = restoredAverage;
       tokens = restoredTokens;
     },

@@ -71,7 +71,7 @@ async function runWatched(
     runAhead: manifest.config.layers + 1,
     costs: { faultMs: calibration.roundTripMs, uploadMs: 0 },
     getExpected(fault) {
-      const context = { tokenId: request.tokenIds[0] as number, position: request.position };
+      const context = { tokenId: request.tokenIds[0] as number, position: request.position, previousId: null };
       const pages = forecast.getExpectedBehind(context, fault, 0);
       first ??= {
         moeLayer: fault.moeLayer,

@@ -45,7 +45,9 @@ export function getModelKey({ header }: PackedTrace): string {
 
 /** What predictors know of a token before it runs. */
 export function getContext({ tokenIds, positions }: PackedTrace, token: number): TokenContext {
-  return { tokenId: tokenIds[token] as number, position: positions[token] as number };
+  const position = positions[token] as number;
+  const previousId = position === 0 ? null : (tokenIds[token - 1] as number);
+  return { tokenId: tokenIds[token] as number, position, previousId };
 }
 
 /** Packs tokens that are there already. */

@@ -10,7 +10,7 @@ import { buildTestManifest } from '../test-manifest';
 
 const manifest = await buildTestManifest();
 const { moeLayers, moe } = manifest.config;
-const context = { tokenId: 3, position: 0 };
+const context = { tokenId: 3, position: 0, previousId: null };
 const routes = moeLayers.map(() => Array.from({ length: moe.expertsPerToken }, (_, expert) => expert));
 
 it('keeps one forecast per predictor as long as the model is loaded', async () => {
@@ -129,7 +129,7 @@ it('begins with what came with the model, but for what an earlier visit learnt',
   // What is kept goes first, even where it knows less.
   const cold = new ForecastShelf(manifest, store);
   const other = await cold.get('token');
-  other.observe({ tokenId: 9, position: 0 }, [...routes].reverse());
+  other.observe({ tokenId: 9, position: 0, previousId: null }, [...routes].reverse());
   await cold.save(other, true);
   const again = await new ForecastShelf(manifest, store, { files }).get('token');
   expect(again.getExpected(context, 0.13)).toEqual(other.getExpected(context, 0.13));

@@ -4,7 +4,7 @@ import { TokenRoutes } from '../../../src/routing/token-routes';
 import { createTokenTable } from '../../../src/routing/token-table';
 
 const shape = { layers: 3, experts: 8, expertsPerToken: 2 };
-const at = (tokenId: number) => ({ tokenId, position: 1 });
+const at = (tokenId: number) => ({ tokenId, position: 1, previousId: 0 });
 const ROUTES = [
   [0, 1],
   [2, 3],

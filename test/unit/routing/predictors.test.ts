@@ -19,7 +19,8 @@ const makers: [string, (of: RoutingShape) => Predictor][] = [
   ['ensemble', (of) => createPredictor('ensemble', of, { looksAhead: false }) as Predictor],
 ];
 
-const at = (tokenId: number) => ({ tokenId, position: 1 });
+/** Each id has its own before it. */
+const at = (tokenId: number) => ({ tokenId, position: 1, previousId: (tokenId + 4) % 5 });
 
 /** Layer l of token id t uses t + l and one that follows from it; a third of the tokens strays. */
 function makeRoutes(tokenId: number, step: number): TokenRoutes {
@@ -197,12 +198,14 @@ test('a table by the token before names what followed it, and nothing of a first
   const predictor = createTokenTable(shape, undefined, 'previous');
   for (let step = 0; step < 60; step++) {
     const tokenId = step % 2;
-    predictor.observe({ tokenId, position: step }, TokenRoutes.fromLayers([[tokenId === 0 ? 1 : 6], [], []]));
+    const context = { tokenId, position: step, previousId: step === 0 ? null : 1 - tokenId };
+    predictor.observe(context, TokenRoutes.fromLayers([[tokenId === 0 ? 1 : 6], [], []]));
   }
-  // The last one was id 1: what follows it uses expert 1, whatever its own id.
-  expect(predict(predictor, 99)[1]).toBeGreaterThan(0.85);
   const scores = new Float32Array(pages);
-  expect(predictor.predict({ tokenId: 0, position: 0 }, scores)).toBe(true);
+  // What follows id 1 uses expert 1, whatever its own id.
+  expect(predictor.predict({ tokenId: 99, position: 60, previousId: 1 }, scores)).toBe(true);
+  expect(scores[1]).toBeGreaterThan(0.85);
+  expect(predictor.predict({ tokenId: 0, position: 0, previousId: null }, scores)).toBe(true);
   expect(scores[1]).toBeCloseTo(0.5, 1);
   expect(scores[6]).toBeCloseTo(0.5, 1);
 });

@@ -12,10 +12,12 @@ function teach(tokens: number): Predictor {
   const scores = new Float32Array(16);
   for (let position = 0; position < tokens; position++) {
     // Odd ones come once in a while.
-    const tokenId = position % 50 === 0 ? 900 + position : position % 5;
-    predictor.predict({ tokenId, position }, scores);
+    const getId = (at: number) => (at % 50 === 0 ? 900 + at : at % 5);
+    const tokenId = getId(position);
+    const context = { tokenId, position, previousId: position === 0 ? null : getId(position - 1) };
+    predictor.predict(context, scores);
     predictor.observe(
-      { tokenId, position },
+      context,
       TokenRoutes.fromLayers([
         [tokenId % 5, 5],
         [6, 7 - (tokenId % 5)],
@@ -27,7 +29,7 @@ function teach(tokens: number): Predictor {
 
 function predict(predictor: Predictor, tokenId: number): Float32Array {
   const scores = new Float32Array(16);
-  predictor.predict({ tokenId, position: 3 }, scores);
+  predictor.predict({ tokenId, position: 3, previousId: 2 }, scores);
   return scores;
 }
 

@@ -27,10 +27,12 @@ const FIELDS: ReadonlySet<string> = new Set([
 ]);
 const MOST_TOP_LOGPROBS = 20;
 
+/** Without the nulls that clients write for what they leave out. */
+type GivenFields = { readonly [Field in keyof ChatCompletionRequest]: Exclude<ChatCompletionRequest[Field], null> };
+
 /** @throws EngineError `BAD_ARGUMENT`, `UNSUPPORTED`, naming the field */
 export function planChat(given: ChatCompletionRequest, model: LoadedModel): ChatPlan {
-  // Clients write null for what they leave out.
-  const body = Object.fromEntries(Object.entries(given).filter(([, member]) => member !== null)) as typeof given;
+  const body = Object.fromEntries(Object.entries(given).filter(([, member]) => member !== null)) as GivenFields;
   refuseOthers(body, FIELDS, 'the request');
   if (!Array.isArray(body.messages)) throw badField('messages', 'is no list: give the messages of the conversation');
   if (body.model !== undefined && body.model !== model.name && body.model !== model.modelId) {
@@ -40,8 +42,8 @@ export function planChat(given: ChatCompletionRequest, model: LoadedModel): Chat
     );
   }
   if ((body.n ?? 1) !== 1) throw badField('n', `is ${body.n}, 1 answer is made: ask again for another`);
-  if (body.top_logprobs != null && !body.logprobs) throw badField('top_logprobs', 'needs logprobs: true');
-  if (body.top_logprobs != null && body.top_logprobs > MOST_TOP_LOGPROBS) {
+  if (body.top_logprobs !== undefined && !body.logprobs) throw badField('top_logprobs', 'needs logprobs: true');
+  if (body.top_logprobs !== undefined && body.top_logprobs > MOST_TOP_LOGPROBS) {
     throw badField('top_logprobs', `is ${body.top_logprobs}: give 0 to ${MOST_TOP_LOGPROBS}`);
   }
   if (body.stream_options) {
@@ -49,7 +51,7 @@ export function planChat(given: ChatCompletionRequest, model: LoadedModel): Chat
     if (!body.stream) throw badField('stream_options', 'needs stream: true');
   }
   const { max_tokens, max_completion_tokens } = body;
-  if (max_tokens != null && max_completion_tokens != null && max_tokens !== max_completion_tokens) {
+  if (max_tokens !== undefined && max_completion_tokens !== undefined && max_tokens !== max_completion_tokens) {
     throw badField('max_tokens', `is ${max_tokens} and max_completion_tokens ${max_completion_tokens}: give 1 of them`);
   }
   const plain = body.messages.map(readMessage);
@@ -86,16 +88,16 @@ function badField(field: string, what: string): EngineError {
   return new EngineError('BAD_ARGUMENT', `${field} ${what}`);
 }
 
-function getSampling(body: ChatCompletionRequest): NonNullable<GenerateRequest['sampling']> {
+function getSampling(body: GivenFields): NonNullable<GenerateRequest['sampling']> {
   const { top_k, top_p, min_p, frequency_penalty, presence_penalty, logit_bias } = body;
   return {
     temperature: body.temperature ?? 1,
     seed: body.seed ?? (crypto.getRandomValues(new Uint32Array(1))[0] as number),
-    ...(top_p != null && { topP: top_p }),
-    ...(top_k != null && { topK: top_k }),
-    ...(min_p != null && { minP: min_p }),
-    ...(frequency_penalty != null && { frequencyPenalty: frequency_penalty }),
-    ...(presence_penalty != null && { presencePenalty: presence_penalty }),
+    ...(top_p !== undefined && { topP: top_p }),
+    ...(top_k !== undefined && { topK: top_k }),
+    ...(min_p !== undefined && { minP: min_p }),
+    ...(frequency_penalty !== undefined && { frequencyPenalty: frequency_penalty }),
+    ...(presence_penalty !== undefined && { presencePenalty: presence_penalty }),
     ...(logit_bias && { logitBias: logit_bias }),
   };
 }

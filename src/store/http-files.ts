@@ -27,8 +27,14 @@ export function createHttpFiles(url: string, options: HttpSourceOptions = {}): C
       // What was asked for has to be there; a neighbour need not.
       if (path === ggufPath) return openHttpSource(href, { ...options, signal });
       // Buckets that may not be listed answer 403 for what they do not have; where all is refused it is a permission.
-      const isRefusalAbsence = isOptional && isServed;
-      const source = await findHttpSource(new URL(path, href).href, { ...options, signal }, isRefusalAbsence);
+      const isRefused = ({ status }: Response): boolean => {
+        if (status !== 403 || !isOptional || !isServed) return false;
+        options.onWarning?.(
+          `${path} is refused by the server (status 403), and counts as absent; if it is there, give the page the permission to read it`,
+        );
+        return true;
+      };
+      const source = await findHttpSource(new URL(path, href).href, { ...options, signal }, isRefused);
       isServed ||= source !== null;
       return source;
     },

@@ -61,21 +61,23 @@ const MISSING = [404, 410];
 
 /**
  * As `openHttpSource`, or null where the server has no such file: 404, 410, or the page of an app instead of a file.
- * @param isRefusalAbsence whether 403 says so too, as from buckets that may not be listed.
+ * @param isAlsoMissing what else says so.
  */
 export function findHttpSource(
   url: string,
   options: HttpSourceOptions = {},
-  isRefusalAbsence = false,
+  isAlsoMissing: (response: Response) => boolean = () => false,
 ): Promise<ByteSource | null> {
-  return open(url, options, isRefusalAbsence ? [...MISSING, 403] : MISSING);
+  const isMissing = (response: Response): boolean =>
+    MISSING.includes(response.status) || isFallbackPage(response) || isAlsoMissing(response);
+  return open(url, options, isMissing);
 }
 
-/** @param absences statuses of a file that is not there; null: it has to be. */
+/** @param isMissing tells the answer for a file that is not there; null: it has to be. */
 async function open(
   url: string,
   options: HttpSourceOptions,
-  absences: readonly number[] | null,
+  isMissing: ((response: Response) => boolean) | null,
 ): Promise<ByteSource | null> {
   if (!URL.canParse(url, globalThis.location?.href)) {
     throw new EngineError('BAD_ARGUMENT', `model URL "${url}" cannot be parsed; give an http(s) URL of a model file`);
@@ -87,7 +89,7 @@ async function open(
     options.signal,
     async (answer) => {
       const { response } = answer;
-      if (absences && (absences.includes(response.status) || isFallbackPage(response))) return null;
+      if (isMissing?.(response)) return null;
       if (response.status === 206) {
         const version = getVersion(response);
         if (version.sizeBytes === 1) throw new EngineError('BAD_FILE', `${url} has 1 byte; it is no model file`);

@@ -1,6 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { inspectModel } from '../../../src/engine/inspect-model';
 import { createHttpFiles } from '../../../src/store/http-files';
 import { findHttpSource, type HttpSourceOptions, openHttpSource } from '../../../src/store/http-source';
+import { readGoldenModel } from '../../golden';
+import { createHubFile, type HubFault, startHub } from '../../hub/hub';
+import { writeHfFolder } from '../checkpoint/hf-folder';
 import { type FaultServer, getBytesAt, partial, reset, stall, startFaultServer, status, whole } from './fault-server';
 
 const SIZE_BYTES = 100_000;
@@ -272,6 +276,31 @@ describe('a folder on a server that answers 403 for what it does not have', () =
     const files = bucket('config.json');
     expect(await files.find('config.json')).not.toBeNull();
     expect(await files.find('chat_template.jinja', undefined, true)).toBeNull();
+  });
+
+  it('is reported where a model is opened from it, once for each file that is refused, and 404 is not', async () => {
+    const folder = await writeHfFolder(await readGoldenModel('e1k1-f32'));
+    const files = Object.fromEntries([...folder].map(([path, bytes]) => [path, createHubFile(bytes)]));
+    const hub = await startHub({ repositories: { 'some/model': files } });
+    try {
+      const source = { kind: 'url', url: `${hub.url}some/model/resolve/main/` } as const;
+      expect((await inspectModel(source)).warnings).toEqual([]);
+      const refused = ['tokenizer_config.json', 'chat_template.jinja'];
+      const refuse: HubFault = (_request, response, { path }) => {
+        if (!refused.some((name) => path.endsWith(name))) return false;
+        response.writeHead(403).end();
+        return true;
+      };
+      hub.fault = refuse;
+      hub.hubFault = refuse;
+      const report = await inspectModel(source);
+      expect(report.warnings).toEqual(
+        refused.map((name) => expect.stringMatching(`^${name} is refused by the server \\(status 403\\).*absent`)),
+      );
+      expect(report.hasChatTemplate).toBe(false);
+    } finally {
+      await hub.close();
+    }
   });
 
   it('says that a permission is missing where a needed file is refused, and where nothing was served', async () => {

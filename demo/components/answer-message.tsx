@@ -30,7 +30,7 @@ export function AnswerMessage(props: AnswerMessageProps) {
       {answer.text && <Markdown text={answer.text} />}
       {answer.phase === 'reading' && <p class="quiet waiting">{getReadingText(answer)}</p>}
       {answer.phase === 'done' && !answer.text && <p class="quiet">The model ended without writing anything.</p>}
-      {answer.phase === 'stopped' && <p class="quiet">Stopped.</p>}
+      {answer.phase === 'stopped' && <Stopped {...props} />}
       {answer.phase === 'failed' && answer.error && <Failure {...props} />}
       {answer.phase === 'done' && <LengthNote {...props} />}
       {answer.warnings.map((warning) => (
@@ -50,6 +50,22 @@ function Markdown({ text }: { readonly text: string }) {
     element.current?.replaceChildren(renderMarkdown(text));
   }, [text]);
   return <div class="markdown" ref={element} />;
+}
+
+/** By the reader, or because the page was left. */
+function Stopped({ isLast, model, onRetry }: AnswerMessageProps) {
+  return (
+    <>
+      <p class="quiet">Stopped.</p>
+      {isLast && model && (
+        <p class="buttons">
+          <button type="button" onClick={onRetry}>
+            Try again
+          </button>
+        </p>
+      )}
+    </>
+  );
 }
 
 function Failure({ answer, isLast, onRetry, onReloadAndRetry, onAskInNewChat }: AnswerMessageProps) {

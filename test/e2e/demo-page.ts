@@ -1,86 +1,75 @@
 /** What a visitor does on the demo page, and what runs in it for a test. Owns the ways to the page's parts; says nothing of what must hold. */
 import { expect, type Locator, type Page } from '@playwright/test';
 
-export interface DemoPage {
-  input(): Locator;
-  sendButton(): Locator;
-  stopButton(): Locator;
-  lastAnswer(): Locator;
-  /** Fails at once when the load does. */
-  waitForReady(): Promise<void>;
-  ask(text: string): Promise<void>;
-  /** Does nothing where there is no chat yet. */
-  startNewChat(): Promise<void>;
-  /** Until its answer has begun to show. */
-  askInNewChat(text: string): Promise<void>;
-  /** Of the last answer's figures, the one with this name. */
-  readFigure(name: string): Promise<number>;
-  waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void>;
-  /** What `recordTexts` kept. */
-  readSeen(kind: 'install' | 'answer' | 'map'): Promise<string[]>;
-}
+export class DemoPage {
+  readonly #getPage: () => Page;
 
-export function createDemoPage(getPage: () => Page): DemoPage {
-  async function readSeen(kind: 'install' | 'answer' | 'map'): Promise<string[]> {
-    return getPage().evaluate(
+  constructor(getPage: () => Page) {
+    this.#getPage = getPage;
+  }
+
+  input(): Locator {
+    return this.#getPage().getByLabel('Your message');
+  }
+
+  sendButton(): Locator {
+    return this.#getPage().getByRole('button', { name: 'Send' });
+  }
+
+  stopButton(): Locator {
+    return this.#getPage().getByRole('button', { name: 'Stop' });
+  }
+
+  lastAnswer(): Locator {
+    return this.#getPage().locator('.answer').last();
+  }
+
+  /** Fails at once when the load does. */
+  async waitForReady(): Promise<void> {
+    const state = this.#getPage().locator('.model-state');
+    await expect(state).not.toHaveAttribute('data-status', 'loading', { timeout: 120_000 });
+    await expect(this.#getPage().locator('.card .error-notice')).toHaveCount(0);
+    await expect(state).toHaveText(/is ready$/);
+  }
+
+  async ask(text: string): Promise<void> {
+    await this.input().fill(text);
+    await this.input().press('Enter');
+  }
+
+  /** Does nothing where there is no chat yet. */
+  async startNewChat(): Promise<void> {
+    const button = this.#getPage().getByRole('button', { name: 'New chat', exact: true });
+    if (await button.isEnabled()) await button.click();
+  }
+
+  /** Until its answer has begun to show. */
+  async askInNewChat(text: string): Promise<void> {
+    await this.startNewChat();
+    await expect(this.#getPage().locator('.answer')).toHaveCount(0);
+    await this.ask(text);
+    await expect(this.lastAnswer().locator('.markdown')).not.toBeEmpty();
+  }
+
+  /** Of the last answer's figures, the one with this name. */
+  async readFigure(name: string): Promise<number> {
+    const figure = this.lastAnswer()
+      .locator('.stats div')
+      .filter({ has: this.#getPage().getByText(name, { exact: true }) });
+    return Number((await figure.locator('dd').textContent())?.replaceAll(',', ''));
+  }
+
+  async waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void> {
+    await expect(this.lastAnswer()).toHaveAttribute('data-phase', phase, { timeout: 90_000 });
+  }
+
+  /** What `recordTexts` kept. */
+  async readSeen(kind: 'install' | 'answer' | 'map'): Promise<string[]> {
+    return this.#getPage().evaluate(
       (name) => (globalThis as unknown as { seenTexts: Record<string, string[]> }).seenTexts[name] ?? [],
       kind,
     );
   }
-
-  const input = () => getPage().getByLabel('Your message');
-  const sendButton = () => getPage().getByRole('button', { name: 'Send' });
-  const stopButton = () => getPage().getByRole('button', { name: 'Stop' });
-  const lastAnswer = () => getPage().locator('.answer').last();
-
-  async function waitForReady(): Promise<void> {
-    const state = getPage().locator('.model-state');
-    await expect(state).not.toHaveAttribute('data-status', 'loading', { timeout: 120_000 });
-    await expect(getPage().locator('.card .error-notice')).toHaveCount(0);
-    await expect(state).toHaveText(/is ready$/);
-  }
-
-  async function ask(text: string): Promise<void> {
-    await input().fill(text);
-    await input().press('Enter');
-  }
-
-  async function startNewChat(): Promise<void> {
-    const button = getPage().getByRole('button', { name: 'New chat', exact: true });
-    if (await button.isEnabled()) await button.click();
-  }
-
-  async function askInNewChat(text: string): Promise<void> {
-    await startNewChat();
-    await expect(getPage().locator('.answer')).toHaveCount(0);
-    await ask(text);
-    await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
-  }
-
-  async function readFigure(name: string): Promise<number> {
-    const figure = lastAnswer()
-      .locator('.stats div')
-      .filter({ has: getPage().getByText(name, { exact: true }) });
-    return Number((await figure.locator('dd').textContent())?.replaceAll(',', ''));
-  }
-
-  async function waitForAnswer(phase: 'done' | 'stopped' | 'failed'): Promise<void> {
-    await expect(lastAnswer()).toHaveAttribute('data-phase', phase, { timeout: 90_000 });
-  }
-
-  return {
-    input,
-    sendButton,
-    stopButton,
-    lastAnswer,
-    waitForReady,
-    ask,
-    startNewChat,
-    askInNewChat,
-    readFigure,
-    waitForAnswer,
-    readSeen,
-  };
 }
 
 /** In the page: keeps every text that the install step and the last answer ever showed, and every map of used experts. */

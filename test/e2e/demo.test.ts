@@ -9,7 +9,7 @@ import AxeBuilder from '@axe-core/playwright';
 import { expect, type Page, test } from '@playwright/test';
 import { formatBytes } from '../../demo/numbers';
 import { createHubFile, startHub } from '../hub/hub';
-import { createDemoPage, recordTexts, spoilPredictorState } from './demo-page';
+import { DemoPage, recordTexts, spoilPredictorState } from './demo-page';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -41,27 +41,15 @@ test.afterAll(async () => {
   await page.context().close();
 });
 
-const {
-  input,
-  sendButton,
-  stopButton,
-  lastAnswer,
-  waitForReady,
-  ask,
-  startNewChat,
-  askInNewChat,
-  readFigure,
-  waitForAnswer,
-  readSeen,
-} = createDemoPage(() => page);
+const demo = new DemoPage(() => page);
 /** How long an answer is, the model decides; what needs one that is long enough tries again. */
 const TRIES = { timeout: 180_000 };
 const STORY = 'Tell me a long story about a fox and a well.';
 
 test('installs the embedded model with progress in bytes', async () => {
   await page.goto('/');
-  await waitForReady();
-  const install = await readSeen('install');
+  await demo.waitForReady();
+  const install = await demo.readSeen('install');
   const ofTotal = ` of ${formatBytes(statSync(modelPath).size)}`;
   expect(install.filter((text) => /^[\d.]+ (kB|MB) of /.test(text) && text.endsWith(ofTotal)).length).toBeGreaterThan(
     2,
@@ -77,30 +65,30 @@ test('installs the embedded model with progress in bytes', async () => {
 test('streams an answer to a suggested question, token by token', async () => {
   let states: string[] = [];
   await expect(async () => {
-    await startNewChat();
-    const before = await readSeen('answer');
+    await demo.startNewChat();
+    const before = await demo.readSeen('answer');
     await page.getByRole('button', { name: /Book a table/ }).click();
-    await expect(lastAnswer()).toHaveAttribute('aria-busy', 'true');
-    await waitForAnswer('done');
-    states = (await readSeen('answer')).slice(before.length);
+    await expect(demo.lastAnswer()).toHaveAttribute('aria-busy', 'true');
+    await demo.waitForAnswer('done');
+    states = (await demo.readSeen('answer')).slice(before.length);
     expect(states.length).toBeGreaterThanOrEqual(3);
   }).toPass(TRIES);
   for (const [index, state] of states.entries()) {
     if (index > 0) expect(state.length).toBeGreaterThanOrEqual(states[index - 1]?.length ?? 0);
   }
-  await expect(lastAnswer()).toHaveAttribute('aria-busy', 'false');
-  await expect(input()).toBeFocused();
+  await expect(demo.lastAnswer()).toHaveAttribute('aria-busy', 'false');
+  await expect(demo.input()).toBeFocused();
 });
 
 test('says what the answer cost', async () => {
-  const stats = lastAnswer().locator('.stats');
+  const stats = demo.lastAnswer().locator('.stats');
   await expect(stats).toContainText(/tokens\/s[\d.]+/);
   await expect(stats).toContainText('experts on the GPU50 %');
   await expect(stats).toContainText(/hit rate\d+ %/);
   await expect(stats).toContainText(/faults\/token[\d.]+/);
   await expect(stats).toContainText(/round trips\/token[\d.]+/);
   await expect(stats).toContainText(/paged in[\d.]+ (kB|MB)/);
-  const details = lastAnswer().locator('.paging');
+  const details = demo.lastAnswer().locator('.paging');
   await details.getByText('Paging in detail').click();
   await expect(details).toContainText(/Copied on a fault[\d.]+ (kB|MB)/);
   await expect(details).toContainText(/From storage[\d,]+ experts/);
@@ -111,7 +99,7 @@ test('says what the answer cost', async () => {
 });
 
 test('maps the experts on the GPU while the tokens stream, and folds the map away', async () => {
-  expect((await readSeen('map')).length).toBeGreaterThanOrEqual(3);
+  expect((await demo.readSeen('map')).length).toBeGreaterThanOrEqual(3);
   const map = page.locator('.residency-map');
   await expect(map.getByRole('img')).toHaveAccessibleName(/\d+ of \d+ experts are on the GPU .*\(50 %\)/);
   await page.getByText('Expert map').click();
@@ -121,61 +109,61 @@ test('maps the experts on the GPU while the tokens stream, and folds the map awa
 });
 
 test('goes on with the conversation', async () => {
-  await ask('At 7 pm, please.');
+  await demo.ask('At 7 pm, please.');
   await expect(page.locator('.answer')).toHaveCount(2);
-  await waitForAnswer('done');
-  await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+  await demo.waitForAnswer('done');
+  await expect(demo.lastAnswer().locator('.markdown')).not.toBeEmpty();
 });
 
 test('breaks the line on Shift+Enter instead of sending', async () => {
-  await input().fill('one');
-  await input().press('Shift+Enter');
-  await input().pressSequentially('two');
-  await expect(input()).toHaveValue('one\ntwo');
+  await demo.input().fill('one');
+  await demo.input().press('Shift+Enter');
+  await demo.input().pressSequentially('two');
+  await expect(demo.input()).toHaveValue('one\ntwo');
   await expect(page.locator('.answer')).toHaveCount(2);
 });
 
 test('stops within a moment and keeps what was written', async () => {
   let stopMs = 0;
   await expect(async () => {
-    await askInNewChat(STORY);
+    await demo.askInNewChat(STORY);
     const startMs = Date.now();
     // Gone where the answer has ended by itself.
-    await stopButton().click({ timeout: 5_000 });
-    await expect(lastAnswer()).toHaveAttribute('aria-busy', 'false');
+    await demo.stopButton().click({ timeout: 5_000 });
+    await expect(demo.lastAnswer()).toHaveAttribute('aria-busy', 'false');
     stopMs = Date.now() - startMs;
-    expect(await lastAnswer().getAttribute('data-phase')).toBe('stopped');
+    expect(await demo.lastAnswer().getAttribute('data-phase')).toBe('stopped');
   }).toPass(TRIES);
   expect(stopMs).toBeLessThan(5_000);
-  await expect(sendButton()).toBeVisible();
-  const text = await lastAnswer().locator('.markdown').textContent();
+  await expect(demo.sendButton()).toBeVisible();
+  const text = await demo.lastAnswer().locator('.markdown').textContent();
   await page.waitForTimeout(700);
-  expect(await lastAnswer().locator('.markdown').textContent()).toBe(text);
+  expect(await demo.lastAnswer().locator('.markdown').textContent()).toBe(text);
 });
 
 test('answers again after a stop', async () => {
-  await ask('Hi, how are you today?');
-  await waitForAnswer('done');
+  await demo.ask('Hi, how are you today?');
+  await demo.waitForAnswer('done');
 });
 
 test('clears the conversation on New chat', async () => {
   await page.getByRole('button', { name: 'New chat' }).click();
   await expect(page.locator('.answer')).toHaveCount(0);
   await expect(page.getByRole('button', { name: /Book a table/ })).toBeVisible();
-  await expect(input()).toBeFocused();
+  await expect(demo.input()).toBeFocused();
 });
 
 test('says when a message does not fit, and offers a new chat', async () => {
-  await ask('Please read this. '.repeat(600));
-  await waitForAnswer('failed');
+  await demo.ask('Please read this. '.repeat(600));
+  await demo.waitForAnswer('failed');
   await expect(page.getByRole('alert')).toContainText('CONTEXT_OVERFLOW');
   await expect(page.getByRole('button', { name: 'Ask this in a new chat' })).toBeVisible();
 });
 
 test('has no serious fault of accessibility, light and dark, and fits into 360 px', async () => {
-  await startNewChat();
-  await ask('Hi, how are you today?');
-  await waitForAnswer('done');
+  await demo.startNewChat();
+  await demo.ask('Hi, how are you today?');
+  await demo.waitForAnswer('done');
   const modelButton = page.getByRole('button', { name: /^Model/ });
   const before = page.viewportSize();
   await page.setViewportSize({ width: 360, height: 740 });
@@ -196,17 +184,26 @@ test('has no serious fault of accessibility, light and dark, and fits into 360 p
   if (before) await page.setViewportSize(before);
 });
 
-test('keeps chats across reloads, and opens them again', async () => {
-  const answer = await lastAnswer().locator('.markdown').textContent();
-  await page.reload();
-  await waitForReady();
-  await expect(page.locator('.answer')).toHaveCount(1);
-  await expect(lastAnswer().locator('.markdown')).toHaveText(answer ?? '');
-  await startNewChat();
+test('keeps chats across reloads, answers anew what a reload cut short, and opens them again', async () => {
+  const answer = await demo.lastAnswer().locator('.markdown').textContent();
+  await expect(async () => {
+    await demo.ask(STORY);
+    await page.reload();
+    await demo.waitForReady();
+    await expect(demo.lastAnswer()).toHaveAttribute('data-phase', 'stopped', { timeout: 1_000 });
+  }).toPass(TRIES);
+  await expect(page.locator('.answer').first().locator('.markdown')).toHaveText(answer ?? '');
+  const answers = await page.locator('.answer').count();
+  await demo.lastAnswer().getByRole('button', { name: 'Try again' }).click();
+  await demo.waitForAnswer('done');
+  await expect(demo.lastAnswer().locator('.markdown')).not.toBeEmpty();
+  await expect(page.locator('.answer')).toHaveCount(answers);
+  await demo.startNewChat();
   const kept = page.getByRole('region', { name: 'Earlier chats' });
   await kept.getByRole('button', { name: 'Hi, how are you today?', exact: true }).click();
-  await expect(lastAnswer().locator('.markdown')).toHaveText(answer ?? '');
-  await startNewChat();
+  await expect(page.locator('.answer')).toHaveCount(answers);
+  await expect(page.locator('.answer').first().locator('.markdown')).toHaveText(answer ?? '');
+  await demo.startNewChat();
   const count = await kept.getByRole('listitem').count();
   await kept
     .getByRole('button', { name: /^Remove/ })
@@ -232,7 +229,7 @@ test('says what a model would take before it is downloaded', async () => {
   await expect(preview).toContainText(`${Math.ceil(experts / 2)} experts per layer`);
   await expect(preview).toContainText(/Hit rate\d+ % to \d+ %/);
   await dialog.getByRole('button', { name: 'Load it' }).click();
-  await waitForReady();
+  await demo.waitForReady();
   await expect(page.getByText(`from ${modelUrl}`)).toBeVisible();
 });
 
@@ -242,9 +239,9 @@ test('answers by the settings and the system prompt', async () => {
   // A prompt that does not fit is one that counts, whatever a model makes of what it says.
   await dialog.getByLabel('System prompt').fill('Please read this. '.repeat(600));
   await page.keyboard.press('Escape');
-  await ask(STORY);
-  await waitForAnswer('failed');
-  await expect(lastAnswer().getByRole('alert')).toContainText('CONTEXT_OVERFLOW');
+  await demo.ask(STORY);
+  await demo.waitForAnswer('failed');
+  await expect(demo.lastAnswer().getByRole('alert')).toContainText('CONTEXT_OVERFLOW');
   await page.getByRole('button', { name: /^Model/ }).click();
   await dialog.getByLabel('System prompt').fill('Be brief.');
   await dialog.getByLabel('Longest answer').fill('16');
@@ -253,47 +250,47 @@ test('answers by the settings and the system prompt', async () => {
   await dialog.getByLabel('Top-p').fill('1');
   await page.keyboard.press('Escape');
   await expect(async () => {
-    await askInNewChat(STORY);
-    await waitForAnswer('done');
-    expect(await readFigure('tokens')).toBe(16);
+    await demo.askInNewChat(STORY);
+    await demo.waitForAnswer('done');
+    expect(await demo.readFigure('tokens')).toBe(16);
   }).toPass(TRIES);
-  await expect(lastAnswer()).toContainText('Cut here: an answer may have 16 tokens');
+  await expect(demo.lastAnswer()).toContainText('Cut here: an answer may have 16 tokens');
   await page.getByRole('button', { name: /^Model/ }).click();
   await dialog.getByRole('button', { name: 'Defaults' }).click();
   await expect(dialog.getByLabel('System prompt')).toHaveValue('');
   await page.keyboard.press('Escape');
-  await startNewChat();
+  await demo.startNewChat();
 });
 
 test('does not install again after a reload', async () => {
   await page.reload();
-  await waitForReady();
+  await demo.waitForReady();
   // A chat that had not begun has not begun: the one before is among the earlier ones.
   await expect(page.locator('.answer')).toHaveCount(0);
   await expect(page.getByRole('region', { name: 'Earlier chats' }).getByText(STORY).first()).toBeVisible();
   await expect(page.getByText('Already installed in this browser')).toBeVisible();
-  expect((await readSeen('install')).filter((text) => text.includes(' of '))).toEqual([]);
-  await ask('Hi, how are you today?');
-  await waitForAnswer('done');
+  expect((await demo.readSeen('install')).filter((text) => text.includes(' of '))).toEqual([]);
+  await demo.ask('Hi, how are you today?');
+  await demo.waitForAnswer('done');
 });
 
 test('changes the expert budget while an answer streams, without stopping it', async () => {
   const budget = page.locator('.residency').getByRole('group', { name: 'Experts on the GPU' });
-  const text = () => lastAnswer().locator('.markdown').textContent();
+  const text = () => demo.lastAnswer().locator('.markdown').textContent();
   await expect(async () => {
     await budget.getByText('50 %', { exact: true }).click();
     await expect(budget.getByText(`${Math.ceil(experts / 2)} of ${experts} experts per layer`)).toBeVisible();
-    await ask(STORY);
-    await expect(lastAnswer().locator('.markdown')).not.toBeEmpty();
+    await demo.ask(STORY);
+    await expect(demo.lastAnswer().locator('.markdown')).not.toBeEmpty();
     await budget.getByText('100 %', { exact: true }).click();
     await expect(budget.getByText(`Now ${experts} of ${experts} experts per layer`)).toBeVisible();
     const textAtChange = await text();
-    await waitForAnswer('done');
+    await demo.waitForAnswer('done');
     expect(await text()).not.toBe(textAtChange);
   }).toPass(TRIES);
   await expect(page.locator('.error-notice')).toHaveCount(0);
-  await expect(lastAnswer().locator('.paging')).not.toBeEmpty();
-  await startNewChat();
+  await expect(demo.lastAnswer().locator('.paging')).not.toBeEmpty();
+  await demo.startNewChat();
 });
 
 test('changes the expert budget at once, and keeps the choice', async () => {
@@ -306,22 +303,22 @@ test('changes the expert budget at once, and keeps the choice', async () => {
   await expect(dialog.getByText('in use')).toBeVisible();
   await page.keyboard.press('Escape');
   await expect(dialog).toBeHidden();
-  await ask('What kind of music do you like?');
-  await waitForAnswer('done');
-  await expect(lastAnswer().locator('.stats')).toContainText('experts on the GPU25 %');
+  await demo.ask('What kind of music do you like?');
+  await demo.waitForAnswer('done');
+  await expect(demo.lastAnswer().locator('.stats')).toContainText('experts on the GPU25 %');
   await page.reload();
-  await waitForReady();
-  await startNewChat();
+  await demo.waitForReady();
+  await demo.startNewChat();
   await expect(page.getByText(`Only ${slots} of the ${experts}`)).toBeVisible();
 });
 
 test('warns when what the predictor had learnt is spoilt, and answers all the same', async () => {
   await page.evaluate(spoilPredictorState);
   await page.reload();
-  await waitForReady();
-  await ask('What kind of music do you like?');
-  await waitForAnswer('done');
-  await expect(lastAnswer().locator('.note')).toContainText('it starts anew');
+  await demo.waitForReady();
+  await demo.ask('What kind of music do you like?');
+  await demo.waitForAnswer('done');
+  await expect(demo.lastAnswer().locator('.note')).toContainText('it starts anew');
 });
 
 test('refuses a file that is no model, and finds the way back', async () => {
@@ -329,15 +326,15 @@ test('refuses a file that is no model, and finds the way back', async () => {
   await page.locator('input[type=file]').setInputFiles({ name: 'notes.gguf', mimeType: 'text/plain', buffer });
   await expect(page.getByRole('alert')).toContainText('BAD_FILE');
   await page.getByRole('button', { name: 'Use the small demonstration model' }).click();
-  await waitForReady();
+  await demo.waitForReady();
 });
 
 test('loads a GGUF file of the user’s', async () => {
   await page.locator('input[type=file]').setInputFiles(modelPath);
   await expect(page.getByText('from a file')).toBeVisible();
   await expect(page.getByText('Read from your file where it is, without a copy')).toBeVisible();
-  await ask('Hi, how are you today?');
-  await waitForAnswer('done');
+  await demo.ask('Hi, how are you today?');
+  await demo.waitForAnswer('done');
 });
 
 test('asks no other server and logs no error', () => {
@@ -361,14 +358,14 @@ test('looks at a model on a server of this computer, and loads it with the budge
     await expect(preview).toContainText('25 % of its experts are too few for a token of this model');
     await expect(preview).toContainText('at 100 %: 8 experts per layer');
     await dialog.getByRole('button', { name: 'Load it' }).click();
-    await waitForReady();
+    await demo.waitForReady();
     await expect(page.getByText(`from ${url}`)).toBeVisible();
     await expect(page.getByText('All of them are on the GPU.')).toBeVisible();
     await page.getByRole('button', { name: /^Model/ }).click();
     await expect(percents.getByLabel('100 %')).toBeChecked();
     // What the model needed is no choice of the reader's.
     await page.reload();
-    await waitForReady();
+    await demo.waitForReady();
     await page.getByRole('button', { name: /^Model/ }).click();
     await expect(percents.getByLabel('25 %')).toBeChecked();
     await page.keyboard.press('Escape');
@@ -383,27 +380,27 @@ test('gets over the death of its worker', async () => {
     // One that died behind the end of an answer.
     if (tries++ > 0) {
       await page.reload();
-      await waitForReady();
+      await demo.waitForReady();
     }
-    await askInNewChat(STORY);
+    await demo.askInNewChat(STORY);
     const [worker] = page.workers();
     await worker?.evaluate(() => {
       setTimeout(() => {
         throw new Error('thrown by the test');
       });
     });
-    await expect(lastAnswer()).toHaveAttribute('aria-busy', 'false');
-    expect(await lastAnswer().getAttribute('data-phase')).toBe('failed');
+    await expect(demo.lastAnswer()).toHaveAttribute('aria-busy', 'false');
+    expect(await demo.lastAnswer().getAttribute('data-phase')).toBe('failed');
   }).toPass(TRIES);
   await expect(page.getByRole('alert')).toContainText('WORKER_DEAD');
   await page.getByRole('button', { name: 'Load the model again and retry' }).click();
-  await waitForReady();
-  await waitForAnswer('done');
+  await demo.waitForReady();
+  await demo.waitForAnswer('done');
 });
 
 test('gets over the death of the GPU process: the same answer to the last token', async ({ browser }) => {
   const modelButton = page.getByRole('button', { name: /^Model/ });
-  await startNewChat();
+  await demo.startNewChat();
   await modelButton.click();
   await page.getByLabel('Temperature').fill('0');
   await page.getByLabel('Longest answer').fill('48');
@@ -411,22 +408,22 @@ test('gets over the death of the GPU process: the same answer to the last token'
   // Long enough for a death in its midst: the first that is, or the last.
   let question = '';
   for (question of [STORY, 'What kind of music do you like?', 'Tell me all about your day.', 'Why is that?']) {
-    await askInNewChat(question);
-    await waitForAnswer('done');
-    if ((await readFigure('tokens')) >= 24) break;
+    await demo.askInNewChat(question);
+    await demo.waitForAnswer('done');
+    if ((await demo.readFigure('tokens')) >= 24) break;
   }
-  const text = () => lastAnswer().locator('.markdown').textContent();
+  const text = () => demo.lastAnswer().locator('.markdown').textContent();
   const calm = await text();
   const devtools = await browser.newBrowserCDPSession();
   for (let kills = 0; kills < (isFull ? 6 : 1); kills++) {
-    await startNewChat();
-    await ask(question);
+    await demo.startNewChat();
+    await demo.ask(question);
     // At another moment each time, the first while the prompt is read.
     if (kills !== 1)
-      await expect(lastAnswer().locator('.markdown')).toContainText(calm?.slice(0, 1 + 12 * kills) ?? '');
+      await expect(demo.lastAnswer().locator('.markdown')).toContainText(calm?.slice(0, 1 + 12 * kills) ?? '');
     await devtools.send('Browser.crashGpuProcess');
-    await waitForAnswer('done');
+    await demo.waitForAnswer('done');
     expect(await text()).toBe(calm);
-    await expect(lastAnswer().locator('.note')).toContainText('a new device was opened');
+    await expect(demo.lastAnswer().locator('.note')).toContainText('a new device was opened');
   }
 });

@@ -1,5 +1,5 @@
 /**
- * `npm run check`: types, lint and format, dead code, structure rules. Runs all of them, also after one failed.
+ * `npm run check`: types, lint and format, dead code, structure rules, docstrings of what is exported. Runs all of them, also after one failed.
  */
 import { runProgram } from './program.ts';
 import { ToolError } from './tool-error.ts';
@@ -12,6 +12,8 @@ const steps: readonly (readonly [name: string, script: string, ...args: string[]
   ['lint and format', 'node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'],
   ['dead code', 'node_modules/knip/bin/knip.js', '--no-progress'],
   ['structure', 'node_modules/vitest/vitest.mjs', 'run', '--project', 'unit', 'test/structure.test.ts'],
+  // What the build of the reference would refuse: an exported name without a docstring, or one that names what is not exported.
+  ['API reference', 'node_modules/typedoc/bin/typedoc', '--logLevel', 'Warn', '--emit', 'none'],
 ];
 
 export async function run(args: string[]): Promise<number> {

@@ -8,14 +8,14 @@ import type { RoutingShape } from '../routing/token-routes';
 import { fromErrorWire } from './error-wire';
 import type { PathReply, PathRequest } from './path-protocol';
 
-/** How long the worker may take to load onnxruntime, some 12 MB, and to open the network. */
+/** How long nothing may come while the worker loads onnxruntime, 14 MB, and opens the network. */
 const OPEN_LIMIT_MS = 60_000;
 
 /**
  * @param network the ONNX file that tools/train/learned.py writes
  * @param onFailure the network failed or its worker died after it was opened: no answer comes any more
  * @param signal ends the opening, and the worker with it
- * @throws EngineError `BAD_FILE`, `WORKER_DEAD` (also when it is not open in time), `ABORTED`
+ * @throws EngineError `BAD_FILE`, `WORKER_DEAD` (also when nothing comes of it any more), `ABORTED`
  */
 export async function openPathModel(
   network: Uint8Array,
@@ -36,8 +36,13 @@ export async function openPathModel(
         reject(new EngineError('ABORTED', 'opening the learned predictor was aborted', { cause: signal?.reason }));
       if (signal?.aborted) abort();
       signal?.addEventListener('abort', abort, { once: true });
-      timer = setTimeout(() => reject(createDelay(openLimitMs)), openLimitMs);
+      const restartTimer = (): void => {
+        clearTimeout(timer);
+        timer = setTimeout(() => reject(createDelay(openLimitMs)), openLimitMs);
+      };
+      restartTimer();
       worker.onmessage = ({ data }: MessageEvent<PathReply>) => {
+        if (data.kind === 'progress') restartTimer();
         if (data.kind === 'opened') resolve();
         if (data.kind === 'failed') reject(fromErrorWire(data.error));
       };
@@ -89,8 +94,8 @@ export async function openPathModel(
 function createDelay(limitMs: number): EngineError {
   return new EngineError(
     'WORKER_DEAD',
-    `the learned predictor was not open within ${limitMs / 1000} s: its worker, or the files of onnxruntime that it loads, ` +
-      'did not come; see that the server has them, or use another predictor',
+    `the learned predictor is not open, and nothing came for ${limitMs / 1000} s: its worker, or the files of onnxruntime that ` +
+      'it loads; see that the server has them, or use another predictor',
   );
 }
 

@@ -7,6 +7,8 @@ export type PathRequest =
   | { readonly kind: 'push'; readonly position: number; readonly tokenIds: readonly number[] };
 
 export type PathReply =
+  /** Something that the opening needs has come. */
+  | { readonly kind: 'progress' }
   | { readonly kind: 'opened' }
   /** Nothing more will come. */
   | { readonly kind: 'failed'; readonly error: ErrorWire }

@@ -1,5 +1,6 @@
 /** Opening the learned predictor's worker: what does not come ends within its limit, or by the caller's signal. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { EngineError } from '../../../src/errors';
 import { openPathModel } from '../../../src/worker/path-model';
 
 const shape = { layers: 2, experts: 4, expertsPerToken: 2 };
@@ -35,9 +36,31 @@ afterEach(() => vi.unstubAllGlobals());
 it('gives up a worker that is not open in time, and ends it', async () => {
   await expect(openPathModel(network, shape, () => {}, undefined, 20)).rejects.toMatchObject({
     code: 'WORKER_DEAD',
-    message: expect.stringMatching(/not open within 0\.02 s.*use another predictor/),
+    message: expect.stringMatching(/nothing came for 0\.02 s.*use another predictor/),
   });
   expect(ScriptedWorker.all.map(({ isTerminated }) => isTerminated)).toEqual([true]);
+});
+
+it('waits for a worker that still comes, however long that takes', async () => {
+  vi.useFakeTimers();
+  try {
+    const opening = openPathModel(network, shape, () => {});
+    const ended = opening.then(
+      () => 'open',
+      ({ code }: EngineError) => code,
+    );
+    const [worker] = ScriptedWorker.all;
+    for (let i = 0; i < 5; i++) {
+      await vi.advanceTimersByTimeAsync(59_000);
+      worker?.onmessage?.({ data: { kind: 'progress' } });
+    }
+    expect(worker?.isTerminated).toBe(false);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(await ended).toBe('WORKER_DEAD');
+    expect(worker?.isTerminated).toBe(true);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 it('ends with the signal, before and while it opens', async () => {

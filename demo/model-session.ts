@@ -59,10 +59,10 @@ export class ModelSession extends Observable<ModelState> {
   constructor(engine: Engine) {
     super({ status: 'loading', choice: { kind: 'embedded' }, steps: {} });
     this.#engine = engine;
-    // A new device after repeated losses has fewer slots.
-    engine.watchMemory(({ cause, slotsPerLayer, plannedGpuBytes }) => {
+    // A new device may have fewer slots, or be another one.
+    engine.watchMemory(({ cause, slotsPerLayer, plannedGpuBytes, device }) => {
       if (cause !== 'restored' || this.value.status !== 'ready') return;
-      this.set({ ...this.value, model: { ...this.value.model, slotsPerLayer, plannedGpuBytes } });
+      this.set({ ...this.value, model: { ...this.value.model, slotsPerLayer, plannedGpuBytes, ...device } });
     });
   }
 

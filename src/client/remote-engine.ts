@@ -229,8 +229,8 @@ class WorkerEngine implements RemoteEngine {
     });
     connection.watchMemory((event) => {
       isOnGpu = event.cause !== 'unload';
-      const { slotsPerLayer, plannedGpuBytes } = event;
-      if (event.residency && this.#model) this.#model = { ...this.#model, slotsPerLayer, plannedGpuBytes };
+      const { slotsPerLayer, plannedGpuBytes, device } = event;
+      if (device && this.#model) this.#model = { ...this.#model, slotsPerLayer, plannedGpuBytes, ...device };
       this.#memoryListeners.tell(event);
     });
     this.#connection = connection;

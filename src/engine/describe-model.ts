@@ -4,6 +4,18 @@ import { getToolFamily, listsTools } from '../text/tool-family';
 import type { LoadedModel } from './engine';
 import { getVariants, type Runtime } from './runtime';
 
+/** The part of it that a new budget or another device changes. */
+export function describeRuntime(
+  runtime: Runtime,
+): Pick<LoadedModel, 'slotsPerLayer' | 'plannedGpuBytes' | 'adapter' | 'variants'> {
+  return {
+    slotsPerLayer: runtime.plan.slotsPerLayer,
+    plannedGpuBytes: runtime.plan.totalBytes,
+    adapter: runtime.device.description,
+    variants: getVariants(runtime),
+  };
+}
+
 export function describeModel({ isNew, records }: OpenModel, runtime: Runtime): LoadedModel {
   const { manifest } = runtime;
   const { config } = manifest;
@@ -18,12 +30,9 @@ export function describeModel({ isNew, records }: OpenModel, runtime: Runtime): 
     moeLayerIndices: config.moeLayers,
     experts: config.moe.experts,
     expertsPerToken: config.moe.expertsPerToken,
-    slotsPerLayer: runtime.plan.slotsPerLayer,
-    plannedGpuBytes: runtime.plan.totalBytes,
     hasChatTemplate: chatTemplate !== null,
     tools: { family: getToolFamily(chatTemplate), inTemplate: listsTools(chatTemplate) },
-    adapter: runtime.device.description,
-    variants: getVariants(runtime),
+    ...describeRuntime(runtime),
     installed: isNew,
     quantization: manifest.quantization ?? null,
     isLocal: records.isLocal,

@@ -9,6 +9,7 @@ import type { PredictorState } from '../routing/predictor';
 import { parseStateFile } from '../routing/state-file';
 import type { RoutingShape } from '../routing/token-routes';
 import type { ModelStore } from '../store/model-store';
+import { orAborted } from '../store/or-aborted';
 import { readSideFile } from '../store/side-file';
 import type { ForecastFiles, PredictorName } from './engine';
 import { createForecast, type Forecast } from './forecast';
@@ -58,7 +59,7 @@ export class ForecastShelf {
       this.#forecasts.set(name, forecast);
       forecast.catch(() => this.#forecasts.delete(name));
     }
-    return signal ? waitUntilAborted(forecast, signal) : forecast;
+    return orAborted(forecast, signal);
   }
 
   /** What went wrong since the last call; nothing of it touches a token. */
@@ -183,16 +184,6 @@ export class ForecastShelf {
     throwIfAborted(this.#closing.signal);
     return { network, open: openPathModel };
   }
-}
-
-/** What the promise gives, unless the signal fires before: then `ABORTED`, whatever becomes of the promise. */
-function waitUntilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(new EngineError('ABORTED', 'aborted by the caller', { cause: signal.reason }));
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }
 
 const NETWORK_STATE = 'learned-network';

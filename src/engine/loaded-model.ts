@@ -33,7 +33,7 @@ export interface Stores {
 
 /** A model and what calls work with. */
 export interface Loaded {
-  /** As the caller sees it; a changed budget changes it. */
+  /** As the caller sees it; a changed budget or another device changes it. */
   model: LoadedModel;
   readonly opened: OpenModel;
   runtime: Runtime;
@@ -41,7 +41,7 @@ export interface Loaded {
   /** Beginnings of conversations in host RAM. */
   readonly prefixes: SavedPrefixes;
   /** Makes the runtime anew, on a new device. */
-  readonly rebuild: (expertBudget: ExpertBudget) => Promise<Runtime>;
+  readonly rebuild: (expertBudget: ExpertBudget, signal?: AbortSignal) => Promise<Runtime>;
   readonly tokenizer: Tokenizer;
   readonly grammars: GrammarEngine;
   readonly forecasts: ForecastShelf;
@@ -92,8 +92,10 @@ export async function openLoaded(
     const tokenizer = createTokenizer(manifest.tokenizer);
     const tunings = new TuningShelf(() => getStore(getDefaultStore()));
     const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
-      buildThroughLosses(() =>
-        createRuntime(manifest, opened.records, deviceOptions, { ...request, notes, tunings }, report, buildSignal),
+      buildThroughLosses(
+        () =>
+          createRuntime(manifest, opened.records, deviceOptions, { ...request, notes, tunings }, report, buildSignal),
+        buildSignal,
       );
     const runtime = await build(options, onProgress, signal);
     const forecasts = new ForecastShelf(manifest, store ?? createMemoryStore(), {
@@ -105,7 +107,7 @@ export async function openLoaded(
       model: describeModel(opened, runtime),
       opened,
       runtime,
-      rebuild: (expertBudget) => build({ ...options, expertBudget }, () => {}),
+      rebuild: (expertBudget, rebuildSignal) => build({ ...options, expertBudget }, () => {}, rebuildSignal),
       runner: new PassRunner(runtime, prefixes),
       prefixes,
       tokenizer,

@@ -2,15 +2,16 @@
  * The Engine in process: owns the loaded model and lets one call at a time use it.
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
-import { getLeastSlots } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { createStoreChooser } from '../store/choose-store';
 import { listModels } from '../store/list-models';
 import type { ModelStore, StoreChoice, StoreKind } from '../store/model-store';
 import { removeModel } from '../store/open-model';
 import { openStore } from '../store/open-store';
+import { orAborted } from '../store/or-aborted';
 import { Attempts } from './attempts';
-import { type LossHandler, retryThroughLosses, streamThroughLosses } from './device-loss';
+import { retryThroughLosses, streamThroughLosses } from './device-loss';
+import { DeviceReplacement } from './device-replacement';
 import { Drafter, resolveDraft } from './drafter';
 import type { Engine, ExpertBudget, ExpertBudgetChange } from './engine';
 import type { EngineEnvironment } from './environment';
@@ -19,9 +20,7 @@ import { IdleWork, whenAborted } from './idle-work';
 import { changeExpertBudget } from './live-budget';
 import { closeLoaded, type Loaded, openLoaded } from './loaded-model';
 import { MemoryWatch } from './memory-watch';
-import { PassRunner } from './pass-runner';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
-import { isSameForm } from './runtime';
 import { tryWhileIdle } from './runtime-tuning';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
@@ -93,43 +92,13 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     return loaded;
   };
 
-  /** What a call does about a lost device; `use` gives the runtime that the call's next attempt works with. */
-  const handleLosses = (holder: Loaded): LossHandler & { use(): Loaded } => {
-    let used = holder.runtime;
-    return {
-      use() {
-        used = holder.runtime;
-        return holder;
-      },
-      readLoss: () => used.device.readLoss(),
-      async restore(shrink) {
-        // Another call may have had it made anew already.
-        if (holder.runtime !== used) return;
-        const { moe } = used.manifest.config;
-        const before = used.plan.slotsPerLayer;
-        const slots = shrink ? Math.max(getLeastSlots(moe), before >> 1) : before;
-        used.destroy();
-        // Half a slot less: a share is rounded up to whole slots.
-        const runtime = await holder.rebuild({ percent: ((slots - 0.5) * 100) / moe.experts });
-        holder.runtime = runtime;
-        // Another adapter, or other kernels, would have computed other bits.
-        if (!isSameForm(used, runtime)) holder.prefixes.clear();
-        holder.runner = new PassRunner(runtime, holder.prefixes);
-        const { slotsPerLayer, totalBytes: plannedGpuBytes } = runtime.plan;
-        holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
-        const fewer = slotsPerLayer < before ? `${slotsPerLayer} slots per layer instead of ${before}` : null;
-        memoryWatch.tell('restored', runtime, fewer && `after repeated losses of the device, ${fewer}`);
-      },
-    };
-  };
-
   /** Never rejects: each caller of `setExpertBudget` gets its own answer. */
   const applyPendingBudget = async (): Promise<void> => {
     for (let next = pendingBudgets.shift(); next; next = pendingBudgets.shift()) {
       const { budget, resolve, reject } = next;
       try {
         const holder = getLoaded();
-        const losses = handleLosses(holder);
+        const losses = new DeviceReplacement(holder, memoryWatch);
         const change = await retryThroughLosses(losses, () => changeExpertBudget(losses.use().runtime, budget));
         const { slotsPerLayer, plannedGpuBytes } = change;
         holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
@@ -161,7 +130,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     async load(source, options = {}, onProgress = () => {}, signal) {
       const release = occupy('load');
       try {
-        await settling;
+        await orAborted(settling, signal);
         await unloadNow();
         loaded = await openLoaded(source, options, { ...environment, getStore, findStore }, onProgress, signal);
         memoryWatch.tell('load', loaded.runtime);
@@ -174,7 +143,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     async *generate(request, signal) {
       const release = occupy('generate');
       try {
-        await settling;
+        await orAborted(settling, signal);
         const holder = getLoaded();
         const { tokenizer, grammars, forecasts, tunings, drafts } = holder;
         const { records } = holder.opened;
@@ -185,7 +154,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble', signal);
         for (const message of [forecasts, records, tunings].flatMap((shelf) => shelf.takeWarnings()))
           yield { type: 'warning', message };
-        const losses = handleLosses(holder);
+        const losses = new DeviceReplacement(holder, memoryWatch);
         const attempts = new Attempts();
         const start = async function* () {
           const { runtime, runner } = losses.use();
@@ -208,7 +177,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         // Until the first token the line belongs to the pages that it needs.
         const resumeDownload = records.hold();
         try {
-          for await (const event of streamThroughLosses(losses, start)) {
+          for await (const event of streamThroughLosses(losses, start, signal)) {
             // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
             isSuspended = true;
             settle();
@@ -236,14 +205,15 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     async score(request, signal) {
       const release = occupy('score');
       try {
-        await settling;
+        await orAborted(settling, signal);
         const holder = getLoaded();
         const tokenIds = resolvePrompt(request, holder.runtime.manifest, holder.tokenizer, false);
-        const losses = handleLosses(holder);
-        return await retryThroughLosses(losses, () => {
+        const losses = new DeviceReplacement(holder, memoryWatch);
+        const score = () => {
           const { runtime, runner } = losses.use();
           return scoreTokens(runtime, runner, tokenIds, signal);
-        });
+        };
+        return await retryThroughLosses(losses, score, signal);
       } finally {
         release();
       }

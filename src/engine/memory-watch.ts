@@ -1,6 +1,7 @@
 /**
  * Tells what a model has on the GPU whenever that changes without a token. Owns which runtime is watched; never changes it.
  */
+import { describeRuntime } from './describe-model';
 import { Listeners } from './listeners';
 import { type MemoryEvent, NOTHING_ON_GPU } from './memory-event';
 import type { Runtime } from './runtime';
@@ -18,10 +19,10 @@ export class MemoryWatch {
         if (this.#runtime === runtime) this.listeners.tell({ cause: 'lost', message: loss.message, ...NOTHING_ON_GPU });
       });
     }
-    const { slotsPerLayer, totalBytes: plannedGpuBytes } = runtime.plan;
+    const { slotsPerLayer, plannedGpuBytes, ...device } = describeRuntime(runtime);
     const { usedBytes: usedGpuBytes } = runtime.memory;
     const residency = getResidency(runtime);
-    this.listeners.tell({ cause, message, slotsPerLayer, plannedGpuBytes, usedGpuBytes, residency });
+    this.listeners.tell({ cause, message, slotsPerLayer, plannedGpuBytes, usedGpuBytes, device, residency });
   }
 
   /** To be called before the device is destroyed: that would be taken for a loss. */

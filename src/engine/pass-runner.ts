@@ -13,6 +13,7 @@ import { listChosen } from '../kernels/router-topk';
 import { CONTROL, NO_FAULT, TILED_ROWS } from '../model/run-state';
 import type { PassForm } from '../model/steps';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
+import { orAborted } from '../store/or-aborted';
 import { KeptPrefix } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
 import { RecordLayout } from './pass-record';
@@ -124,6 +125,8 @@ export class PassRunner {
 
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
   async run(request: PassRequest, plan: PassPlan, signal?: AbortSignal): Promise<PassResult> {
+    const loss = this.runtime.device.getLoss();
+    if (loss) throw loss;
     try {
       return await this.#run(request, plan, signal);
     } finally {
@@ -142,7 +145,7 @@ export class PassRunner {
     const form: PassForm = isChunk && (request.chunkRows ?? rows) >= TILED_ROWS ? 'tiles' : 'rows';
     this.#keptPrefix.begin(request.position, Math.max(rows, request.tokensPerSubmit ?? 1));
     if ((request.tokensPerSubmit ?? 1) > 1) return this.#runResident(request, request.tokensPerSubmit ?? 1);
-    if (form === 'tiles') await this.runtime.tiles.load();
+    if (form === 'tiles') await orAborted(this.runtime.tiles.load(), signal);
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
     const isStreamed = form === 'tiles' && !pager.isWhole;
     // Guesses that fail use pages too; only what belongs to the text is to tell the eviction what is in use.

@@ -23,6 +23,7 @@ import { createRunState, type RunState } from '../model/run-state';
 import type { LateTileKernels } from '../model/tile-kernels';
 import { listMatrices, loadWeights } from '../model/weights';
 import type { ModelStore } from '../store/model-store';
+import { orAborted } from '../store/or-aborted';
 import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress, StagingChoice } from './engine';
@@ -87,7 +88,11 @@ export async function createRuntime(
   onProgress: (progress: LoadProgress) => void,
   signal?: AbortSignal,
 ): Promise<Runtime> {
-  const device = await openDevice(deviceOptions);
+  const opening = openDevice(deviceOptions);
+  const device = await orAborted(opening, signal).catch((error) => {
+    void opening.then((late) => late.destroy()).catch(() => {});
+    throw error;
+  });
   let isOver = false;
   // Kernels may still be compiling when something else has failed.
   const report = (progress: LoadProgress): void => {
@@ -97,9 +102,10 @@ export async function createRuntime(
     return await fillDevice(device, manifest, reader, request, report, signal);
   } catch (error) {
     isOver = true;
-    const loss = await device.readLoss();
+    const isAbort = error instanceof EngineError && error.code === 'ABORTED';
+    const cause = isAbort ? error : ((await device.readLoss()) ?? device.getError() ?? error);
     device.destroy();
-    throw loss ?? device.getError() ?? error;
+    throw cause;
   }
 }
 
@@ -174,7 +180,13 @@ async function fillDevice(
     onProgress({ phase: 'weights', doneBytes, totalBytes });
     throwIfAborted(signal);
   };
-  const weights = await loadWeights(device, plan.weights, weightBuffers, (key) => reader.read(key), advance);
+  const weights = await loadWeights(
+    device,
+    plan.weights,
+    weightBuffers,
+    (key) => orAborted(reader.read(key), signal),
+    advance,
+  );
   // Fill the slots: with a full budget that is every page; with a smaller one it spares the first tokens some faults.
   // Never with what a network would have to bring: that is fetched when it is needed.
   for (const group of pageLayouts.keys()) {
@@ -182,12 +194,11 @@ async function fillDevice(
       (expert) => reader.isLocal || reader.has(getPageKey(group, expert)),
     );
     const [moeLayer] = listGroupLayers(config.moe, group) as [number];
-    advance(await pager.ensure(moeLayer, near.slice(0, plan.slotsPerLayer)));
+    advance(await pager.ensure(moeLayer, near.slice(0, plan.slotsPerLayer), signal));
   }
 
   const ropeFactors = await readRopeFactors(manifest, reader);
-  const kernels = await compiling;
-  throwIfAborted(signal);
+  const kernels = await orAborted(compiling, signal);
   const state = createRunState(device, config, plan.state, stateBuffers, ropeFactors);
   const untried = new Forward({
     device,
@@ -282,9 +293,14 @@ export function getVariants({
   };
 }
 
+/** What bits depend on beside model and request, named for people. */
+export function getForm({ device, variant, plan }: Runtime): string {
+  return `${device.description} (kernels ${variant.name}, keys and values ${plan.state.kvType})`;
+}
+
 /** Whether what one has computed is what the other would, bit for bit. */
 export function isSameForm(a: Runtime, b: Runtime): boolean {
-  return a.device.description === b.device.description && JSON.stringify(a.variant) === JSON.stringify(b.variant);
+  return getForm(a) === getForm(b) && JSON.stringify(a.variant) === JSON.stringify(b.variant);
 }
 
 export function throwIfAborted(signal: AbortSignal | undefined): void {

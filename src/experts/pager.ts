@@ -4,8 +4,9 @@
  */
 import { getPageKey } from '../checkpoint/manifest';
 import { getPageGroup, listGroupLayers, type MoeConfig } from '../checkpoint/model-config';
-import { assert, EngineError } from '../errors';
+import { assert } from '../errors';
 import type { StagedRange, StagingRing } from '../gpu/staging-ring';
+import { orAborted } from '../store/or-aborted';
 import { pause } from '../store/pause';
 import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';
@@ -357,25 +358,6 @@ type PageBytes = Uint8Array | StagedRange;
 
 function isStaged(page: PageBytes): page is StagedRange {
   return !(page instanceof Uint8Array);
-}
-
-/** Ends waiting when the signal does; what was waited for goes on. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(new EngineError('ABORTED', 'aborted by the caller', { cause: signal.reason }));
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-    // The one that lost may still fail.
-    promise.catch(() => {});
-    aborted.catch(() => {});
-  }
 }
 
 function createCounters(moeLayers: number): PagingCounters {

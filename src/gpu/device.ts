@@ -47,6 +47,8 @@ export interface GpuDevice {
   readonly counters: { submits: number; readbacks: number };
   /** Resolves with the loss as an EngineError; never rejects. */
   readonly lost: Promise<EngineError>;
+  /** The loss, if the news of one has arrived. */
+  getLoss(): EngineError | undefined;
   /** The loss, if there was one: an error of the GPU may arrive before the news of it, so this waits a moment. */
   readLoss(): Promise<EngineError | undefined>;
   /** The first uncaptured error, if there was one. */
@@ -159,10 +161,11 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
     firstError ??= new EngineError('GPU_ERROR', `the GPU reported an error: ${error.message}`);
   });
 
-  const lost = handle.lost.then(
-    (loss) =>
-      new EngineError('DEVICE_LOST', `the GPU device was lost (${loss.reason}): ${loss.message || 'no reason given'}`),
-  );
+  let knownLoss: EngineError | undefined;
+  const lost = handle.lost.then(({ reason, message }) => {
+    knownLoss = new EngineError('DEVICE_LOST', `the GPU device was lost (${reason}): ${message || 'no reason given'}`);
+    return knownLoss;
+  });
   return {
     handle,
     traits: getTraits(adapter, options),
@@ -171,6 +174,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
     readbackDelayMs: options.readbackDelayMs ?? 0,
     counters: { submits: 0, readbacks: 0 },
     lost,
+    getLoss: () => knownLoss,
     readLoss: () =>
       Promise.race([lost, new Promise<undefined>((resolve) => setTimeout(resolve, LOSS_NEWS_MS, undefined))]),
     getError: () => firstError,

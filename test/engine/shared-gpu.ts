@@ -1,7 +1,7 @@
 /**
  * The browser's WebGPU with devices that outlive their engines, and their pipelines with them: on a software adapter
  * compiling takes longer than all that most tests run. Every other call goes through to the real device.
- * Never for tests that lose a device: a shared one cannot be lost.
+ * Never for tests that lose a device in the middle of a pass: a shared one can be lost between two, by destroying it.
  */
 import { borrow } from '../../tools/borrow';
 
@@ -35,8 +35,9 @@ function getDevice(adapter: GPUAdapter, descriptor?: GPUDeviceDescriptor): Promi
   return device;
 }
 
-/** A device for one engine: destroying it ends the borrowing only. */
+/** A device for one engine: destroying it ends the borrowing only, and what its engine still sends goes nowhere. */
 function borrowDevice({ device, pipelines }: SharedDevice): GPUDevice {
+  const { queue } = device;
   const returned = new AbortController();
   const lost = new Promise<GPUDeviceLostInfo>((resolve) => {
     returned.signal.onabort = () =>
@@ -49,7 +50,11 @@ function borrowDevice({ device, pipelines }: SharedDevice): GPUDevice {
   };
   return borrow(device, {
     lost,
-    queue: borrow(device.queue, {}),
+    queue: borrow(device.queue, {
+      submit: (commands) => (returned.signal.aborted ? undefined : queue.submit(commands)),
+      writeBuffer: (...args: Parameters<GPUQueue['writeBuffer']>) =>
+        returned.signal.aborted ? undefined : queue.writeBuffer(...args),
+    }),
     destroy() {
       returned.abort();
       return undefined;

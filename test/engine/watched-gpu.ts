@@ -63,12 +63,21 @@ function watchAdapter(adapter: GPUAdapter, watched: WatchedGpu): GPUAdapter {
       if (args[0].label.startsWith('slots of page group')) watched.slotBytes += args[2].byteLength;
       return writeBuffer(...args);
     };
+    const buffers: GPUBuffer[] = [];
+    // A device that is shared lives on; its engine's buffers must not.
+    const destroy = device.destroy.bind(device);
+    device.destroy = () => {
+      for (const buffer of buffers) buffer.destroy();
+      return destroy();
+    };
     const createBuffer = device.createBuffer.bind(device);
     device.createBuffer = (request) => {
       // More than the device's own limit: the real GPU makes the error.
       if (watched.liveBytes + request.size > watched.capacityBytes)
         return createBuffer({ ...request, size: device.limits.maxBufferSize + 16 });
-      return watchBuffer(createBuffer(request), watched);
+      const buffer = watchBuffer(createBuffer(request), watched);
+      buffers.push(buffer);
+      return buffer;
     };
     return device;
   };

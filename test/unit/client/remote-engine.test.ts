@@ -64,14 +64,21 @@ describe('remote engine: calls', () => {
     engine.watchMemory((event) => told.push(event));
     const leave = engine.watchMemory((event) => others.push(event));
     await engine.load(source);
-    const after = { slotsPerLayer: 2, plannedGpuBytes: 512, usedGpuBytes: 500, residency: new Uint8Array([1, 0]) };
+    const device = { adapter: 'another', variants: { kernels: 'other' } };
+    const after = {
+      slotsPerLayer: 2,
+      plannedGpuBytes: 512,
+      usedGpuBytes: 500,
+      device,
+      residency: new Uint8Array([1, 0]),
+    };
     const restored: MemoryEvent = { cause: 'restored', message: 'fewer slots', ...after };
     tell(restored);
     await vi.waitFor(() => expect(told).toEqual([restored]), 30_000);
-    expect(engine.model).toMatchObject({ slotsPerLayer: 2, plannedGpuBytes: 512 });
+    expect(engine.model).toMatchObject({ slotsPerLayer: 2, plannedGpuBytes: 512, ...device });
     leave();
     worker.fail('out of memory');
-    const none = { slotsPerLayer: 0, plannedGpuBytes: 0, usedGpuBytes: 0, residency: null };
+    const none = { slotsPerLayer: 0, plannedGpuBytes: 0, usedGpuBytes: 0, device: null, residency: null };
     expect(told.slice(1)).toEqual([{ cause: 'unload', message: expect.stringContaining('out of memory'), ...none }]);
     expect(others).toEqual([restored]);
   });

@@ -146,7 +146,8 @@ describe('Conversation', () => {
     await conversation.ask('second');
     expect(last(conversation).warnings).toEqual([]);
     expect(conversation.value.residency).toEqual(new Uint8Array([2, 1]));
-    const shrunk = { slotsPerLayer: 1, plannedGpuBytes: 8, usedGpuBytes: 8, residency: new Uint8Array([1, 0]) };
+    const on = { slotsPerLayer: 1, plannedGpuBytes: 8, usedGpuBytes: 8, device: { adapter: 'none', variants: {} } };
+    const shrunk = { ...on, residency: new Uint8Array([1, 0]) };
     tell({ cause: 'budget', message: null, ...shrunk });
     expect(conversation.value.residency).toEqual(new Uint8Array([1, 0]));
     expect(conversation.value.turns).toHaveLength(4);

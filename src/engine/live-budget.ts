@@ -5,15 +5,42 @@
 import { listGroupLayers } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { getGroupPoolRequests } from '../experts/slot-pool';
+import { retryThroughLosses } from './device-loss';
+import type { DeviceReplacement } from './device-replacement';
 import type { ExpertBudget, ExpertBudgetChange } from './engine';
 import { type MemoryPlan, planMemory } from './memory-plan';
 import type { Runtime } from './runtime';
 
 /**
- * Staging buffers come with the first slot that is missing, and go with the last.
- * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT` before anything changes; `DEVICE_LOST`.
+ * Changes the budget of a loaded model, on a new device where the one in use is lost, or has no room left for the slots that it had.
+ * @throws EngineError `BUDGET_TOO_SMALL`, `BAD_ARGUMENT` before anything changes; `DEVICE_LOST`, and `OUT_OF_GPU_MEMORY` where
+ * the GPU has no room at all: the next call tries again.
  */
-export async function changeExpertBudget(runtime: Runtime, expertBudget: ExpertBudget): Promise<ExpertBudgetChange> {
+export async function changeExpertBudget(
+  device: DeviceReplacement,
+  expertBudget: ExpertBudget,
+): Promise<ExpertBudgetChange> {
+  const change = () => resizeRuntime(device.use().runtime, expertBudget);
+  const { plan, refusal, isBroken } = await retryThroughLosses(device, change);
+  if (isBroken) await device.restore(false);
+  const { slotsPerLayer, totalBytes: plannedGpuBytes } = device.use().runtime.plan;
+  const instead = isBroken ? ', nor any more for those that there were; a new device has' : '; back to';
+  const noRoom = `the GPU has no room for ${plan.slotsPerLayer} slots per layer${instead} ${slotsPerLayer}`;
+  return { slotsPerLayer, plannedGpuBytes, warning: refusal ? `${noRoom}: ${refusal.message}` : plan.warning };
+}
+
+interface Resized {
+  /** What was asked for. */
+  readonly plan: MemoryPlan;
+  /** Why the GPU has no room for it; null: it has. */
+  readonly refusal: EngineError | null;
+  /** Not even the slots that there were fit any more: layers are without slots. */
+  readonly isBroken: boolean;
+}
+
+/** Staging buffers come with the first slot that is missing, and go with the last. */
+async function resizeRuntime(runtime: Runtime, expertBudget: ExpertBudget): Promise<Resized> {
+  throwIfLost(runtime);
   const before = runtime.plan;
   const plan = planMemory(
     runtime.manifest,
@@ -21,21 +48,32 @@ export async function changeExpertBudget(runtime: Runtime, expertBudget: ExpertB
     { ...runtime.request, expertBudget, contextLength: before.state.contextLength },
   );
   runtime.memory.plannedBytes = Math.max(before.totalBytes, plan.totalBytes);
-  let { warning } = plan;
+  const refusal = await resize(runtime, plan);
+  if (!refusal) runtime.plan = plan;
+  // The last good size did fit a moment ago, unless others have taken its memory meanwhile.
+  const isBroken = refusal !== null && (await resize(runtime, before)) !== null;
+  runtime.memory.plannedBytes = runtime.plan.totalBytes;
+  // A lost device takes everything and keeps nothing.
+  throwIfLost(runtime);
+  return { plan, refusal, isBroken };
+}
+
+/** @returns why the GPU has no room for it: what was freed is not there then. */
+async function resize(runtime: Runtime, plan: MemoryPlan): Promise<EngineError | null> {
   try {
     if (plan.requests.staging.length === 0) await setStaging(runtime, plan);
     await resizeLayers(runtime, plan.slotsPerLayer);
     await setStaging(runtime, plan);
-    runtime.plan = plan;
+    return null;
   } catch (error) {
-    if (!(error instanceof EngineError) || error.code !== 'OUT_OF_GPU_MEMORY') throw error;
-    // The last good size did fit a moment ago.
-    await resizeLayers(runtime, before.slotsPerLayer);
-    await setStaging(runtime, before);
-    warning = `the GPU has no room for ${plan.slotsPerLayer} slots per layer; back to ${before.slotsPerLayer}: ${error.message}`;
+    if (error instanceof EngineError && error.code === 'OUT_OF_GPU_MEMORY') return error;
+    throw error;
   }
-  runtime.memory.plannedBytes = runtime.plan.totalBytes;
-  return { slotsPerLayer: runtime.plan.slotsPerLayer, plannedGpuBytes: runtime.plan.totalBytes, warning };
+}
+
+function throwIfLost({ device }: Runtime): void {
+  const loss = device.getLoss();
+  if (loss) throw loss;
 }
 
 async function setStaging({ memory, staging }: Runtime, { requests }: MemoryPlan): Promise<void> {

@@ -98,8 +98,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const { budget, resolve, reject } = next;
       try {
         const holder = getLoaded();
-        const losses = new DeviceReplacement(holder, memoryWatch);
-        const change = await retryThroughLosses(losses, () => changeExpertBudget(losses.use().runtime, budget));
+        const change = await changeExpertBudget(new DeviceReplacement(holder, memoryWatch), budget);
         const { slotsPerLayer, plannedGpuBytes } = change;
         holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
         memoryWatch.tell('budget', holder.runtime, change.warning);

@@ -123,3 +123,54 @@ describe('an abort while a lost device is rebuilt', () => {
     }
   });
 });
+
+describe('a changed budget', () => {
+  it('is that of a new device where the one before was lost while nothing ran', async () => {
+    const { engine: live, watched, told, lose } = await open();
+    const calm = (await generate(live, request)).result;
+    await lose();
+    expect(await live.setExpertBudget({ percent: 75 })).toMatchObject({ slotsPerLayer: 12, warning: null });
+    expect(watched.devices).toHaveLength(2);
+    expect(told.map(({ cause, slotsPerLayer }) => [cause, slotsPerLayer])).toEqual([
+      ['lost', 0],
+      ['restored', 8],
+      ['budget', 12],
+    ]);
+    const { result } = await generate(live, request);
+    expect(result.tokenIds).toEqual(calm.tokenIds);
+    expect(result.stats.slotsPerLayer).toBe(12);
+    expect(watched.devices).toHaveLength(2);
+  });
+
+  it('that the GPU has no room for, nor for the one before any more, leaves a model on a new device, with fewer slots', async () => {
+    const { engine: live, watched, told } = await open(100);
+    const calm = (await generate(live, request)).result;
+    await live.setExpertBudget({ percent: 50 });
+    const half = live.model?.plannedGpuBytes ?? 0;
+    // Something else has taken its memory meanwhile.
+    watched.capacityBytes = half - 16;
+    told.length = 0;
+    const change = await live.setExpertBudget({ percent: 100 });
+    expect(change).toMatchObject({
+      slotsPerLayer: 4,
+      warning: expect.stringMatching(
+        /no room for 16 slots per layer, nor any more .*; a new device has 4: the GPU refused/,
+      ),
+    });
+    expect(live.model).toMatchObject({ slotsPerLayer: 4, plannedGpuBytes: change.plannedGpuBytes });
+    expect(watched.liveBytes).toBe(change.plannedGpuBytes);
+    expect(told.map(({ cause, slotsPerLayer }) => [cause, slotsPerLayer])).toEqual([
+      ['lost', 0],
+      ['restored', 4],
+      ['budget', 4],
+    ]);
+    expect(told[1]?.message).toMatch(/for lack of GPU memory, 4 slots per layer instead of 8/);
+    expect((await generate(live, request)).result.tokenIds).toEqual(calm.tokenIds);
+    // Where not even the smallest budget fits, a call says so, and the next one tries again.
+    watched.capacityBytes = half >> 3;
+    await expect(live.setExpertBudget({ percent: 50 })).rejects.toMatchObject({ code: 'OUT_OF_GPU_MEMORY' });
+    watched.capacityBytes = half;
+    expect((await generate(live, request)).result.tokenIds).toEqual(calm.tokenIds);
+    expect(live.model?.slotsPerLayer).toBe(4);
+  });
+});

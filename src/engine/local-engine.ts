@@ -13,7 +13,7 @@ import { Attempts } from './attempts';
 import { retryThroughLosses, streamThroughLosses } from './device-loss';
 import { DeviceReplacement } from './device-replacement';
 import { Drafter, resolveDraft } from './drafter';
-import type { Engine, ExpertBudget, ExpertBudgetChange } from './engine';
+import type { Engine, ExpertBudget, ExpertBudgetChange, GenerateEvent, GenerateRequest } from './engine';
 import type { EngineEnvironment } from './environment';
 import { getStats, runGeneration } from './generation';
 import { IdleWork, whenAborted } from './idle-work';
@@ -21,6 +21,7 @@ import { changeExpertBudget } from './live-budget';
 import { closeLoaded, type Loaded, openLoaded } from './loaded-model';
 import { MemoryWatch } from './memory-watch';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
+import { throwIfAborted } from './runtime';
 import { tryWhileIdle } from './runtime-tuning';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';
@@ -77,8 +78,16 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     return () => {
       busyWith = null;
       settle();
-      if (loaded) idle.start();
+      startIdle();
     };
+  };
+
+  /** Behind what settles now; what settles later has its own, and a call that is under way begins it at its end. */
+  const startIdle = (): void => {
+    const settled = settling;
+    void settled.then(() => {
+      if (settling === settled && busyWith === null && loaded) idle.start();
+    });
   };
 
   /** Whoever runs the next pass waits for what runs now. */
@@ -121,6 +130,55 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
     if (before) await closeLoaded(before);
   };
 
+  /** The events of one generation. No pass runs while one of them is with the caller. */
+  async function* answer(holder: Loaded, request: GenerateRequest, signal: AbortSignal | undefined) {
+    const { tokenizer, grammars, forecasts, tunings, drafts } = holder;
+    const { records } = holder.opened;
+    const { manifest } = holder.runtime;
+    const plain = resolveRequest(request, manifest, tokenizer);
+    const paging = resolvePaging(request.paging);
+    const draft = resolveDraft(request.draft, holder.runtime.plan.state);
+    const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble', signal);
+    const toWarning = (message: string): GenerateEvent => ({ type: 'warning', message });
+    yield* [forecasts, records, tunings].flatMap((shelf) => shelf.takeWarnings()).map(toWarning);
+    const losses = new DeviceReplacement(holder, memoryWatch);
+    const attempts = new Attempts();
+    const start = async function* () {
+      throwIfAborted(signal);
+      const { runtime, runner } = losses.use();
+      const grammar = request.grammar ? await grammars.start(request.grammar) : null;
+      try {
+        const sequence = new Sequence(runtime, runner, forecast, paging);
+        const drafter = new Drafter(draft, runtime, drafts, plain.sampling);
+        const events = runGeneration(runtime, runner, sequence, drafter, tokenizer, { ...plain, grammar }, signal);
+        yield* attempts.follow(events, (measured) =>
+          getStats(runtime, runner, sequence, drafter, {
+            promptTokens: plain.promptTokenIds.length,
+            reusedTokens: 0,
+            ...measured,
+          }),
+        );
+      } finally {
+        grammar?.dispose();
+      }
+    };
+    // Until the first token the line belongs to the pages that it needs.
+    const resumeDownload = records.hold();
+    try {
+      for await (const event of streamThroughLosses(losses, start, signal)) {
+        yield event;
+        if (event.type !== 'token') continue;
+        resumeDownload();
+        yield* records.takeWarnings().map(toWarning);
+        if (!records.isLocal) yield { type: 'install', ...records.getProgress() } as const;
+      }
+    } finally {
+      resumeDownload();
+      // Where everything is resident, nothing was forecast.
+      if (holder.runtime.pager.slots < manifest.config.moe.experts) await forecasts.save(forecast);
+    }
+  }
+
   return {
     get model() {
       return loaded?.model ?? null;
@@ -143,58 +201,17 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       const release = occupy('generate');
       try {
         await orAborted(settling, signal);
-        const holder = getLoaded();
-        const { tokenizer, grammars, forecasts, tunings, drafts } = holder;
-        const { records } = holder.opened;
-        const { manifest } = holder.runtime;
-        const plain = resolveRequest(request, manifest, tokenizer);
-        const paging = resolvePaging(request.paging);
-        const draft = resolveDraft(request.draft, holder.runtime.plan.state);
-        const forecast = await forecasts.get(request.paging?.predictor ?? 'ensemble', signal);
-        for (const message of [forecasts, records, tunings].flatMap((shelf) => shelf.takeWarnings()))
-          yield { type: 'warning', message };
-        const losses = new DeviceReplacement(holder, memoryWatch);
-        const attempts = new Attempts();
-        const start = async function* () {
-          const { runtime, runner } = losses.use();
-          const grammar = request.grammar ? await grammars.start(request.grammar) : null;
+        for await (const event of answer(getLoaded(), request, signal)) {
+          // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
+          isSuspended = true;
+          settle();
           try {
-            const sequence = new Sequence(runtime, runner, forecast, paging);
-            const drafter = new Drafter(draft, runtime, drafts, plain.sampling);
-            const events = runGeneration(runtime, runner, sequence, drafter, tokenizer, { ...plain, grammar }, signal);
-            yield* attempts.follow(events, (measured) =>
-              getStats(runtime, runner, sequence, drafter, {
-                promptTokens: plain.promptTokenIds.length,
-                reusedTokens: 0,
-                ...measured,
-              }),
-            );
-          } finally {
-            grammar?.dispose();
-          }
-        };
-        // Until the first token the line belongs to the pages that it needs.
-        const resumeDownload = records.hold();
-        try {
-          for await (const event of streamThroughLosses(losses, start, signal)) {
-            // Changed here and not later, so that the caller may wait for the change before it asks for the next event.
-            isSuspended = true;
-            settle();
             yield event;
-            if (event.type === 'token') {
-              resumeDownload();
-              for (const message of records.takeWarnings()) yield { type: 'warning', message };
-              if (!records.isLocal) yield { type: 'install', ...records.getProgress() };
-            }
+          } finally {
             isSuspended = false;
-            await settling;
+            // What goes on hears of an abort before its next pass; what ends here ends as its caller wants it.
+            await orAborted(settling, signal).catch(() => {});
           }
-        } finally {
-          resumeDownload();
-          isSuspended = false;
-          await settling;
-          // Where everything is resident, nothing was forecast.
-          if (holder.runtime.pager.slots < manifest.config.moe.experts) await forecasts.save(forecast);
         }
       } finally {
         release();
@@ -223,6 +240,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
         pendingBudgets.push({ budget, resolve, reject });
         if (busyWith === null) stopIdle();
         if (busyWith === null || isSuspended) settle();
+        if (busyWith === null) startIdle();
       });
     },
 

@@ -11,6 +11,7 @@ import { readGoldenModel } from '../golden';
 import { generate, openSession, toBits } from './engine-session';
 import { computeLogits, openGolden } from './golden-runtime';
 import { sharedGpu } from './shared-gpu';
+import { watchGpu } from './watched-gpu';
 
 const isFull = Boolean(import.meta.env.WEBMOE_FULL);
 
@@ -120,6 +121,46 @@ describe('a trial', () => {
     expect(kept).toHaveLength(1);
     expect(idle.loaded.variants.tuning).toBe(tuning);
     expect((await open({ ...TRIED, trial: 'idle' }, store)).loaded.variants.tuningFrom).toBe('cache');
+  });
+
+  it('does not begin while the slots change, and does when they have', async () => {
+    const { store, kept, written } = watchStore();
+    let change = (): void => {};
+    let isChanging = false;
+    const changed = new Promise<void>((resolve) => {
+      change = resolve;
+    });
+    const slow: ModelStore = {
+      ...store,
+      async readRecord(modelId, key) {
+        if (isChanging) await changed;
+        return store.readRecord(modelId, key);
+      },
+    };
+    const watched = watchGpu();
+    const engine = createLocalEngine({ gpu: watched.gpu, openStore: async () => slow });
+    engines.push(engine);
+    const file = new Blob([await readGoldenModel('e16k4-q4_0')]);
+    const kernels = { ...TRIED, trial: 'idle' } as const;
+    const options = { store: 'memory', kernels, expertBudget: { percent: 75 }, hostCacheBytes: 0 } as const;
+    const loading = engine.load({ kind: 'file', file, name: 'test.gguf' }, options);
+    const settled = engine.setExpertBudget({ percent: 50 });
+    await loading;
+    isChanging = true;
+    const { pipelines } = watched;
+    // Longer than what idle work waits for.
+    await new Promise((resolve) => setTimeout(resolve, 800));
+    const begun = watched.pipelines - pipelines;
+    change();
+    expect(await settled).toMatchObject({ slotsPerLayer: 8 });
+    expect(begun).toBe(0);
+    await written;
+    expect(watched.pipelines).toBeGreaterThan(pipelines);
+    expect(kept).toHaveLength(1);
+    const events: string[] = [];
+    for await (const { type } of engine.generate({ tokenIds: PROMPT, maxTokens: 1, ignoreEos: true }))
+      events.push(type);
+    expect(events).toEqual(['prefill', 'token', 'done']);
   });
 
   it('that cannot be read back or kept is told of, and stops nothing', async () => {

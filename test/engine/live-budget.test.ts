@@ -102,6 +102,21 @@ describe('a budget changed while tokens stream', () => {
     expect(result.tokenIds).toEqual(right);
   });
 
+  it('may be waited for at the warning that a generation begins with', async () => {
+    // Nothing that a predictor could have learnt.
+    const options = { expertBudget: { percent: 50 }, forecast: { taughtUrl: 'data:,nothing' } };
+    ({ engine } = await openSession(NAME, options, { gpu: sharedGpu }));
+    const types: string[] = [];
+    const slots: number[] = [];
+    for await (const event of engine.generate({ ...request, maxTokens: 2 })) {
+      types.push(event.type);
+      if (types.length === 1) slots.push((await engine.setExpertBudget({ percent: 25 })).slotsPerLayer);
+      if (event.type === 'done') slots.push(event.result.stats.slotsPerLayer);
+    }
+    expect(types).toEqual(['warning', 'prefill', 'token', 'token', 'done']);
+    expect(slots).toEqual([4, 4]);
+  });
+
   it('below the floor is refused with BUDGET_TOO_SMALL, and everything stays as it was', async () => {
     const watched = watchGpu();
     const { engine: live, loaded } = await open(50, watched);

@@ -14,7 +14,7 @@ const NAME = 'e16k4-f32';
 const prompts = goldenModels.find(({ name }) => name === NAME)?.prompts ?? [];
 const request: GenerateRequest = {
   tokenIds: prompts.flatMap(({ tokenIds }) => tokenIds),
-  maxTokens: 4,
+  maxTokens: 3,
   ignoreEos: true,
   draft: { kind: 'off' },
 };
@@ -125,6 +125,28 @@ describe('an abort while a lost device is rebuilt', () => {
 });
 
 describe('a changed budget', () => {
+  it('that waits for a new device does not hold a call that is aborted', async () => {
+    const { engine: live, state, lose } = await open();
+    await lose();
+    let release = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    state.wait = () => held;
+    const change = live.setExpertBudget({ percent: 25 });
+    for (const start of [
+      (signal: AbortSignal) => generate(live, request, signal),
+      (signal: AbortSignal) => live.score({ tokenIds: request.tokenIds ?? [] }, signal),
+    ]) {
+      const aborting = new AbortController();
+      const failed = catchError(start(aborting.signal));
+      aborting.abort();
+      expect((await failed).error).toMatchObject({ code: 'ABORTED' });
+    }
+    release();
+    expect(await change).toMatchObject({ slotsPerLayer: 4 });
+  });
+
   it('is that of a new device where the one before was lost while nothing ran', async () => {
     const { engine: live, watched, told, lose } = await open();
     const calm = (await generate(live, request)).result;

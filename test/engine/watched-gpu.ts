@@ -14,6 +14,8 @@ export interface WatchedGpu {
   /** What each device was asked for with. */
   readonly requests: (GPUDeviceDescriptor | undefined)[];
   submits: number;
+  /** Kernels that were asked for. */
+  pipelines: number;
   /** Buffers mapped for reading. */
   readbacks: number;
   /** Bytes of the buffers that were made and not destroyed. */
@@ -37,6 +39,7 @@ export function watchGpu(base = sharedGpu): WatchedGpu {
     devices: [],
     requests: [],
     submits: 0,
+    pipelines: 0,
     readbacks: 0,
     liveBytes: 0,
     peakBytes: 0,
@@ -69,6 +72,11 @@ function watchAdapter(adapter: GPUAdapter, watched: WatchedGpu): GPUAdapter {
     device.destroy = () => {
       for (const buffer of buffers) buffer.destroy();
       return destroy();
+    };
+    const compile = device.createComputePipelineAsync.bind(device);
+    device.createComputePipelineAsync = (source) => {
+      watched.pipelines++;
+      return compile(source);
     };
     const createBuffer = device.createBuffer.bind(device);
     device.createBuffer = (request) => {

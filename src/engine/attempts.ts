@@ -68,7 +68,8 @@ function add(sum: GenerateStats, lost: GenerateStats): GenerateStats {
       sources: addFields(sum.draft.sources, lost.draft.sources),
     },
     learned: addFields(sum.learned, lost.learned),
-    hostCache: addFields(sum.hostCache, lost.hostCache),
+    // What host RAM and store have served is counted since the load, and goes on behind a loss.
+    tiers: { ...sum.tiers, gpu: { ...sum.tiers.gpu, pages: sum.tiers.gpu.pages + lost.tiers.gpu.pages } },
     byLayer,
     peakGpuBytes: Math.max(sum.peakGpuBytes, lost.peakGpuBytes),
   };

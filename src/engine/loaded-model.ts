@@ -3,6 +3,7 @@
  * Owns the order in which it is made and given up; never who may use it when.
  */
 import { DraftController } from '../drafting/draft-controller';
+import { HostCache } from '../experts/host-cache';
 import { getDefaultStore } from '../store/choose-store';
 import { isHubUrl } from '../store/hub-files';
 import { createMemoryStore } from '../store/memory-store';
@@ -91,10 +92,18 @@ export async function openLoaded(
     const { manifest } = opened.records;
     const tokenizer = createTokenizer(manifest.tokenizer);
     const tunings = new TuningShelf(() => getStore(getDefaultStore()));
+    const host = new HostCache(opened.records, options.hostCacheBytes);
     const build = (request: LoadOptions, report: typeof onProgress, buildSignal?: AbortSignal) =>
       buildThroughLosses(
         () =>
-          createRuntime(manifest, opened.records, deviceOptions, { ...request, notes, tunings }, report, buildSignal),
+          createRuntime(
+            manifest,
+            opened.records,
+            deviceOptions,
+            { ...request, notes, tunings, host },
+            report,
+            buildSignal,
+          ),
         buildSignal,
       );
     const runtime = await build(options, onProgress, signal);

@@ -37,6 +37,8 @@ export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType' | 'stagingP
   readonly kvType?: KvChoice | undefined;
   /** Pages kept in host RAM between the store and the GPU, in bytes. */
   readonly hostCacheBytes?: number | undefined;
+  /** Those pages, where they are to outlive the runtime. */
+  readonly host?: HostCache | undefined;
   /** Default `rates`. */
   readonly eviction?: EvictionName | undefined;
   /** What is forced of the kernels' form. */
@@ -50,8 +52,6 @@ export interface RuntimeRequest extends Omit<MemoryRequest, 'kvType' | 'stagingP
   /** Where trials of the kernels' settings are kept; without it there is none. */
   readonly tunings?: TuningShelf | undefined;
 }
-
-const DEFAULT_HOST_CACHE_BYTES = 256 << 20;
 
 export interface Runtime {
   readonly device: GpuDevice;
@@ -154,7 +154,7 @@ async function fillDevice(
   // What fails first is thrown; this is waited for below.
   compiling.catch(() => {});
 
-  const host = new HostCache(reader, request.hostCacheBytes ?? DEFAULT_HOST_CACHE_BYTES);
+  const host = request.host ?? new HostCache(reader, request.hostCacheBytes);
   const pageTable = new PageTable(device, pageTableBuffer, config.moe.experts);
   const pager = new Pager(
     config.moeLayers.length,

@@ -23,7 +23,7 @@ export function getTierStats({ plan, manifest, pager, staging, host, reader, req
     },
     source: { pages: counters.sourceReads, bytes: counters.sourceBytes, usedBytes: null, budgetBytes: null },
     staged: {
-      ...pager.staged,
+      ...host.past,
       usedBytes: staging.sizeBytes,
       budgetBytes: plan.requests.staging.reduce((total, { sizeBytes }) => total + roundUp(sizeBytes), 0),
     },

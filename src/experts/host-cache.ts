@@ -5,6 +5,7 @@
  */
 import { EngineError } from '../errors';
 
+const DEFAULT_BUDGET_BYTES = 256 << 20;
 /** Expected pages that are being read, or were read and do not fit the budget, at a time: stores gain nothing from more. */
 const MAX_AHEAD = 8;
 /** A read's time counts half after so many more. */
@@ -51,11 +52,13 @@ export class HostCache {
   readonly #storeTime = new ReadTime();
   readonly #sourceTime = new ReadTime();
   readonly counters: HostCacheCounters = { hits: 0, reads: 0, readBytes: 0 };
+  /** Pages that were read past RAM, into memory that was given. */
+  readonly past = { pages: 0, bytes: 0 };
 
   /** @param budgetBytes 0 keeps nothing: every read goes to the store. */
   constructor(
     private readonly reader: PageReader,
-    readonly budgetBytes: number,
+    readonly budgetBytes = DEFAULT_BUDGET_BYTES,
   ) {}
 
   get usedBytes(): number {
@@ -162,6 +165,8 @@ export class HostCache {
     const startMs = performance.now();
     if (!(await this.reader.readInto(key, target))) return false;
     this.#storeTime.note(startMs, performance.now());
+    this.past.pages++;
+    this.past.bytes += sizeBytes;
     this.#notePassed(key, sizeBytes);
     return true;
   }

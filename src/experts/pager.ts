@@ -60,8 +60,6 @@ export interface Waves {
 export class Pager {
   readonly #groups: LayerResidency[];
   counters: PagingCounters;
-  /** Pages that were read from the store straight into mapped GPU memory; since the load. */
-  readonly staged = { pages: 0, bytes: 0 };
 
   constructor(
     private readonly moeLayers: number,
@@ -332,8 +330,6 @@ export class Pager {
     if (isStaged(page)) {
       const { buffer, offsetBytes } = this.pool.locate(group, slot);
       this.staging.copy(page, buffer, offsetBytes);
-      this.staged.pages++;
-      this.staged.bytes += pageBytes;
     } else {
       this.pool.write(group, slot, page);
     }

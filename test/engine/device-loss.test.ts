@@ -93,8 +93,13 @@ describe('a lost device', () => {
     // The second token was computed twice: before the loss and behind it.
     expect(stats).toMatchObject({ generatedTokens: calm.tokenIds.length, promptTokens: calm.stats.promptTokens });
     expect(stats?.draft.passes).toBe(calm.stats.draft.passes + 1);
-    const needed = ({ byLayer }: GenerateStats) => byLayer.reduce((sum, layer) => sum + layer.needed, 0);
-    expect(needed(stats as GenerateStats)).toBeGreaterThan(needed(calm.stats));
+    const { byLayer, tiers, hostCache } = stats as GenerateStats;
+    const sum = (field: 'needed' | 'present', of = byLayer) => of.reduce((total, layer) => total + layer[field], 0);
+    expect(sum('needed')).toBeGreaterThan(sum('needed', calm.stats.byLayer));
+    expect(tiers.gpu.pages).toBe(sum('present'));
+    // No page of the 16 in each layer was read twice: what RAM has outlives the device.
+    expect(hostCache.reads).toBeLessThanOrEqual(byLayer.length * 16);
+    expect(hostCache.hits).toBeGreaterThan(0);
   });
 
   it('while nothing runs is replaced at the next call, and conversations in host RAM outlive it', async () => {

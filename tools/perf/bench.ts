@@ -234,9 +234,9 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
       const serve = async (runtime: Runtime): Promise<number[]> => {
         // Every page is read once: into RAM where there is room, and its digest is checked once and for all.
         for (const key of listPageKeys(runtime.manifest)) await runtime.host.read(key);
-        const before = runtime.pager.staged.pages;
+        const before = runtime.host.past.pages;
         const timesMs = await timeFaults(runtime, trials);
-        const staged = runtime.pager.staged.pages - before;
+        const staged = runtime.host.past.pages - before;
         assert(staged === (staging === 'on' ? trials : 0), `${staged} of ${trials} pages went into mapped memory`);
         return timesMs;
       };

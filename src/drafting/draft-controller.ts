@@ -4,7 +4,8 @@
  *
  * With e(n) = 1 + a1 + a1 a2 + … tokens expected of n guesses and t(n) = plain + n * extra milliseconds for the pass, it takes
  * the source and the n of the largest e(n) / t(n), and none at all where a plain pass is as good. What is not worth it now is
- * tried again ever more rarely, with one guess, which bounds what finding out costs.
+ * tried again ever more rarely, with one guess, which bounds what finding out costs. The text's guesses are tried first: they
+ * show what a row costs, and where that is nearly a pass, a drafted token, which costs its row and the draft, cannot pay.
  * The idea of choosing length by measured acceptance: Zhang et al., Draft & Verify, 2024; ADED, 2024.
  */
 
@@ -37,6 +38,12 @@ const PROMISING_SHARE = 0.75;
 const HASTY_PAUSE = 3;
 /** A pass that took this many times what was expected says something of the machine, not of the choice. */
 const OUTLIER = 3;
+/** A second sample below this share of the first stands alone: the first pass of a kind may have compiled what it ran. */
+const WARM_SHARE = 0.5;
+/** A token drafted by the resident experts takes at least this share of a plain pass: it runs the same layers, without the waits. */
+const LEAST_DRAFT_SHARE = 0.25;
+/** The first draft waits so many passes for the text to show what a row costs. */
+const DRAFT_PATIENCE = 24;
 /** No pass is taken to be shorter than this share of a plain one. */
 const LEAST_PASS_SHARE = 0.5;
 
@@ -85,6 +92,7 @@ class Mean {
   samples = 0;
 
   note(value: number): void {
+    if (this.samples === 1 && value < this.value * WARM_SHARE) this.#weight = this.#sum = 0;
     this.samples++;
     this.#weight = this.#weight * KEEP + 1;
     this.#sum = this.#sum * KEEP + value;
@@ -135,6 +143,7 @@ export class DraftController {
   #plainTurn = new Turn();
   #sources = new Map<DraftSource, SourceRecord>();
   #slots: number | null = null;
+  #passes = 0;
   /** The latest choice was made for the sake of knowing. */
   #isTrial = false;
 
@@ -142,12 +151,13 @@ export class DraftController {
   setSlots(slots: number): void {
     if (slots === this.#slots) return;
     this.#slots = slots;
+    this.#passes = 0;
     this.#plainMs = new Mean();
     this.#plainTurn = new Turn();
     this.#sources = new Map();
   }
 
-  /** @param available most tokens that each source can guess now; a source that cannot is left out, or 0. */
+  /** @param available most tokens that each source can guess now; 0 where it may later, left out where it never can. */
   choose(available: ReadonlyMap<DraftSource, number>): DraftChoice {
     this.#isTrial = false;
     if (this.#plainMs.samples < LEAST_SAMPLES) return OFF;
@@ -155,6 +165,7 @@ export class DraftController {
     for (const [source] of offered) {
       const { extraMs, turn } = this.#getRecord(source);
       if (extraMs.samples >= LEAST_SAMPLES && !turn.isDue) continue;
+      if (source === 'self' && !this.#mayDraftPay(available)) continue;
       this.#isTrial = turn.isDue;
       return { source, tokens: 1 };
     }
@@ -165,6 +176,7 @@ export class DraftController {
     let best = OFF;
     let bestSpeed = LEAST_GAIN / this.#plainMs.value;
     for (const [source, most] of offered) {
+      if (this.#getRecord(source).extraMs.samples < LEAST_SAMPLES) continue;
       for (let tokens = 1; tokens <= most; tokens++) {
         const speed = this.#getRecord(source).getExpectedTokens(tokens) / this.#getPassMs(source, tokens);
         if (speed <= bestSpeed) continue;
@@ -179,6 +191,7 @@ export class DraftController {
 
   /** @param accepted guesses that held. @param passMs what the whole pass took, drafting included. */
   note({ source, tokens }: DraftChoice, accepted: number, passMs: number): void {
+    this.#passes++;
     this.#plainTurn.pass();
     for (const { turn } of this.#sources.values()) turn.pass();
     const record = source === 'off' ? null : this.#getRecord(source);
@@ -191,6 +204,15 @@ export class DraftController {
     const boundMs = mean.samples < LEAST_SAMPLES ? passMs : Math.min(passMs, expectedMs * OUTLIER);
     mean.note(record ? (boundMs - this.#plainMs.value) / tokens : boundMs);
     record?.noteGuesses(tokens, accepted);
+  }
+
+  /** Whether a draft might pay though every guess of it held: not where its row and the least that it can take are a plain pass. */
+  #mayDraftPay(available: ReadonlyMap<DraftSource, number>): boolean {
+    const rowMs = [...this.#sources]
+      .filter(([source, { extraMs }]) => source !== 'self' && extraMs.samples >= LEAST_SAMPLES)
+      .map(([, { extraMs }]) => extraMs.value);
+    if (rowMs.length === 0) return available.size === 1 || this.#passes >= DRAFT_PATIENCE;
+    return Math.min(...rowMs) < this.#plainMs.value * (1 - LEAST_DRAFT_SHARE);
   }
 
   /** Never less than a small part of a plain pass: a difference of two measurements may come out at anything. */

@@ -97,3 +97,42 @@ test('never chooses a source that has nothing, nor more than it has', () => {
   expect(controller.choose(new Map([['lookup', 2]]))).toEqual({ source: 'lookup', tokens: 2 });
   expect(controller.choose(new Map())).toEqual({ source: 'off', tokens: 0 });
 });
+
+test('does not draft where the text shows that a row costs nearly a pass, and does again where it no longer does', () => {
+  const controller = new DraftController();
+  const dear = { self: { extraMs: 180, holds: 0.9 }, table: { extraMs: 80, holds: 0.5 } };
+  expect(play({ plainMs: 100, sources: dear, noise: 0.2 }, 1000, controller).passes.self).toBe(0);
+  // Waiting is now most of a pass.
+  const waits = { self: { extraMs: 20, holds: 0.9 }, table: { extraMs: 5, holds: 0.2 } };
+  const later = play({ plainMs: 300, sources: waits, noise: 0.2 }, 3000, controller);
+  expect(later.passes.self).toBeGreaterThan(later.passes.off);
+  expect(later.speed).toBeGreaterThan(2);
+});
+
+test('drafts though the text never repeats itself', () => {
+  const controller = new DraftController();
+  const available = new Map<DraftSource, number>([
+    ['self', 4],
+    ['table', 0],
+  ]);
+  const sources = Array.from({ length: 60 }, () => {
+    const choice = controller.choose(available);
+    controller.note(choice, choice.tokens, 100 + 10 * choice.tokens);
+    return choice.source;
+  });
+  expect(sources.slice(0, 20)).not.toContain('self');
+  expect(sources.slice(30)).not.toContain('off');
+});
+
+test('a first pass that compiles its kernels is not what a guess costs', () => {
+  const controller = new DraftController();
+  const available = new Map([['table', 4]] as const);
+  const sources: string[] = [];
+  for (let pass = 0; pass < 12; pass++) {
+    const choice = controller.choose(available);
+    const isFirst = choice.source === 'table' && !sources.includes('table');
+    sources.push(choice.source);
+    controller.note(choice, choice.tokens, choice.source === 'off' ? 50 : isFirst ? 1000 : 50 + 5 * choice.tokens);
+  }
+  expect(sources.slice(4)).not.toContain('off');
+});

@@ -2,7 +2,6 @@
  * How much of a model has to be there before it starts: the resident tensors, and all the rest where that takes no longer
  * than someone likes to wait. Owns that choice; store/ fetches.
  */
-
 import type { OpenModel } from '../store/open-model';
 import { isStorageFull } from '../store/storage-errors';
 

@@ -4,7 +4,7 @@
  */
 import type { QuantizedType } from '../checkpoint/formats/quantize';
 import type { WeightType } from '../checkpoint/model-config';
-import { type BufferRequest, roundUp } from '../gpu/memory';
+import { sumBytes } from '../gpu/memory';
 import { chooseKvType } from '../kernels/kv-type';
 import { getExpectedHitRate, type HitRateRange } from '../routing/expected-hit-rate';
 import { getDefaultStore } from '../store/choose-store';
@@ -166,13 +166,11 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
 }
 
 function describePlan({ slotsPerLayer, fixedBytes, totalBytes, requests }: MemoryPlan): PlannedMemory {
-  const count = (buffers: readonly BufferRequest[]): number =>
-    buffers.reduce((sum, { sizeBytes }) => sum + roundUp(sizeBytes), 0);
   return {
     slotsPerLayer,
     fixedBytes,
-    stagingBytes: count(requests.staging),
-    slotBytes: count(requests.slots),
+    stagingBytes: sumBytes(requests.staging),
+    slotBytes: sumBytes(requests.slots),
     totalBytes,
   };
 }

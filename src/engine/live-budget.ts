@@ -5,6 +5,7 @@
 import { listGroupLayers } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { getGroupPoolRequests } from '../experts/slot-pool';
+import { throwIfLost } from '../gpu/device';
 import { retryThroughLosses } from './device-loss';
 import type { DeviceReplacement } from './device-replacement';
 import type { ExpertBudget, ExpertBudgetChange } from './engine';
@@ -40,7 +41,7 @@ interface Resized {
 
 /** Staging buffers come with the first slot that is missing, and go with the last. */
 async function resizeRuntime(runtime: Runtime, expertBudget: ExpertBudget): Promise<Resized> {
-  throwIfLost(runtime);
+  throwIfLost(runtime.device);
   const before = runtime.plan;
   const plan = planMemory(
     runtime.manifest,
@@ -54,7 +55,7 @@ async function resizeRuntime(runtime: Runtime, expertBudget: ExpertBudget): Prom
   const isBroken = refusal !== null && (await resize(runtime, before)) !== null;
   runtime.memory.plannedBytes = runtime.plan.totalBytes;
   // A lost device takes everything and keeps nothing.
-  throwIfLost(runtime);
+  throwIfLost(runtime.device);
   return { plan, refusal, isBroken };
 }
 
@@ -69,11 +70,6 @@ async function resize(runtime: Runtime, plan: MemoryPlan): Promise<EngineError |
     if (error instanceof EngineError && error.code === 'OUT_OF_GPU_MEMORY') return error;
     throw error;
   }
-}
-
-function throwIfLost({ device }: Runtime): void {
-  const loss = device.getLoss();
-  if (loss) throw loss;
 }
 
 async function setStaging({ memory, staging }: Runtime, { requests }: MemoryPlan): Promise<void> {

@@ -10,6 +10,7 @@ import { removeModel } from '../store/open-model';
 import { openStore } from '../store/open-store';
 import { orAborted } from '../store/or-aborted';
 import { Attempts } from './attempts';
+import { describeRuntime } from './describe-model';
 import { retryThroughLosses, streamThroughLosses } from './device-loss';
 import { DeviceReplacement } from './device-replacement';
 import { Drafter, resolveDraft } from './drafter';
@@ -108,8 +109,7 @@ export function createLocalEngine(environment: EngineEnvironment = {}): Engine {
       try {
         const holder = getLoaded();
         const change = await changeExpertBudget(new DeviceReplacement(holder, memoryWatch), budget);
-        const { slotsPerLayer, plannedGpuBytes } = change;
-        holder.model = { ...holder.model, slotsPerLayer, plannedGpuBytes };
+        holder.model = { ...holder.model, ...describeRuntime(holder.runtime) };
         memoryWatch.tell('budget', holder.runtime, change.warning);
         resolve(change);
       } catch (error) {

@@ -7,7 +7,7 @@ import { getLeastSlots, type ModelConfig } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
 import { getPageTableRequest } from '../experts/page-table';
 import { getPoolParts, getPoolRequests } from '../experts/slot-pool';
-import { type BufferRequest, roundUp } from '../gpu/memory';
+import { type BufferRequest, roundUp, sumBytes } from '../gpu/memory';
 import { type KvType, kvChoices, kvTypes } from '../kernels/kv-type';
 import { getForwardUniformBytes } from '../model/forward';
 import { getStateRequests, getStateShape, type StateShape } from '../model/run-state';
@@ -211,8 +211,4 @@ function checkKvType(kvType: KvType): KvType {
     throw new EngineError('BAD_ARGUMENT', `KV cache type "${kvType}" is unknown: give one of ${kvChoices.join(', ')}`);
   }
   return kvType;
-}
-
-function sumBytes(requests: readonly BufferRequest[]): number {
-  return requests.reduce((sum, request) => sum + roundUp(request.sizeBytes), 0);
 }

@@ -6,6 +6,7 @@ import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import type { ExpectedPage } from '../experts/pager';
 import type { PrefetchCosts } from '../experts/prefetch-cost';
+import { throwIfLost } from '../gpu/device';
 import { Submission } from '../gpu/pass';
 import { encodeWords, type UniformWord } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
@@ -125,8 +126,7 @@ export class PassRunner {
 
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
   async run(request: PassRequest, plan: PassPlan, signal?: AbortSignal): Promise<PassResult> {
-    const loss = this.runtime.device.getLoss();
-    if (loss) throw loss;
+    throwIfLost(this.runtime.device);
     try {
       return await this.#run(request, plan, signal);
     } finally {

@@ -1,5 +1,5 @@
 /** The tiers of a loaded model side by side, from the counters of those who own them. Pure but for reading counters. */
-import { roundUp } from '../gpu/memory';
+import { sumBytes } from '../gpu/memory';
 import type { Runtime } from './runtime';
 import type { TierStats } from './tiers';
 
@@ -25,7 +25,7 @@ export function getTierStats({ plan, manifest, pager, staging, host, reader, req
     staged: {
       ...host.past,
       usedBytes: staging.sizeBytes,
-      budgetBytes: plan.requests.staging.reduce((total, { sizeBytes }) => total + roundUp(sizeBytes), 0),
+      budgetBytes: sumBytes(plan.requests.staging),
     },
     repairs: counters.repairs,
   };

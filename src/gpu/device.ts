@@ -181,3 +181,9 @@ export async function openDevice(options: DeviceOptions = {}): Promise<GpuDevice
     destroy: () => handle.destroy(),
   };
 }
+
+/** @throws EngineError `DEVICE_LOST` once the news of it has arrived. */
+export function throwIfLost(device: GpuDevice): void {
+  const loss = device.getLoss();
+  if (loss) throw loss;
+}

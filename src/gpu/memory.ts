@@ -41,7 +41,7 @@ export class GpuMemory {
    * @throws EngineError `OUT_OF_GPU_MEMORY`
    */
   async allocate(requests: readonly BufferRequest[]): Promise<DeviceBuffer[]> {
-    const bytes = requests.reduce((sum, request) => sum + roundUp(request.sizeBytes), 0);
+    const bytes = sumBytes(requests);
     if (this.#usedBytes + bytes > this.plannedBytes) {
       throw new EngineError(
         'OUT_OF_GPU_MEMORY',
@@ -110,4 +110,9 @@ function getUsage(kind: BufferKind): GPUBufferUsageFlags {
     case 'staging':
       return MAP_WRITE | COPY_SRC;
   }
+}
+
+/** What buffers take together, in bytes. */
+export function sumBytes(requests: readonly BufferRequest[]): number {
+  return requests.reduce((sum, { sizeBytes }) => sum + roundUp(sizeBytes), 0);
 }

@@ -5,6 +5,7 @@
 import { EngineError } from '../errors';
 import type { PathModel } from '../routing/learned';
 import type { RoutingShape } from '../routing/token-routes';
+import { orAborted } from '../store/or-aborted';
 import { fromErrorWire } from './error-wire';
 import type { PathReply, PathRequest } from './path-protocol';
 
@@ -28,14 +29,9 @@ export async function openPathModel(
   const send = (request: PathRequest): void => worker.postMessage(request);
   let answer: { readonly position: number; readonly scores: Float32Array } | null = null;
   let wake = (): void => {};
-  let abort = (): void => {};
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
-    await new Promise<void>((resolve, reject) => {
-      abort = () =>
-        reject(new EngineError('ABORTED', 'opening the learned predictor was aborted', { cause: signal?.reason }));
-      if (signal?.aborted) abort();
-      signal?.addEventListener('abort', abort, { once: true });
+    const opening = new Promise<void>((resolve, reject) => {
       const restartTimer = (): void => {
         clearTimeout(timer);
         timer = setTimeout(() => reject(createDelay(openLimitMs)), openLimitMs);
@@ -49,12 +45,12 @@ export async function openPathModel(
       worker.onerror = ({ message }) => reject(createDeath(message));
       send({ kind: 'open', network, shape });
     });
+    await orAborted(opening, signal);
   } catch (error) {
     worker.terminate();
     throw error;
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener('abort', abort);
   }
   const fail = (error: EngineError): void => {
     worker.terminate();

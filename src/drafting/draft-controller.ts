@@ -4,8 +4,9 @@
  *
  * With e(n) = 1 + a1 + a1 a2 + … tokens expected of n guesses and t(n) = plain + n * extra milliseconds for the pass, it takes
  * the source and the n of the largest e(n) / t(n), and none at all where a plain pass is as good. What is not worth it now is
- * tried again ever more rarely, with one guess, which bounds what finding out costs. The text's guesses are tried first: they
- * show what a row costs, and where that is nearly a pass, a drafted token, which costs its row and the draft, cannot pay.
+ * tried again ever more rarely, with one guess, which bounds what finding out costs. A guess of the text or of a grammar costs
+ * its row of the pass, whichever it is from, so all of them share one price, and they are tried first: where a row is nearly a
+ * pass no guess can pay, though it held, and a drafted token, which costs its row and the draft, even less.
  * The idea of choosing length by measured acceptance: Zhang et al., Draft & Verify, 2024; ADED, 2024.
  */
 
@@ -56,9 +57,10 @@ interface Place {
 /** What is known of a source. */
 class SourceRecord {
   readonly #places: Place[] = [];
-  /** Milliseconds that a guess adds to a pass. */
-  readonly extraMs = new Mean();
   readonly turn = new Turn();
+
+  /** @param extraMs milliseconds that a guess adds to a pass; sources whose guesses cost the same share it. */
+  constructor(readonly extraMs: Mean) {}
 
   noteGuesses(tokens: number, accepted: number): void {
     // Behind the first guess that failed nothing was put to the test.
@@ -142,6 +144,8 @@ export class DraftController {
   #plainMs = new Mean();
   #plainTurn = new Turn();
   #sources = new Map<DraftSource, SourceRecord>();
+  /** Milliseconds that a row more adds to a pass, where nothing has to be drafted for it. */
+  #rowMs = new Mean();
   #slots: number | null = null;
   #passes = 0;
   /** The latest choice was made for the sake of knowing. */
@@ -155,6 +159,7 @@ export class DraftController {
     this.#plainMs = new Mean();
     this.#plainTurn = new Turn();
     this.#sources = new Map();
+    this.#rowMs = new Mean();
   }
 
   /** @param available most tokens that each source can guess now; 0 where it may later, left out where it never can. */
@@ -199,20 +204,29 @@ export class DraftController {
     const expectedMs = source === 'off' ? this.#plainMs.value : this.#getPassMs(source, tokens);
     if (this.#isTrial) {
       mean.age();
-      (record?.turn ?? this.#plainTurn).try(passMs < expectedMs * PROMISING_SHARE);
+      for (const turn of this.#getTriedTurns(record)) turn.try(passMs < expectedMs * PROMISING_SHARE);
     }
     const boundMs = mean.samples < LEAST_SAMPLES ? passMs : Math.min(passMs, expectedMs * OUTLIER);
     mean.note(record ? (boundMs - this.#plainMs.value) / tokens : boundMs);
     record?.noteGuesses(tokens, accepted);
   }
 
-  /** Whether a draft might pay though every guess of it held: not where its row and the least that it can take are a plain pass. */
+  /** Where no guess of the text can pay, a trial shows what the next source's would: that a row is still too dear. */
+  #getTriedTurns(record: SourceRecord | null): Turn[] {
+    if (!record) return [this.#plainTurn];
+    if (record.extraMs !== this.#rowMs || this.#mayPay(this.#rowMs.value)) return [record.turn];
+    return [...this.#sources.values()].filter(({ extraMs }) => extraMs === this.#rowMs).map(({ turn }) => turn);
+  }
+
+  /** Whether guesses that cost so much might pay, though every one of them held. */
+  #mayPay(extraMs: number): boolean {
+    return extraMs * LEAST_GAIN < this.#plainMs.value;
+  }
+
+  /** Not where a draft's row and the least that the draft itself can take are a plain pass. */
   #mayDraftPay(available: ReadonlyMap<DraftSource, number>): boolean {
-    const rowMs = [...this.#sources]
-      .filter(([source, { extraMs }]) => source !== 'self' && extraMs.samples >= LEAST_SAMPLES)
-      .map(([, { extraMs }]) => extraMs.value);
-    if (rowMs.length === 0) return available.size === 1 || this.#passes >= DRAFT_PATIENCE;
-    return Math.min(...rowMs) < this.#plainMs.value * (1 - LEAST_DRAFT_SHARE);
+    if (this.#rowMs.samples < LEAST_SAMPLES) return available.size === 1 || this.#passes >= DRAFT_PATIENCE;
+    return this.#mayPay(this.#rowMs.value + this.#plainMs.value * LEAST_DRAFT_SHARE);
   }
 
   /** Never less than a small part of a plain pass: a difference of two measurements may come out at anything. */
@@ -224,7 +238,7 @@ export class DraftController {
   #getRecord(source: DraftSource): SourceRecord {
     let record = this.#sources.get(source);
     if (!record) {
-      record = new SourceRecord();
+      record = new SourceRecord(source === 'self' ? new Mean() : this.#rowMs);
       this.#sources.set(source, record);
     }
     return record;

@@ -61,6 +61,16 @@ test.each([
   }
 });
 
+test('two guesses show what a row costs, whichever source they are from; a trial then speaks for all of them', () => {
+  const rows = { extraMs: 120, holds: 0.6 };
+  const device = { plainMs: 100, sources: { lookup: rows, table: rows, grammar: rows }, noise: 0.2 };
+  for (let seed = 1; seed <= 20; seed++) {
+    const { passes, speed } = play(device, 140, undefined, seed);
+    expect(passes.lookup + passes.table + passes.grammar).toBeLessThanOrEqual(5);
+    expect(speed).toBeGreaterThan(0.97);
+  }
+});
+
 test('finds the better of two sources', () => {
   const sources = { self: { extraMs: 40, holds: 0.9 }, lookup: { extraMs: 10, holds: 0.8 } };
   const { passes } = play({ plainMs: 100, sources, noise: 0.2 }, 2000);

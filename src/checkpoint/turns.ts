@@ -2,7 +2,7 @@
  * Turns of the event loop within long work: packing a large tensor takes tens of seconds on slow machines, and a worker that
  * answers no ping for so long is taken for dead (client/death-watch.ts). Owns how much is done between two turns.
  */
-import { EngineError } from '../errors';
+import { throwIfAborted } from '../aborts';
 
 /** Weights that are packed or quantised between two turns: some 10 to 30 ms. As f32 they are 1 MiB. */
 export const STRETCH_WEIGHTS = 2 ** 18;
@@ -21,6 +21,5 @@ export async function giveTurn(signal: AbortSignal | undefined): Promise<void> {
     };
     port2.postMessage(null);
   });
-  if (!signal?.aborted) return;
-  throw new EngineError('ABORTED', 'packing a tensor was aborted by the caller', { cause: signal.reason });
+  throwIfAborted(signal, 'packing a tensor');
 }

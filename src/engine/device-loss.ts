@@ -5,9 +5,9 @@
  * A generation is a pure function of its request and of the form that its device computes in (docs/numerics.md): run again from
  * its first prompt chunk it makes the same events, of which those that the caller has are left out.
  */
+import { throwIfAborted } from '../aborts';
 import { EngineError } from '../errors';
 import { pause } from '../store/pause';
-import { throwIfAborted } from '../store/source-checks';
 import type { GenerateEvent } from './engine';
 
 /** From this loss on within one call, a new device gets half of the slots: memory may be what is short. */

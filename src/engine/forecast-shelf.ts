@@ -2,6 +2,7 @@
  * The forecasts of one loaded model: made on first use, warm from what an earlier visit learnt or from what came with the
  * model, kept for the next visit. Owns where that is read and written, and how often; never what it says.
  */
+import { orAborted, throwIfAborted } from '../aborts';
 import type { ModelManifest } from '../checkpoint/manifest';
 import { EngineError } from '../errors';
 import type { PathModel } from '../routing/learned';
@@ -9,11 +10,9 @@ import type { PredictorState } from '../routing/predictor';
 import { parseStateFile } from '../routing/state-file';
 import type { RoutingShape } from '../routing/token-routes';
 import type { ModelStore } from '../store/model-store';
-import { orAborted } from '../store/or-aborted';
 import { readSideFile } from '../store/side-file';
 import type { ForecastFiles, PredictorName } from './engine';
 import { createForecast, type Forecast } from './forecast';
-import { throwIfAborted } from './runtime';
 
 /** Opens the learned predictor's network somewhere that does not keep the engine waiting; ends when the signal fires. */
 export type OpenPathModel = (

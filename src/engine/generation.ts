@@ -3,6 +3,7 @@
  * statistics.
  * Owns the sequence; never touches a buffer.
  */
+import { throwIfAborted } from '../aborts';
 import { EngineError } from '../errors';
 import { LogitRules, type ResolvedLogitOptions } from '../sampling/logit-changes';
 import { computeLogprobs, getSamplingWords, type ResolvedSampling } from '../sampling/sampling';
@@ -14,7 +15,7 @@ import type { Drafter } from './drafter';
 import type { GenerateEvent, GenerateStats, StreamedLogprob, TokenLogprob } from './engine';
 import type { PassRequest, PassResult, PassRunner } from './pass-runner';
 import { getTokensPerSubmit } from './resident-run';
-import { getVariants, type Runtime, throwIfAborted } from './runtime';
+import { getVariants, type Runtime } from './runtime';
 import { checkTokenIds } from './score';
 import type { Sequence } from './sequence';
 import { getTierStats } from './tier-stats';

@@ -6,11 +6,12 @@
  * page missing that some wave has. Outputs are kept apart by (token, rank), so neither the order of the waves nor their size
  * shows in a result.
  */
+import { throwIfAborted } from '../aborts';
 import type { Waves } from '../experts/pager';
 import { Submission } from '../gpu/pass';
 import type { EntryPoint } from '../model/forward';
 import type { PassForm } from '../model/steps';
-import { type Runtime, throwIfAborted } from './runtime';
+import type { Runtime } from './runtime';
 
 /** A recorded submission that still lacks its read-back, and how far it goes. */
 export interface Segment {

@@ -2,6 +2,7 @@
  * A loaded model: what a call of the engine works with, from its source to its end.
  * Owns the order in which it is made and given up; never who may use it when.
  */
+import { throwIfAborted } from '../aborts';
 import { DraftController } from '../drafting/draft-controller';
 import { HostCache } from '../experts/host-cache';
 import { getDefaultStore } from '../store/choose-store';
@@ -22,7 +23,7 @@ import { fetchForStart } from './fetch-for-start';
 import { ForecastShelf } from './forecast-shelf';
 import { openSource } from './open-source';
 import { PassRunner } from './pass-runner';
-import { createRuntime, type Runtime, throwIfAborted } from './runtime';
+import { createRuntime, type Runtime } from './runtime';
 import { SavedPrefixes } from './saved-prefixes';
 import { TuningShelf } from './tuning-shelf';
 

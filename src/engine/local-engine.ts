@@ -2,13 +2,13 @@
  * The Engine in process: owns the loaded model and lets one call at a time use it.
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
+import { orAborted, throwIfAborted } from '../aborts';
 import { EngineError } from '../errors';
 import { createStoreChooser } from '../store/choose-store';
 import { listModels } from '../store/list-models';
 import type { ModelStore, StoreChoice, StoreKind } from '../store/model-store';
 import { removeModel } from '../store/open-model';
 import { openStore } from '../store/open-store';
-import { orAborted } from '../store/or-aborted';
 import { Attempts } from './attempts';
 import { describeRuntime } from './describe-model';
 import { retryThroughLosses, streamThroughLosses } from './device-loss';
@@ -22,7 +22,6 @@ import { changeExpertBudget } from './live-budget';
 import { closeLoaded, type Loaded, openLoaded } from './loaded-model';
 import { MemoryWatch } from './memory-watch';
 import { resolvePaging, resolvePrompt, resolveRequest } from './request';
-import { throwIfAborted } from './runtime';
 import { tryWhileIdle } from './runtime-tuning';
 import { scoreTokens } from './score';
 import { Sequence } from './sequence';

@@ -2,6 +2,7 @@
  * Runs one pass over a few tokens to its end: draft, submit, read the record, serve faults, resume.
  * Owns the fault loop; never knows what the tokens are for, nor how pages are forecast.
  */
+import { orAborted, throwIfAborted } from '../aborts';
 import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import type { ExpectedPage } from '../experts/pager';
@@ -14,13 +15,12 @@ import { listChosen } from '../kernels/router-topk';
 import { CONTROL, NO_FAULT, TILED_ROWS } from '../model/run-state';
 import type { PassForm } from '../model/steps';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
-import { orAborted } from '../store/or-aborted';
 import { KeptPrefix } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
 import { RecordLayout } from './pass-record';
 import { PrefixSwitch } from './prefix-switch';
 import { runResident } from './resident-run';
-import { type Runtime, throwIfAborted } from './runtime';
+import type { Runtime } from './runtime';
 import { SavedPrefixes } from './saved-prefixes';
 
 export interface PassRequest {

@@ -4,11 +4,12 @@
  *
  * Chat requests carry no state: it is the text that finds its prefix, and of several the longest.
  */
+import { throwIfAborted } from '../aborts';
 import { type ReadbackPart, Submission } from '../gpu/pass';
 import { type CacheRange, getCacheBuffer, listRings, listRows, sumRanges } from '../model/cache-rows';
 import type { GenerateStats } from './engine';
 import { countSame, type KeptPrefix, type Prefix } from './kept-prefix';
-import { type Runtime, throwIfAborted } from './runtime';
+import type { Runtime } from './runtime';
 import type { SavedPrefix, SavedPrefixes, SavedRows } from './saved-prefixes';
 
 /** So many positions are copied in the time that one takes to be computed, at least: layers' experts are read for it. */

@@ -1,6 +1,7 @@
 /**
  * A model on a GPU: everything that a pass needs, made once at load. Owns the GPU's memory; knows no prompt and no text.
  */
+import { orAborted, throwIfAborted } from '../aborts';
 import { getPageKey, type ModelManifest } from '../checkpoint/manifest';
 import { listGroupLayers } from '../checkpoint/model-config';
 import { EngineError } from '../errors';
@@ -23,7 +24,6 @@ import { createRunState, type RunState } from '../model/run-state';
 import type { LateTileKernels } from '../model/tile-kernels';
 import { listMatrices, loadWeights } from '../model/weights';
 import type { ModelStore } from '../store/model-store';
-import { orAborted } from '../store/or-aborted';
 import type { RecordReader } from '../store/verified-reader';
 import { type Calibration, calibrate } from './calibration';
 import type { LoadProgress, StagingChoice } from './engine';
@@ -301,8 +301,4 @@ export function getForm({ device, variant, plan }: Runtime): string {
 /** Whether what one has computed is what the other would, bit for bit. */
 export function isSameForm(a: Runtime, b: Runtime): boolean {
   return getForm(a) === getForm(b) && JSON.stringify(a.variant) === JSON.stringify(b.variant);
-}
-
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new EngineError('ABORTED', 'aborted by the caller', { cause: signal.reason });
 }

@@ -1,11 +1,12 @@
 /**
  * Teacher-forced loss: log-probability of every token given those before it. Owns the windows; samples nothing.
  */
+import { throwIfAborted } from '../aborts';
 import { EngineError } from '../errors';
 import { computeLogprobs } from '../sampling/sampling';
 import type { ScoreResult } from './engine';
 import type { PassRunner } from './pass-runner';
-import { type Runtime, throwIfAborted } from './runtime';
+import type { Runtime } from './runtime';
 
 /** Tokens beyond the context go on in a new window, whose first token is not scored. */
 export async function scoreTokens(

@@ -2,11 +2,11 @@
  * Fault -> read -> upload -> map. Owns what is resident, in book-keeping and on the GPU alike, and the paging counters.
  * Never decides when a pass runs, nor what is expected; the engine calls it between submissions.
  */
+import { orAborted } from '../aborts';
 import { getPageKey } from '../checkpoint/manifest';
 import { getPageGroup, listGroupLayers, type MoeConfig } from '../checkpoint/model-config';
 import { assert } from '../errors';
 import type { StagedRange, StagingRing } from '../gpu/staging-ring';
-import { orAborted } from '../store/or-aborted';
 import { pause } from '../store/pause';
 import type { EvictionPolicy } from './eviction';
 import type { HostCache } from './host-cache';

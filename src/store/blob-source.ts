@@ -2,9 +2,10 @@
  * A File or Blob as a byte source, read in place.
  * Never holds more than the range that is being read.
  */
+import { throwIfAborted } from '../aborts';
 import type { ByteSource } from '../checkpoint/byte-source';
 import { EngineError } from '../errors';
-import { checkRead, throwIfAborted } from './source-checks';
+import { checkRead } from './source-checks';
 
 /** `name` is for messages. A read fails with `STORAGE` when the file changed or vanished after the user chose it. */
 export function createBlobSource(blob: Blob, name: string): ByteSource {

@@ -2,9 +2,9 @@
  * One HTTP request with bounded retries, a stall timeout and a body that is read to its exact length.
  * The only file that calls fetch. Knows nothing of ranges, versions or models.
  */
+import { throwIfAborted } from '../aborts';
 import { EngineError } from '../errors';
 import { pause } from './pause';
-import { throwIfAborted } from './source-checks';
 
 export interface ExchangeOptions {
   /** Default: the global one. It must honour the signal that it is given. */

@@ -2,12 +2,12 @@
  * A repository on the Hugging Face Hub as a checkpoint: `hf:owner/name[@revision][/file]`.
  * Owns which of its files is the model; the revision is resolved once, so that every range is of one commit.
  */
+import { throwIfAborted } from '../aborts';
 import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
 import { EngineError } from '../errors';
 import { chooseModelFile } from './choose-file';
 import { findHttpSource, type HttpSourceOptions } from './http-source';
 import { pause } from './pause';
-import { throwIfAborted } from './source-checks';
 
 export interface HubOptions extends HttpSourceOptions {
   /** For private and gated repositories. Sent to the hub alone. */

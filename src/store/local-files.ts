@@ -2,11 +2,11 @@
  * A file or folder of the user's, or several files, as a checkpoint: from a picker, a drop, an input element, kept handles.
  * Owns how they are listed and which is the model; never copies or keeps a byte.
  */
+import { throwIfAborted } from '../aborts';
 import { type CheckpointFiles, createLoneFile } from '../checkpoint/checkpoint-files';
 import { EngineError } from '../errors';
 import { createBlobSource } from './blob-source';
 import { chooseModelFile } from './choose-file';
-import { throwIfAborted } from './source-checks';
 
 export interface LocalFilesOptions {
   readonly onWarning?: ((message: string) => void) | undefined;

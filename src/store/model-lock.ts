@@ -2,7 +2,7 @@
  * The Web Lock of one installed model: whoever installs or removes it holds it alone, whoever reads it shares it.
  * Memory is not shared between tabs, and Node 20 has no locks: there every lock is granted.
  */
-import { throwIfAborted } from './source-checks';
+import { throwIfAborted } from '../aborts';
 
 export interface ModelLock {
   release(): void;

@@ -3,6 +3,7 @@
  * Owns which records are stored, and the counters of both places. What is missing is fetched, used and stored; what was
  * stored and is lost or damaged is fetched again. Never knows what a record is for.
  */
+import { throwIfAborted } from '../aborts';
 import type { ByteSource } from '../checkpoint/byte-source';
 import { buildManifest, type InstallPlan, type InstallRecord } from '../checkpoint/install-plan';
 import type { ModelManifest } from '../checkpoint/manifest';
@@ -10,7 +11,6 @@ import { assert, EngineError } from '../errors';
 import { listPartKeys, PART_BYTES, PART_PREFIX, readInParts } from './large-record';
 import type { InstallProgress, ModelStore } from './model-store';
 import { type FetchedRecord, getSourceBytes, RecordQueue, type Urgency } from './record-queue';
-import { throwIfAborted } from './source-checks';
 import { TransferRate } from './transfer-rate';
 import { createRecordCounters, createVerifiedReader, type RecordReader, type VerifiedReader } from './verified-reader';
 

@@ -3,6 +3,7 @@
  * the rest; never more bytes under way than a kill may cost. Packs and digests what arrives.
  * Never writes to a store: who owns the queue commits what it hands over, and only then the next bytes are asked for.
  */
+import { createAbort } from '../aborts';
 import type { ByteSource } from '../checkpoint/byte-source';
 import type { InstallRecord } from '../checkpoint/install-plan';
 import { assert, EngineError } from '../errors';
@@ -88,7 +89,7 @@ export class RecordQueue {
 
   /** Fetches records until all are committed. The first failure ends it; what was committed stays. */
   async fill(keys: readonly string[], signal?: AbortSignal): Promise<void> {
-    const stop = () => this.#dropRest(new EngineError('ABORTED', 'aborted by the caller', { cause: signal?.reason }));
+    const stop = () => this.#dropRest(createAbort(signal));
     signal?.addEventListener('abort', stop, { once: true });
     try {
       const jobs = keys.map((key) => this.#add(key, 'rest'));

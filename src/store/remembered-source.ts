@@ -3,11 +3,11 @@
  * is made again without asking for them again, and records that lie in them are cut from them.
  * Never keeps what is read after `settle`: that is what becomes records. Never fails because a store does.
  */
+import { throwIfAborted } from '../aborts';
 import type { ByteSource } from '../checkpoint/byte-source';
 import type { CheckpointFiles } from '../checkpoint/checkpoint-files';
 import type { ModelStore } from './model-store';
 import { computeDigest } from './record-digest';
-import { throwIfAborted } from './source-checks';
 import { isStorageError } from './storage-errors';
 
 interface RememberedSource extends ByteSource {

@@ -2,13 +2,9 @@
  * The checks that every byte source makes before it reads: the range is inside the file, the caller has not aborted.
  * Never reads anything.
  */
+import { throwIfAborted } from '../aborts';
 import type { ByteSource } from '../checkpoint/byte-source';
 import { EngineError } from '../errors';
-
-/** @throws EngineError `ABORTED` when the signal has fired. */
-export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
-  if (signal?.aborted) throw new EngineError('ABORTED', `${what} was aborted by the caller`, { cause: signal.reason });
-}
 
 /** @throws EngineError `BAD_FILE` when the range leaves the file, `ABORTED`. */
 export function checkRead(

@@ -2,10 +2,10 @@
  * The learned predictor as the engine sees it: a PathModel whose network runs in a worker of its own.
  * Owns that worker and the latest answer; never blocks, and never fails once it is open: it falls silent.
  */
+import { orAborted } from '../aborts';
 import { EngineError } from '../errors';
 import type { PathModel } from '../routing/learned';
 import type { RoutingShape } from '../routing/token-routes';
-import { orAborted } from '../store/or-aborted';
 import { fromErrorWire } from './error-wire';
 import type { PathReply, PathRequest } from './path-protocol';
 

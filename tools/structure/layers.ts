@@ -6,6 +6,7 @@ import { getCode, getSpecifiers, resolveSpecifier, type SourceFile, type Violati
 /** In the order data flows: a file imports only from its own or an earlier layer. */
 export const layers = [
   'errors.ts',
+  'aborts.ts',
   'gpu',
   'checkpoint',
   'store',

@@ -149,7 +149,9 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
       const fixed = { contextLength, kvType: chooseKvType(adapter?.features.has('shader-f16') ?? false, asked.kvType) };
       const plan = (stagingPages: number): MemoryPlan =>
         planMemory(manifest, limits, { ...fixed, expertBudget, gpuBudgetBytes, stagingPages });
-      const { pages, pagesIfFaster } = foreseeStagingPages(staging, isCopied(source, asked) ? store : null);
+      // Where there is one store, nothing has to be tried.
+      const knownStore = store === 'auto' && getDefaultStore() === 'memory' ? 'memory' : store;
+      const { pages, pagesIfFaster } = foreseeStagingPages(staging, isCopied(source, asked) ? knownStore : null);
       const planned = plan(pages);
       const ifStaged = plan(pagesIfFaster);
       const smallestPercent = getSmallestPercent(config.moe);

@@ -2,6 +2,7 @@
  * Which settings of the kernels a runtime has: forced, found by an earlier trial, tried now, or the form's own. Owns when a trial
  * runs; never lets it fail a load.
  */
+import { orAborted } from '../aborts';
 import type { GpuDevice } from '../gpu/device';
 import { chooseTuning, type ForcedTuning, TUNING_SETTINGS, type Tuning, type TuningSetting } from '../kernels/tuning';
 import type { KernelOptions, TrialTime } from '../kernels/variant';
@@ -71,11 +72,12 @@ export async function tryAtLoad(
   if (!found) return { tuning, forward };
   const values = { ...tuning.values, ...found };
   const model = { device, variant, manifest, weights: plan.weights, state: plan.state };
-  const products = await compileRowProducts(
+  const compiling = compileRowProducts(
     model,
     values,
     createCompileProgress(() => {}),
   );
+  const products = await orAborted(compiling, signal);
   const tiles = new LateTileKernels(() => compileTileKernels(model, values));
   return {
     tuning: { values, source: 'trial', due: null },

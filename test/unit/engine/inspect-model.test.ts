@@ -1,5 +1,5 @@
 /** Models read from their headers alone: what is said of them is what loading them gives. */
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { inspectModel, type MemoryPreviewRequest } from '../../../src/engine/inspect-model';
 import { planMemory } from '../../../src/engine/memory-plan';
 import { getExpectedHitRate } from '../../../src/routing/expected-hit-rate';
@@ -21,6 +21,8 @@ async function serve(name: string, onSent: (body: Uint8Array) => void = () => {}
     return new Response(body, { status: 206, headers: { 'content-range': range, etag: '"1"' } });
   };
 }
+
+afterEach(() => vi.unstubAllGlobals());
 
 describe('a model', () => {
   it('is described and planned as it would be loaded', async () => {
@@ -116,6 +118,9 @@ describe('the options of a load', () => {
     expect(ask({ store: 'opfs', staging: 'on' })).toEqual([staged, null]);
     expect(ask({ store: 'memory', staging: 'on' })).toEqual([staged, null]);
     expect(ask({ store: 'opfs' })).toEqual([unstaged, staged]);
+    // Node has one store: what "auto" means is known.
+    expect(ask({ store: 'auto', staging: 'on' })).toEqual([staged, null]);
+    vi.stubGlobal('indexedDB', {});
     expect(ask({ store: 'auto', staging: 'on' })).toEqual([unstaged, staged]);
     for (const known of [
       { store: 'indexeddb', staging: 'on' },

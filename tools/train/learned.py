@@ -195,6 +195,33 @@ def train(model: PathPredictor, traced: Traced, valid: Traced, minutes: float, r
         )
 
 
+def reorder(array: np.ndarray) -> np.ndarray:
+    """Gates from PyTorch's order (reset, update, new) to ONNX's (update, reset, new), and back."""
+    first, second, new = np.split(array, 3)
+    return np.concatenate([second, first, new])
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The parameters that an earlier run left: as they were (.pt), or rounded (.onnx)."""
+    if path.suffix != ".onnx":
+        return torch.load(path)
+    parts = {
+        part.name: numpy_helper.to_array(part).astype(np.float32)
+        for part in onnx.load(path).graph.initializer
+    }
+    input_bias, state_bias = np.split(parts["gru_b"][0], 2)
+    state = {
+        "embedding.weight": parts["embedding_i8"] * parts["embedding_scale"],
+        "gru.weight_ih_l0": reorder(parts["gru_w_f16"][0]),
+        "gru.weight_hh_l0": reorder(parts["gru_r_f16"][0]),
+        "gru.bias_ih_l0": reorder(input_bias),
+        "gru.bias_hh_l0": reorder(state_bias),
+        "head.weight": parts["head_f16"].T,
+        "head.bias": parts["head_bias"],
+    }
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in state.items()}
+
+
 def export(model: PathPredictor, traced: Traced, path: Path) -> None:
     """Writes the file that the module's first words describe."""
     state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
@@ -213,11 +240,6 @@ def export(model: PathPredictor, traced: Traced, path: Path) -> None:
             )
         )
         return name
-
-    def reorder(array: np.ndarray) -> np.ndarray:
-        """Gates from PyTorch's order (reset, update, new) to ONNX's (update, reset, new)."""
-        reset, update, new = np.split(array, 3)
-        return np.concatenate([update, reset, new])
 
     embedding = state["embedding.weight"]
     scales = np.maximum(np.abs(embedding).max(1, keepdims=True), 1e-8) / 127
@@ -288,7 +310,9 @@ def main() -> None:
         "--valid", type=Path, required=True, help="trace to measure on, never learnt"
     )
     parser.add_argument("--out", type=Path, required=True, help=".onnx")
-    parser.add_argument("--init", type=Path, help=".pt of an earlier run, to learn on from")
+    parser.add_argument(
+        "--init", type=Path, help=".pt or .onnx of an earlier run, to learn on from"
+    )
     parser.add_argument("--vocab", type=int, default=4096)
     parser.add_argument("--embed", type=int, default=80)
     parser.add_argument("--hidden", type=int, default=128)
@@ -306,7 +330,7 @@ def main() -> None:
     pages = traced.layers * traced.experts
     model = PathPredictor(arguments.vocab, pages, arguments.embed, arguments.hidden)
     if arguments.init:
-        model.load_state_dict(torch.load(arguments.init))
+        model.load_state_dict(read_state(arguments.init))
     else:
         model.start_from_table(traced)
     print(f"before: {evaluate(model, valid)}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from corpus import (
 from decode import decode, keep_top
 from evaluate import load_model
 from export import export_gguf, export_huggingface
+from learned import PathPredictor, export, read_state
 from unrepeat import Repetition, clause_ends, repeat_periods, unrepeat_loss
 from weights import load_huggingface
 
@@ -343,3 +345,28 @@ def test_routes_agree_with_the_model_asked_one_document_at_a_time(tmp_path):
     for row in range(3):
         alone = get_routes(model, ids[row : row + 1, : 5 + row])
         assert torch.equal(alone[0], together[row, : 5 + row])
+
+
+def test_a_learned_predictor_goes_on_from_the_file_it_wrote(tmp_path):
+    model = PathPredictor(vocab=50, pages=12, embed=8, hidden=16).eval()
+    shape = SimpleNamespace(layers=3, experts=4)
+    export(model, shape, tmp_path / "routes.onnx")
+    again = PathPredictor(vocab=50, pages=12, embed=8, hidden=16).eval()
+    again.load_state_dict(read_state(tmp_path / "routes.onnx"))
+    ids = torch.arange(40).view(2, 20)
+    with torch.no_grad():
+        assert torch.allclose(model(ids), again(ids), atol=0.02)
+        assert not torch.allclose(model(ids), torch.zeros(2, 20, 12), atol=0.02)
+
+
+def test_training_starts_from_a_gguf_file(folder, tmp_path):
+    export_gguf(folder, tmp_path / "model.gguf", "test")
+    given = ["--corpus", ".", "--tokenizer", ".", "--out", ".", "--steps", "1", "--init"] + [
+        str(folder)
+    ]
+    kept = train.build_model(train.parse_arguments(given), None)
+    given += ["--init-gguf", str(tmp_path / "model.gguf")]
+    rounded = train.build_model(train.parse_arguments(given), None)
+    assert torch.equal(rounded.final_norm, kept.final_norm)
+    apart = (rounded.layers[0].gate_up - kept.layers[0].gate_up).abs()
+    assert 0 < apart.mean() < 0.1 * kept.layers[0].gate_up.abs().mean()

@@ -22,6 +22,8 @@ from tokenizers import Tokenizer
 import olmoe
 from corpus import PAD, TokenizedCorpus, fill_batch, load_corpus, pack_epoch
 from export import export_huggingface
+from gguf_weights import dequantized
+from tails import in_answers, tail_weights
 from unrepeat import Repetition, clause_ends, unrepeat_loss
 from weights import load_huggingface
 
@@ -50,6 +52,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--tokenizer", type=Path, required=True, help="tokenizer.json of train_tokenizer.py")
     add("--out", type=Path, required=True, help="folder for checkpoint, metrics and model")
     add("--init", type=Path, help="folder with config.json and model.safetensors to start from")
+    add("--init-gguf", type=Path, help="start from this file's weights instead of the folder's")
     add("--minutes", type=float, help="length of the whole run, restarts included")
     add("--steps", type=int, help="length in steps, instead of --minutes")
     add("--batch-tokens", type=int, default=8192)
@@ -74,6 +77,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--unrepeat-replies", type=int, default=0, help="own replies decoded at a time")
     add("--unrepeat-every", type=int, default=20, help="steps after which they are decoded anew")
+    add("--tail-gamma", type=float, default=0.0, help="answers keep to the likely: tails.py")
+    add("--tail-floor", type=float, default=0.25, help="share of the plain loss that stays")
+    add("--tail-from", type=float, default=0.75, help="share of the run where that begins")
     add("--layers", type=int, default=6)
     add("--seed", type=int, default=1)
     add("--checkpoint-minutes", type=float, default=5)
@@ -84,10 +90,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if (arguments.minutes is None) == (arguments.steps is None):
         parser.error("give either --minutes or --steps")
+    if arguments.init_gguf and not arguments.init:
+        parser.error("--init-gguf needs --init, a folder with the file's config.json")
     if not 0 <= arguments.user_weight <= 1:
         parser.error("--user-weight must lie in 0..1: assistant turns weigh at least as much")
     if not 0 <= arguments.unrepeat_share < 1 or not 0 <= arguments.unrepeat_decay < 1:
         parser.error("--unrepeat-share and --unrepeat-decay must lie in 0..1, 1 left out")
+    if not 0 <= arguments.tail_gamma < 1 or not 0 <= arguments.tail_floor <= 1:
+        parser.error("--tail-gamma and --tail-floor must lie in 0..1, a gamma of 1 left out")
     return arguments
 
 
@@ -145,7 +155,8 @@ def learning_rate(step: int, progress: float, arguments: argparse.Namespace) -> 
 
 def build_model(arguments: argparse.Namespace, tokenizer: Tokenizer) -> olmoe.Olmoe:
     if arguments.init:
-        return load_huggingface(arguments.init)
+        with dequantized(arguments.init, arguments.init_gguf) as folder:
+            return load_huggingface(folder)
     return olmoe.Olmoe(
         olmoe.Config(num_hidden_layers=arguments.layers, vocab_size=tokenizer.get_vocab_size())
     )
@@ -258,7 +269,12 @@ class Trainer:
             )
             valid = torch.cat((valid, torch.zeros_like(more[2])))
         losses = self.model(inputs, targets, valid)
-        loss = (losses.token * weights).sum() / weights.sum()
+        plain = losses.token * weights
+        loss = plain.sum() / weights.sum()
+        learnt = loss
+        if arguments.tail_gamma and progress >= arguments.tail_from:
+            tail = tail_weights(losses.token, arguments.tail_gamma, arguments.tail_floor)
+            learnt = torch.where(in_answers(inputs), plain * tail, plain).sum() / weights.sum()
         unrepeat = torch.zeros(())
         if periods is not None:
             unrepeat = unrepeat_loss(
@@ -266,7 +282,7 @@ class Trainer:
             )
         routing = arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
         self.optimizer.zero_grad()
-        (loss + arguments.unrepeat_weight * unrepeat + routing).backward()
+        (learnt + arguments.unrepeat_weight * unrepeat + routing).backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
         if not math.isfinite(norm):
             raise FloatingPointError(f"gradient norm {norm} at step {self.step + 1}")

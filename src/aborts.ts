@@ -30,3 +30,11 @@ export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | un
     aborted.catch(() => {});
   }
 }
+
+/** Resolves with null when the signal aborts: for work that an abort ends without an error. */
+export function whenAborted(signal: AbortSignal): Promise<null> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(null);
+    else signal.addEventListener('abort', () => resolve(null), { once: true });
+  });
+}

@@ -1,7 +1,7 @@
 /**
  * Who uses the engine next: conversations take turns, each in the order of its own requests. Owns the waiting; runs nothing.
  */
-import { EngineError } from '../errors';
+import { createAbort, throwIfAborted } from '../aborts';
 
 interface Waiting {
   readonly start: () => void;
@@ -40,7 +40,7 @@ export class TurnQueue {
         const rest = this.#waiting.get(conversation)?.filter((other) => other !== own) ?? [];
         if (rest.length > 0) this.#waiting.set(conversation, rest);
         else this.#waiting.delete(conversation);
-        reject(new EngineError('ABORTED', 'the caller aborted before its turn came', { cause: signal?.reason }));
+        reject(createAbort(signal, 'waiting for its turn'));
       };
       this.#waiting.set(conversation, [...(this.#waiting.get(conversation) ?? []), own]);
       signal?.addEventListener('abort', leave, { once: true });
@@ -59,8 +59,4 @@ export class TurnQueue {
     if (rest.length > 0) this.#waiting.set(conversation, rest);
     first?.start();
   }
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new EngineError('ABORTED', 'the caller aborted', { cause: signal.reason });
 }

@@ -4,6 +4,7 @@
  * or a model.
  */
 import { proxy, type Remote } from 'comlink';
+import { createAbort, throwIfAborted } from '../aborts';
 import { type Chat, createChat } from '../chat/chat';
 import { isCopied } from '../engine/copy-choice';
 import type {
@@ -143,7 +144,7 @@ class WorkerEngine implements RemoteEngine {
     const call = this.#start(signal, (service, callId) => service.generate(callId, request, proxy(receive)));
     let replied = false;
     const reply = call.reply.then(
-      () => events.close(!done && signal?.aborted ? abortError(signal) : undefined),
+      () => events.close(!done && signal?.aborted ? createAbort(signal) : undefined),
       (error: EngineError) => events.close(error),
     );
     reply.then(() => {
@@ -203,7 +204,7 @@ class WorkerEngine implements RemoteEngine {
     signal: AbortSignal | undefined,
     send: (service: Remote<EngineService>, callId: CallId) => Promise<Reply<T>>,
   ): PendingCall<T> {
-    if (signal?.aborted) throw abortError(signal);
+    throwIfAborted(signal);
     const connection = this.#connect();
     const callId = this.#nextCallId++;
     const abort = () => connection.abort(callId);
@@ -270,10 +271,6 @@ function resolveUrl(url: string): string {
     const message = `"${url}" is not a URL${base ? '' : ' (there is no page to be relative to)'}.`;
     throw new EngineError('BAD_ARGUMENT', message, { cause });
   }
-}
-
-function abortError(signal: AbortSignal): EngineError {
-  return new EngineError('ABORTED', 'The caller aborted.', { cause: signal.reason });
 }
 
 function terminatedError(): EngineError {

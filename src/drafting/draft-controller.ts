@@ -147,7 +147,6 @@ export class DraftController {
   /** Milliseconds that a row more adds to a pass, where nothing has to be drafted for it. */
   #rowMs = new Mean();
   #slots: number | null = null;
-  #passes = 0;
   /** The latest choice was made for the sake of knowing. */
   #isTrial = false;
 
@@ -155,7 +154,6 @@ export class DraftController {
   setSlots(slots: number): void {
     if (slots === this.#slots) return;
     this.#slots = slots;
-    this.#passes = 0;
     this.#plainMs = new Mean();
     this.#plainTurn = new Turn();
     this.#sources = new Map();
@@ -196,7 +194,6 @@ export class DraftController {
 
   /** @param accepted guesses that held. @param passMs what the whole pass took, drafting included. */
   note({ source, tokens }: DraftChoice, accepted: number, passMs: number): void {
-    this.#passes++;
     this.#plainTurn.pass();
     for (const { turn } of this.#sources.values()) turn.pass();
     const record = source === 'off' ? null : this.#getRecord(source);
@@ -225,7 +222,9 @@ export class DraftController {
 
   /** Not where a draft's row and the least that the draft itself can take are a plain pass. */
   #mayDraftPay(available: ReadonlyMap<DraftSource, number>): boolean {
-    if (this.#rowMs.samples < LEAST_SAMPLES) return available.size === 1 || this.#passes >= DRAFT_PATIENCE;
+    if (this.#rowMs.samples < LEAST_SAMPLES) {
+      return available.size === 1 || this.#plainMs.samples + this.#rowMs.samples >= DRAFT_PATIENCE;
+    }
     return this.#mayPay(this.#rowMs.value + this.#plainMs.value * LEAST_DRAFT_SHARE);
   }
 

@@ -26,11 +26,3 @@ export class IdleWork {
     return this.#running;
   }
 }
-
-/** Resolves with null when the signal aborts. */
-export function whenAborted(signal: AbortSignal): Promise<null> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve(null);
-    else signal.addEventListener('abort', () => resolve(null), { once: true });
-  });
-}

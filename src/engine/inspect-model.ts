@@ -7,7 +7,7 @@ import type { WeightType } from '../checkpoint/model-config';
 import { sumBytes } from '../gpu/memory';
 import { chooseKvType } from '../kernels/kv-type';
 import { getExpectedHitRate, type HitRateRange } from '../routing/expected-hit-rate';
-import { getDefaultStore } from '../store/choose-store';
+import { foreseeStore, getDefaultStore } from '../store/choose-store';
 import { openModel } from '../store/open-model';
 import { createTokenizer } from '../text/tokenizer';
 import { isCopied } from './copy-choice';
@@ -149,9 +149,10 @@ export async function inspectModel(source: ModelSource, options: InspectOptions 
       const fixed = { contextLength, kvType: chooseKvType(adapter?.features.has('shader-f16') ?? false, asked.kvType) };
       const plan = (stagingPages: number): MemoryPlan =>
         planMemory(manifest, limits, { ...fixed, expertBudget, gpuBudgetBytes, stagingPages });
-      // Where there is one store, nothing has to be tried.
-      const knownStore = store === 'auto' && getDefaultStore() === 'memory' ? 'memory' : store;
-      const { pages, pagesIfFaster } = foreseeStagingPages(staging, isCopied(source, asked) ? knownStore : null);
+      const { pages, pagesIfFaster } = foreseeStagingPages(
+        staging,
+        isCopied(source, asked) ? foreseeStore(store) : null,
+      );
       const planned = plan(pages);
       const ifStaged = plan(pagesIfFaster);
       const smallestPercent = getSmallestPercent(config.moe);

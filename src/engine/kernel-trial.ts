@@ -3,6 +3,7 @@
  * results are those of the form in use, bit for bit. Owns how that is measured and compared; what is tried is kernels/tuning.ts,
  * where it is kept tuning-shelf.ts. Writes only what every pass writes before it reads it: never a cache.
  */
+import { whenAborted } from '../aborts';
 import type { ModelManifest } from '../checkpoint/manifest';
 import type { Pager } from '../experts/pager';
 import type { GpuDevice } from '../gpu/device';
@@ -17,7 +18,6 @@ import { productKernels } from '../model/product-kernels';
 import { NO_FAULT, type RunState } from '../model/run-state';
 import type { PassForm } from '../model/steps';
 import { LateTileKernels } from '../model/tile-kernels';
-import { whenAborted } from './idle-work';
 import type { MemoryPlan } from './memory-plan';
 
 /** Of a runtime. */

@@ -2,7 +2,7 @@
  * The Engine in process: owns the loaded model and lets one call at a time use it.
  * Never knows whether it runs in a worker, a page or Node: GPU, stores and files are handed in.
  */
-import { orAborted, throwIfAborted } from '../aborts';
+import { orAborted, throwIfAborted, whenAborted } from '../aborts';
 import { EngineError } from '../errors';
 import { createStoreChooser } from '../store/choose-store';
 import { listModels } from '../store/list-models';
@@ -17,7 +17,7 @@ import { Drafter, resolveDraft } from './drafter';
 import type { Engine, ExpertBudget, ExpertBudgetChange, GenerateEvent, GenerateRequest } from './engine';
 import type { EngineEnvironment } from './environment';
 import { getStats, runGeneration } from './generation';
-import { IdleWork, whenAborted } from './idle-work';
+import { IdleWork } from './idle-work';
 import { changeExpertBudget } from './live-budget';
 import { closeLoaded, type Loaded, openLoaded } from './loaded-model';
 import { MemoryWatch } from './memory-watch';

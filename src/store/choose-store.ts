@@ -3,7 +3,7 @@
  * Owns that measurement; the choice stays, so that models are found where they were put.
  */
 import { waitForLock } from './model-lock';
-import type { ModelStore, RecordSize, StoreKind } from './model-store';
+import type { ModelStore, RecordSize, StoreChoice, StoreKind } from './model-store';
 import { hasSyncHandles } from './opfs-file';
 import { isStorageFull } from './storage-errors';
 
@@ -35,7 +35,7 @@ async function chooseStore(
   open: (kind: StoreKind) => Promise<ModelStore>,
   onWarning: (message: string) => void,
 ): Promise<StoreKind> {
-  if (typeof indexedDB === 'undefined') return 'memory';
+  if (getDefaultStore() === 'memory') return 'memory';
   if (!hasSyncHandles()) return 'indexeddb';
   const database = await open('indexeddb');
   const remembered = await readChoice(database);
@@ -91,6 +91,11 @@ async function measureFilesMs(
 /** Where models are kept unless told otherwise: IndexedDB, or memory where there is none (Node). */
 export function getDefaultStore(): StoreKind {
   return typeof indexedDB === 'undefined' ? 'memory' : 'indexeddb';
+}
+
+/** What a choice comes to where that is known without a trial: Node has memory alone. */
+export function foreseeStore(choice: StoreChoice): StoreChoice {
+  return choice === 'auto' && getDefaultStore() === 'memory' ? 'memory' : choice;
 }
 
 /** Time to read a few records, one by one, as faults do; the better of two rounds. */

@@ -361,11 +361,9 @@ def test_a_learned_predictor_goes_on_from_the_file_it_wrote(tmp_path):
 
 def test_training_starts_from_a_gguf_file(folder, tmp_path):
     export_gguf(folder, tmp_path / "model.gguf", "test")
-    given = ["--corpus", ".", "--tokenizer", ".", "--out", ".", "--steps", "1", "--init"] + [
-        str(folder)
-    ]
+    given = ["--corpus=.", "--tokenizer=.", "--out=.", "--steps=1", f"--init={folder}"]
     kept = train.build_model(train.parse_arguments(given), None)
-    given += ["--init-gguf", str(tmp_path / "model.gguf")]
+    given.append(f"--init-gguf={tmp_path / 'model.gguf'}")
     rounded = train.build_model(train.parse_arguments(given), None)
     assert torch.equal(rounded.final_norm, kept.final_norm)
     apart = (rounded.layers[0].gate_up - kept.layers[0].gate_up).abs()

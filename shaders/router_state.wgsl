@@ -49,8 +49,9 @@ fn sigmoid(v: f32) -> f32 {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn router_state(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let run_ahead = control[RUN_AHEAD];
-  let is_shadow = control[FAULT_LAYER] < moe_layer;
-  if (is_shadow && run_ahead == 0u) {
+  let fault = control[FAULT_LAYER];
+  let is_shadow = fault < moe_layer;
+  if (fault == ENDED || (is_shadow && run_ahead == 0u)) {
     return;
   }
   let quads = HIDDEN / 4u;

@@ -144,7 +144,7 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   }
   let state = workgroupUniformLoad(&pass_state);
   let is_shadow = state.x < moe_layer;
-  if (is_shadow && state.y == 0u) {
+  if (state.x == ENDED || (is_shadow && state.y == 0u)) {
     return;
   }
   let quads = HIDDEN / 4u;

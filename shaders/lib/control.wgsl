@@ -1,5 +1,7 @@
 // Words of the control buffer, by which a pass tells later kernels and the CPU how far it came.
 // FAULT_LAYER: first MoE layer with a missing page, or NO_FAULT. Written by router_topk, tested by every kernel after it.
+// ENDED where a token before this one, of the same submission, has faulted: everything is dead until the CPU resumes it. Written by
+// embed_norm, with which a token begins.
 const FAULT_LAYER = 0u;
 // LAYERS_EXECUTED: layers completed since the CPU cleared it.
 const LAYERS_EXECUTED = 1u;
@@ -13,6 +15,7 @@ const DRAFT = 3u;
 // NEXT_TOKEN + r: the token id sampled from row r.
 const NEXT_TOKEN = 4u;
 const NO_FAULT = 0xffffffffu;
+const ENDED = 0xfffffffeu;
 
 // EXACT: the pass itself. SHADOW: behind a fault; whatever is written then is written again by the exact pass before it is
 // read, or lies in the second half of its buffer, where the exact pass never looks. DEAD: return at once.
@@ -23,7 +26,7 @@ const DEAD = 2u;
 // Mode of a layer's attention. `moe_layer` is the next MoE layer at or behind it.
 fn get_attention_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
   if (fault >= moe_layer) {
-    return EXACT;
+    return select(EXACT, DEAD, fault == ENDED);
   }
   return select(DEAD, SHADOW, moe_layer - fault < run_ahead);
 }
@@ -31,7 +34,7 @@ fn get_attention_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
 // Mode of a MoE layer's experts and of the sum behind them.
 fn get_expert_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
   if (fault > moe_layer) {
-    return EXACT;
+    return select(EXACT, DEAD, fault == ENDED);
   }
   return select(DEAD, SHADOW, moe_layer - fault + 1u < run_ahead);
 }

@@ -5,7 +5,7 @@
 import type { ExpectedPage } from '../experts/pager';
 import { listChosen } from '../kernels/router-topk';
 import { splitLayers } from './forecast';
-import type { FaultRecord } from './pass-runner';
+import type { FaultRecord } from './pass';
 
 /** Nearest layer first; within a layer by row, since the first rows are the surest to belong to the text. */
 export function getDraftedPages(

@@ -246,8 +246,11 @@ export interface GenerateRequest {
   readonly residency?: boolean;
   /** What is kept of the prompt's beginning, in the KV cache or beside it, is not computed again; same bits. Default true; never with `trace`. */
   readonly reusePrefix?: boolean;
-  /** Most tokens by one submission, 1 to 8; needs every expert, and no guess, grammar, penalty or logprob. Default 1. */
-  readonly tokensPerSubmit?: number;
+  /**
+   * Most tokens by one submission, 1 to 8, up to the first expert that is missing; one where anything is guessed, or done to logits.
+   * Default `auto`: as many as are measured to pay and come within a tenth of a second.
+   */
+  readonly tokensPerSubmit?: number | 'auto';
 }
 
 /** A chosen token with its log-probability, and the most likely ones beside it. */

@@ -9,7 +9,7 @@ import type { PathModel } from '../routing/learned';
 import type { PredictorState, TokenContext } from '../routing/predictor';
 import { createPredictor, type PredictorName } from '../routing/predictors';
 import { type RoutingShape, TokenRoutes } from '../routing/token-routes';
-import type { FaultRecord } from './pass-runner';
+import type { FaultRecord } from './pass';
 
 /** At most this many pages a layer are wanted, as a multiple of the experts per token: a guard against what is not calibrated. */
 const WANTED_PER_EXPERT = 2.5;

@@ -13,8 +13,8 @@ import { createStopFilter } from '../text/stop-strings';
 import type { Tokenizer } from '../text/tokenizer';
 import type { Drafter } from './drafter';
 import type { GenerateEvent, GenerateStats, StreamedLogprob, TokenLogprob } from './engine';
-import type { PassRequest, PassResult, PassRunner } from './pass-runner';
-import { getTokensPerSubmit } from './resident-run';
+import type { PassRequest, PassResult } from './pass';
+import type { PassRunner } from './pass-runner';
 import { getVariants, type Runtime } from './runtime';
 import { checkTokenIds } from './score';
 import type { Sequence } from './sequence';
@@ -40,7 +40,7 @@ export interface GenerationRequest {
   /** What the KV cache has of the prompt is not computed again. */
   readonly reusePrefix: boolean;
   /** Most that the GPU makes before it is read back. */
-  readonly tokensPerSubmit: number;
+  readonly tokensPerSubmit: number | 'auto';
 }
 
 export async function* runGeneration(
@@ -161,16 +161,14 @@ export async function* runGeneration(
       const position = promptTokenIds.length + tokenIds.length - 1;
       const input = { isChunk: false, tokenIds: [tokenId, ...draft.tokenIds], position };
       const startMs = performance.now();
-      // What is done to a token's logits, or read of them, needs the CPU before the next token.
-      const isAlone =
-        draft.source !== 'off' || grammar || !logitRules.isNeutral || topLogprobs !== null || sequence.cutsPasses;
-      const tokensPerSubmit = isAlone
-        ? 1
-        : getTokensPerSubmit(runtime, request.tokensPerSubmit, maxTokens - tokenIds.length);
+      // What is done to a token's logits needs the CPU before the next token.
+      const isAlone = draft.source !== 'off' || grammar || !logitRules.isNeutral;
+      const most = Math.min(maxTokens - tokenIds.length, runtime.plan.state.draftTokens);
+      const tokensPerSubmit = isAlone ? 1 : sequence.chooseTokensPerSubmit(request.tokensPerSubmit, most);
       const logitRows = 1 + draft.selfTokens + draft.tokenIds.length;
       result = await runPass({ ...input, draftTokens: draft.selfTokens, tokensPerSubmit }, logitRows);
       const passMs = performance.now() - startMs;
-      if (tokensPerSubmit === 1) drafter.note(draft, result.acceptedRows, passMs);
+      if (draft.source !== 'off') drafter.note(draft, result.acceptedRows, passMs);
       else for (let i = 0; i < result.acceptedRows; i++) drafter.note(draft, 1, passMs / result.acceptedRows);
       row = 0;
       firstLogitRow = 0;

@@ -16,6 +16,8 @@ export interface PassRecord {
   readonly draftedIds: Uint32Array;
   /** [drafted tokens, moeLayers, expertsPerToken]: what the draft chose. */
   readonly draftRoutes: Uint32Array;
+  /** The fault word behind each token of a run; else empty. */
+  readonly tokenFaults: Uint32Array;
   /** [logitRows, vocab] f32, when they are part of it. */
   readonly logits: Float32Array | null;
 }
@@ -23,8 +25,10 @@ export interface PassRecord {
 export interface RecordShape {
   readonly rows: number;
   readonly logitRows: number;
-  /** Tokens drafted by the pass itself. */
+  /** Tokens drafted by the pass itself, or of a run. */
   readonly draftTokens: number;
+  /** Exact tokens one after another, which may fault, and whose logits are placed as they come. */
+  readonly isRun?: boolean;
 }
 
 export class RecordLayout {
@@ -33,16 +37,25 @@ export class RecordLayout {
 
   constructor({ state, manifest }: Runtime, shape: RecordShape) {
     const { moeLayers, moe, vocabSize } = manifest.config;
-    const { rows, logitRows, draftTokens } = shape;
+    const { rows, logitRows, draftTokens, isRun } = shape;
     const routeWords = moeLayers.length * moe.expertsPerToken;
     const words: readonly (readonly [source: ReadbackPart['source'], words: number])[] = [
       [state.control, CONTROL.nextToken + logitRows],
       [state.routeIds, rows * routeWords],
       [state.draftTokens, draftTokens === 0 ? 0 : draftTokens + 1],
       [state.draftRoutes, draftTokens * routeWords],
+      [state.tokenFaults, isRun ? draftTokens : 0],
     ];
     this.#parts = words.map(([source, count]) => ({ source, offsetBytes: 0, sizeBytes: count * 4 }));
     this.#logits = { source: state.logits, offsetBytes: 0, sizeBytes: logitRows * vocabSize * 4 };
+  }
+
+  /** Where logits lie in the read-back buffer, and their size, when they are part of the record. */
+  get logitsPlace(): { readonly offsetBytes: number; readonly sizeBytes: number } {
+    return {
+      offsetBytes: this.#parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      sizeBytes: this.#logits.sizeBytes,
+    };
   }
 
   getParts(withLogits: boolean): readonly ReadbackPart[] {
@@ -58,11 +71,12 @@ export class RecordLayout {
       at += sizeBytes;
       return words;
     };
-    const [control, routes, draftedIds, draftRoutes] = this.#parts.map(take) as [
+    const [control, routes, draftedIds, draftRoutes, tokenFaults] = this.#parts.map(take) as [
       control: Uint32Array,
       routes: Uint32Array,
       draftedIds: Uint32Array,
       draftRoutes: Uint32Array,
+      tokenFaults: Uint32Array,
     ];
     return {
       control: control.subarray(0, CONTROL.nextToken),
@@ -70,6 +84,7 @@ export class RecordLayout {
       routes,
       draftedIds,
       draftRoutes,
+      tokenFaults,
       logits: withLogits ? new Float32Array(bytes, at, this.#logits.sizeBytes / 4) : null,
     };
   }

@@ -6,10 +6,9 @@ import { orAborted, throwIfAborted } from '../aborts';
 import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import type { ExpectedPage } from '../experts/pager';
-import type { PrefetchCosts } from '../experts/prefetch-cost';
 import { throwIfLost } from '../gpu/device';
 import { Submission } from '../gpu/pass';
-import { encodeWords, type UniformWord } from '../gpu/uniforms';
+import { encodeWords } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
 import { listChosen } from '../kernels/router-topk';
 import { CONTROL, NO_FAULT, TILED_ROWS } from '../model/run-state';
@@ -17,98 +16,25 @@ import type { PassForm } from '../model/steps';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
 import { KeptPrefix } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
+import type { FaultRecord, PassCounters, PassPlan, PassRequest, PassResult } from './pass';
 import { RecordLayout } from './pass-record';
 import { PrefixSwitch } from './prefix-switch';
-import { runResident } from './resident-run';
+import { RunLength } from './run-length';
 import type { Runtime } from './runtime';
 import { SavedPrefixes } from './saved-prefixes';
-
-export interface PassRequest {
-  /** At most the state's rows. */
-  readonly tokenIds: readonly number[];
-  /** So many more tokens are drafted by the GPU and fed behind the one in `tokenIds`; absent: none. Every row is sampled. */
-  readonly draftTokens?: number;
-  /** No row behind one of these tokens belongs to the text. Absent: there are none. */
-  readonly endIds?: ReadonlySet<number>;
-  /** Position of the first token. */
-  readonly position: number;
-  /** How many of the last rows get logits; 0 for a prefill chunk that is not the last. */
-  readonly logitRows: number;
-  /** Words of the sampling uniform: then a token is sampled from every logits row. */
-  readonly sampling: readonly UniformWord[] | null;
-  /**
-   * What is done to a row's logits before it is sampled from, by the guesses that lie between the first token and the row;
-   * absent: nothing ever. Guesses that cannot follow each other may get any answer: nothing behind them is part of the text.
-   */
-  readonly getLogitChanges?: ((guesses: readonly number[]) => Promise<LogitChanges | null>) | undefined;
-  /** Bring the logits to the CPU. */
-  readonly readLogits: boolean;
-  /**
-   * The tokens are a chunk of known text: enough of them are computed in tiles. Else always row by row, the tokens behind the
-   * first are guesses, and the result says how many of them hold.
-   */
-  readonly isChunk: boolean;
-  /** The tokens are the end of a chunk of the prompt of so many, whose form they take, and may be kept; absent: neither. */
-  readonly chunkRows?: number;
-  /** Tokens to be fed by the submission, the given one and those sampled behind it; only where every page is resident. */
-  readonly tokensPerSubmit?: number;
-}
-
-/** How a pass is cut and what runs behind a fault. Touches speed only, never a result. */
-export interface PassPlan {
-  /** Layers per submission; the layer count or more: the whole pass in one. */
-  readonly segmentLayers: number;
-  /** 0: nothing runs behind a fault. n: see RUN_AHEAD in shaders/lib/control.wgsl. */
-  readonly runAhead: number;
-  /** What reading pages before they are needed is weighed by; absent: of the pages below only those in host RAM are uploaded. */
-  readonly costs?: PrefetchCosts;
-  /**
-   * Pages that the layers behind a fault may need.
-   * @param draftRoutes [drafted tokens, moeLayers, expertsPerToken]: what the draft of rows 0, 1, … chose; empty without one.
-   */
-  getExpected(fault: FaultRecord, draftRoutes: Uint32Array): readonly ExpectedPage[];
-}
-
-/** What is known when a pass has faulted. */
-export interface FaultRecord {
-  /** The MoE layer that misses pages. */
-  readonly moeLayer: number;
-  readonly rows: number;
-  /** [moeLayers, rows, expertsPerToken]: exact up to `moeLayer`; behind it what ran ahead chose, if anything did. */
-  readonly routes: Uint32Array;
-  readonly runAhead: number;
-}
-
-export interface PassResult {
-  /** Tokens that were fed, drafted ones included; one per row. */
-  readonly tokenIds: ArrayLike<number>;
-  /** Rows that belong to the text; in prefill all of them. What lies behind them in the KV cache is overwritten later. */
-  readonly acceptedRows: number;
-  /** Sampled ids, one per logits row; empty without sampling. */
-  readonly sampledIds: Uint32Array;
-  /** [logitRows, vocab] f32, when asked for. */
-  readonly logits: Float32Array | null;
-  /** [moeLayers, rows, expertsPerToken]: chosen experts in router order. */
-  readonly routes: Uint32Array;
-}
-
-export interface PassCounters {
-  /** Submissions that were waited for. */
-  roundTrips: number;
-  submits: number;
-  /** Counted by the GPU: layers whose experts were combined, shadows left out. */
-  layersExecuted: number;
-}
+import { mayRunOn, TokenRuns } from './token-runs';
 
 export class PassRunner {
   counters: PassCounters = createCounters();
   /** Time of one layer of one token, measured on passes without a fault; null until there was one. */
   layerMs: number | null = null;
+  readonly runLength = new RunLength();
   /** What the KV cache has of prompts, and host RAM of others. */
   readonly prefixes: PrefixSwitch;
 
   readonly #keptPrefix: KeptPrefix;
   readonly #waves: LayerWaves;
+  readonly #runs: TokenRuns;
 
   /** @param saved outlives the device. */
   constructor(
@@ -116,12 +42,18 @@ export class PassRunner {
     saved = new SavedPrefixes(),
   ) {
     this.#waves = new LayerWaves(runtime, () => this.counters.submits++);
+    this.#runs = new TokenRuns(runtime, this.#waves);
     this.#keptPrefix = new KeptPrefix(runtime.manifest.config, runtime.plan.state);
     this.prefixes = new PrefixSwitch(runtime, this.#keptPrefix, saved);
   }
 
   resetCounters(): void {
     this.counters = createCounters();
+  }
+
+  /** Whether this token's first layers have run, in the submission of the token before it. */
+  hasBegun(tokenId: number, position: number): boolean {
+    return this.#runs.hasBegun(tokenId, position);
   }
 
   /** @throws EngineError; after one, the KV cache from `position` on is undefined, everything else is whole. */
@@ -144,7 +76,10 @@ export class PassRunner {
     const tripsBefore = this.counters.roundTrips;
     const form: PassForm = isChunk && (request.chunkRows ?? rows) >= TILED_ROWS ? 'tiles' : 'rows';
     this.#keptPrefix.begin(request.position, Math.max(rows, request.tokensPerSubmit ?? 1));
-    if ((request.tokensPerSubmit ?? 1) > 1) return this.#runResident(request, request.tokensPerSubmit ?? 1);
+    const { tokensPerSubmit = 1 } = request;
+    if ((tokensPerSubmit > 1 || this.#goesOn(request)) && mayRunOn(this.runtime))
+      return await this.#runTokens(request, tokensPerSubmit, plan, signal);
+    this.#runs.forget();
     if (form === 'tiles') await orAborted(this.runtime.tiles.load(), signal);
     // A chunk of many tokens needs nearly every expert of a layer: waiting for its routes would save little.
     const isStreamed = form === 'tiles' && !pager.isWhole;
@@ -235,16 +170,30 @@ export class PassRunner {
     return this.#waves.run({ submission, from: { layer: 0, stage: 'attention' } }, 'tiles', rows, waves, signal);
   }
 
-  async #runResident(request: PassRequest, count: number): Promise<PassResult> {
+  /** The request is for a lone token that has begun, and changes nothing of it. */
+  #goesOn({ tokenIds, draftTokens = 0, position, getLogitChanges, sampling, isChunk }: PassRequest): boolean {
+    const isLone = tokenIds.length === 1 && draftTokens === 0 && !isChunk && sampling !== null;
+    return isLone && !getLogitChanges && this.hasBegun(tokenIds[0] as number, position);
+  }
+
+  async #runTokens(
+    request: PassRequest,
+    count: number,
+    plan: PassPlan,
+    signal: AbortSignal | undefined,
+  ): Promise<PassResult> {
     const start = performance.now();
-    const { tokenIds, position, sampling, endIds } = request;
-    assert(sampling, 'every token is sampled');
-    const run = await runResident(this.runtime, tokenIds[0] as number, position, count, sampling, endIds ?? new Set());
-    this.counters.submits++;
-    this.counters.roundTrips++;
-    this.counters.layersExecuted += run.layersExecuted;
-    this.#noteLayerTime(performance.now() - start, count);
-    return { ...run, logits: null };
+    const noDraft = new Uint32Array(0);
+    const result = await this.#runs.run(
+      request,
+      count,
+      plan,
+      this.counters,
+      ({ fault, needed }) => this.#serveFault(fault, needed, plan.getExpected(fault, noDraft), plan, signal),
+      signal,
+    );
+    if (result.isSmooth) this.#noteLayerTime(performance.now() - start, count);
+    return result;
   }
 
   #noteLayerTime(passMs: number, tokens: number): void {
@@ -364,5 +313,5 @@ export class PassRunner {
 }
 
 function createCounters(): PassCounters {
-  return { roundTrips: 0, submits: 0, layersExecuted: 0 };
+  return { roundTrips: 0, submits: 0, layersExecuted: 0, unreachedTokens: 0 };
 }

@@ -38,11 +38,14 @@ export function resolveRequest(
       'grammar and ignoreEos were given, and a grammar says where a text ends: give 1',
     );
   }
-  const { answerStart = '', tokensPerSubmit = 1 } = request;
-  if (!Number.isInteger(tokensPerSubmit) || tokensPerSubmit < 1 || tokensPerSubmit > MOST_DRAFT_TOKENS) {
+  const { answerStart = '', tokensPerSubmit = 'auto' } = request;
+  if (
+    tokensPerSubmit !== 'auto' &&
+    !(Number.isInteger(tokensPerSubmit) && tokensPerSubmit >= 1 && tokensPerSubmit <= MOST_DRAFT_TOKENS)
+  ) {
     throw new EngineError(
       'BAD_ARGUMENT',
-      `tokensPerSubmit ${tokensPerSubmit} is out of range: an integer from 1 to ${MOST_DRAFT_TOKENS}`,
+      `tokensPerSubmit ${tokensPerSubmit} is out of range: an integer from 1 to ${MOST_DRAFT_TOKENS}, or auto`,
     );
   }
   if (answerStart !== '' && !request.messages) {

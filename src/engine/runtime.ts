@@ -228,6 +228,7 @@ async function fillDevice(
     sampling,
     layers: config.layers,
     routeBytes: config.moeLayers.length * config.moe.expertsPerToken * 4,
+    logitBytes: config.vocabSize * 4,
   });
   // The slots were filled in order: the lowest resident expert is in the first slot, and its page is near. Without one the
   // slot is free, and takes anything.

@@ -9,7 +9,9 @@ import { getDraftedPages } from './drafted-pages';
 import type { TraceEntry } from './engine';
 import { type AnswerCounts, type Forecast, splitLayers } from './forecast';
 import { getResidency } from './memory-watch';
-import type { PassPlan, PassRequest, PassResult, PassRunner } from './pass-runner';
+import type { PassPlan, PassRequest, PassResult } from './pass';
+import type { PassRunner } from './pass-runner';
+import type { RunCosts } from './run-length';
 import type { Runtime } from './runtime';
 import { chooseSegmentLayers } from './segment-length';
 
@@ -39,9 +41,20 @@ export class Sequence {
     private readonly paging: ResolvedPaging,
   ) {}
 
-  /** The caller wants read-backs within a token. */
-  get cutsPasses(): boolean {
-    return this.paging.segmentLayers !== 'auto';
+  /**
+   * Tokens of the next submission, when nothing is guessed and the GPU alone samples.
+   * @param wanted by the caller: `auto`, or so many if there is a use for them.
+   * @param most that there is a use for, and that fit.
+   */
+  chooseTokensPerSubmit(wanted: number | 'auto', most: number): number {
+    const { pager, manifest } = this.runtime;
+    const { layers } = manifest.config;
+    const isWhole = pager.isWhole;
+    // The caller wants read-backs within a token, or they are cheaper than what is dead behind a fault.
+    if (this.paging.segmentLayers !== 'auto') return 1;
+    if (!isWhole && this.#getSegmentLayers(layers, true, this.#getRunAhead(layers)) < layers) return 1;
+    if (wanted !== 'auto') return Math.max(1, Math.min(wanted, most));
+    return this.runner.runLength.choose({ most, isWhole, slots: pager.slots }, this.#getRunCosts());
   }
 
   /** The sequence begins with tokens that are not computed again. */
@@ -56,19 +69,42 @@ export class Sequence {
     const context: TokenContext = { tokenId: tokenIds[0] as number, position, previousId: this.#previousId };
     const isPaged = !this.runtime.pager.isWhole;
     const isDecoded = tokenIds.length === 1 || !request.isChunk;
+    const hasBegun = this.runner.hasBegun(context.tokenId, position);
+    const aheadBefore = this.runtime.pager.counters.aheadBytes;
     // Of a decoded token and its guesses the first alone is known to run.
     this.forecast.push(position, isDecoded ? tokenIds.slice(0, 1) : tokenIds);
     if (isPaged && isDecoded) {
       await this.forecast.wait(position);
       const costs = this.#getPrefetchCosts();
       const expected = this.forecast.getExpected(context, getUploadProbability(costs));
-      await this.runtime.pager.readAhead(expected, costs);
-      this.runtime.pager.prefetch(expected);
+      // A token that has begun has a page to wait for, with which others are brought in.
+      if (!hasBegun) {
+        await this.runtime.pager.readAhead(expected, costs);
+        this.runtime.pager.prefetch(expected);
+      }
     }
     const plan = this.#getPlan(context, request, tokenIds.length + draftTokens, isPaged);
     const faultsBefore = this.runtime.pager.counters.faultingLayers;
+    const { roundTrips, unreachedTokens } = this.runner.counters;
+    const forecastBytes = this.runtime.pager.counters.aheadBytes - aheadBefore;
+    const startMs = performance.now();
     const result = await this.runner.run(request, plan, signal);
-    if (isDecoded) this.#noteFaults(this.runtime.pager.counters.faultingLayers - faultsBefore);
+    const faults = this.runtime.pager.counters.faultingLayers - faultsBefore;
+    const { tokensPerSubmit: count = 1 } = request;
+    if (isDecoded) this.#noteFaults(faults, count > 1 ? result.acceptedRows : 1);
+    // A lone token of a run began in another's submission.
+    if (isPaged && isDecoded && tokenIds.length + draftTokens === 1 && (count > 1 || !hasBegun)) {
+      const made = {
+        count,
+        ended: result.tokenIds.length,
+        faults,
+        roundTrips: this.runner.counters.roundTrips - roundTrips,
+        unreached: this.runner.counters.unreachedTokens - unreachedTokens,
+        forecastPages: forecastBytes / this.runtime.pool.getPageBytes(0),
+        passMs: performance.now() - startMs,
+      };
+      this.runner.runLength.note(made, this.#getRunCosts());
+    }
     const accepted = Array.from(result.tokenIds).slice(0, result.acceptedRows);
     if (isDecoded && accepted.length > 1) this.forecast.push(position + 1, accepted.slice(1));
     for (const [row, layers] of splitRows(result.routes, this.#layers, result.tokenIds.length).entries()) {
@@ -152,9 +188,20 @@ export class Sequence {
     };
   }
 
-  #noteFaults(faults: number): void {
-    const keep = 2 ** (-1 / HALF_WEIGHT_TOKENS);
-    this.#faultsPerToken = this.#faultsPerToken * keep + faults * (1 - keep);
+  #getRunCosts(): RunCosts {
+    const { calibration, manifest } = this.runtime;
+    const { layers } = manifest.config;
+    const { layerMs } = this.runner;
+    return {
+      tokenMs: layerMs === null ? null : layerMs * layers,
+      roundTripMs: calibration.roundTripMs,
+      deadTokenMs: calibration.deadLayerMs * layers,
+    };
+  }
+
+  #noteFaults(faults: number, tokens: number): void {
+    const keep = 2 ** (-tokens / HALF_WEIGHT_TOKENS);
+    this.#faultsPerToken = this.#faultsPerToken * keep + (faults / tokens) * (1 - keep);
   }
 
   /** RUN_AHEAD of shaders/lib/control.wgsl: layers + 1 is the whole rest, 1 the routers alone. */

@@ -42,14 +42,16 @@ export class Submission {
   /**
    * Submits, waits, and returns a copy of the parts, one after another.
    * @param target a `readback` buffer that holds all parts.
+   * @param placedBytes that the submission itself has copied there, behind the place of the parts: returned with them.
    * @throws EngineError `DEVICE_LOST`, `GPU_ERROR`
    */
-  async submitAndRead(parts: readonly ReadbackPart[], target: DeviceBuffer): Promise<ArrayBuffer> {
+  async submitAndRead(parts: readonly ReadbackPart[], target: DeviceBuffer, placedBytes = 0): Promise<ArrayBuffer> {
     let at = 0;
     for (const part of parts) {
       this.copy(part.source, part.offsetBytes, target, at, part.sizeBytes);
       at += part.sizeBytes;
     }
+    at += placedBytes;
     this.submit();
     this.device.counters.readbacks++;
     try {

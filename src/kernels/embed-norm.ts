@@ -24,6 +24,7 @@ export interface EmbedNormBuffers {
   readonly norm: BindingResource; // [1 or 2, hiddenSize] f32
   readonly residual: BindingResource; // [rows, hiddenSize] f32
   readonly x: BindingResource; // [rows, hiddenSize] f32
+  readonly control: BindingResource; // see lib/control.wgsl
 }
 
 export interface EmbedNorm {
@@ -34,7 +35,7 @@ export async function compileEmbedNorm(device: GpuDevice, variant: Variant, spec
   const program = await compileProgram(device, {
     name: 'embed_norm',
     source: getProgramSource(source, variant, spec.type, ['norm_row']),
-    bindings: ['uniform', 'read', 'read', 'read', 'write', 'write'],
+    bindings: ['uniform', 'read', 'read', 'read', 'write', 'write', 'write'],
     constants: {
       WORKGROUP_SIZE: variant.workgroupSize,
       HIDDEN: spec.hiddenSize,
@@ -44,8 +45,8 @@ export async function compileEmbedNorm(device: GpuDevice, variant: Variant, spec
     },
   });
   return {
-    bind({ part, weights, tokens, norm, residual, x }) {
-      const group = program.bind([part, weights, tokens, norm, residual, x]);
+    bind({ part, weights, tokens, norm, residual, x, control }) {
+      const group = program.bind([part, weights, tokens, norm, residual, x, control]);
       return (submission, rows) => submission.dispatch(program.pipeline, group, rows);
     },
   };

@@ -1,7 +1,7 @@
 /**
  * Tokens one after another in one submission, each sampled token the next one's input, and no read-back in between: a draft on the
- * resident experts alone, absent ones left out, or where all are resident the text itself. Records commands and writes their
- * script; never submits.
+ * resident experts alone, absent ones left out, or the text itself, up to the first page that is missing. Records commands and
+ * writes their script; never submits.
  *
  * A drafted token's keys and values go to the cache places of its position. The exact pass that follows starts at the
  * draft's first position and writes every layer's places before that layer's attention reads them, so nothing of a draft is
@@ -11,11 +11,14 @@ import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import type { DeviceBuffer } from '../gpu/memory';
 import type { Submission } from '../gpu/pass';
-import type { Forward } from './forward';
+import type { EntryPoint, Forward } from './forward';
 import { CONTROL, MOST_DRAFT_TOKENS, NO_FAULT, type RunState, SCRIPT_STEP_WORDS } from './run-state';
 
 /** Byte offset of `position` in the sampling uniform; see shaders/sample_token.wgsl. */
 const SAMPLED_POSITION_BYTES = 20;
+
+/** Where a token begins: its embedding comes first. */
+export const START: EntryPoint = { layer: 0, stage: 'attention' };
 
 export interface DraftParts {
   readonly device: GpuDevice;
@@ -26,6 +29,8 @@ export interface DraftParts {
   readonly layers: number;
   /** Bytes of one token's routes: [moeLayers, expertsPerToken] u32. */
   readonly routeBytes: number;
+  /** Bytes of one row of logits. */
+  readonly logitBytes: number;
 }
 
 export class Draft {
@@ -47,51 +52,75 @@ export class Draft {
     runAhead: number,
     isAdjusted: boolean,
   ): void {
-    const { state } = this.parts;
-    this.#encodeTokens(submission, tokenId, position, count, [NO_FAULT, 0, 0, 1, NO_FAULT, 0, runAhead, 0], isAdjusted);
-    submission.copy(state.draftTokens, 0, state.tokens, 0, (count + 1) * 4);
-    this.#encodeStep(submission, count);
-    const controlBytes = CONTROL.nextToken * 4;
-    const controlsAt = (count + 1) * SCRIPT_STEP_WORDS * 4;
-    submission.copy(state.draftScript, controlsAt + controlBytes, state.control, 0, controlBytes);
-  }
-
-  /** `count` tokens behind `tokenId`, each by an exact pass of its own: every page is resident. */
-  encodeExact(submission: Submission, tokenId: number, position: number, count: number): void {
-    this.#encodeTokens(submission, tokenId, position, count, [NO_FAULT, 0, 0, 0], false);
-  }
-
-  /** @param controls words that the control buffer starts with, and what else the script ends with. */
-  #encodeTokens(
-    submission: Submission,
-    tokenId: number,
-    position: number,
-    count: number,
-    controls: readonly number[],
-    isAdjusted: boolean,
-  ): void {
-    const { device, forward, state, layers, routeBytes } = this.parts;
-    assert(count > 0 && count <= MOST_DRAFT_TOKENS, `${count} tokens fit into a script`);
-    const { queue } = device.handle;
-    const steps = Array.from({ length: count }, (_, i) => [1, position + i, 1, position + i + 1]);
-    const script = [...steps.flat(), count + 1, position, count + 1, position + 1, ...controls];
-    queue.writeBuffer(state.draftScript, 0, Uint32Array.from(script));
-    queue.writeBuffer(state.draftTokens, 0, Uint32Array.of(tokenId));
-
+    const { forward, state } = this.parts;
+    const controls = [NO_FAULT, 0, 0, 1, NO_FAULT, 0, runAhead, 0];
+    this.#writeScript(tokenId, position, count, [count + 1, position, count + 1, position + 1, ...controls]);
     const controlBytes = CONTROL.nextToken * 4;
     const controlsAt = (count + 1) * SCRIPT_STEP_WORDS * 4;
     submission.copy(state.draftScript, controlsAt, state.control, 0, controlBytes);
     for (let i = 0; i < count; i++) {
-      submission.copy(state.draftTokens, i * 4, state.tokens, 0, 4);
-      this.#encodeStep(submission, i);
-      forward.encodeEmbed(submission, 1);
-      forward.encodeLayers(submission, 'rows', { layer: 0, stage: 'attention' }, layers, 1);
-      forward.encodeHead(submission, 'rows', 0, 1);
+      this.#encodeToken(submission, i, START);
       if (isAdjusted) forward.encodeSampleAdjusted(submission, 0);
       else forward.encodeSample(submission, 1);
-      submission.copy(state.control, controlBytes, state.draftTokens, (i + 1) * 4, 4);
-      submission.copy(state.routeIds, 0, state.draftRoutes, i * routeBytes, routeBytes);
+      this.#encodeRecord(submission, i);
     }
+    submission.copy(state.draftTokens, 0, state.tokens, 0, (count + 1) * 4);
+    this.#encodeStep(submission, count);
+    submission.copy(state.draftScript, controlsAt + controlBytes, state.control, 0, controlBytes);
+  }
+
+  /**
+   * `tokenId` and `count - 1` tokens behind it, each by an exact pass of its own; what lies behind a fault does nothing. The
+   * control words are the caller's.
+   * @param from where `tokenId` goes on: with its embedding, or behind a fault of it that has been served.
+   * @param logitsAt byte offset in the read-back buffer for the logits, token after token; null: they stay.
+   */
+  encodeExact(
+    submission: Submission,
+    from: EntryPoint,
+    tokenId: number,
+    position: number,
+    count: number,
+    logitsAt: number | null,
+  ): void {
+    const { forward, state, logitBytes } = this.parts;
+    this.#writeScript(tokenId, position, count, []);
+    for (let i = 0; i < count; i++) {
+      this.#encodeToken(submission, i, i === 0 ? from : START);
+      forward.encodeSample(submission, 1);
+      this.#encodeRecord(submission, i);
+      submission.copy(state.control, CONTROL.faultLayer * 4, state.tokenFaults, i * 4, 4);
+      if (logitsAt === null) continue;
+      submission.copy(state.logits, 0, state.readback, logitsAt + i * logitBytes, logitBytes);
+    }
+  }
+
+  /** @param rest what the script ends with. */
+  #writeScript(tokenId: number, position: number, count: number, rest: readonly number[]): void {
+    const { device, state } = this.parts;
+    assert(count > 0 && count <= MOST_DRAFT_TOKENS, `${count} tokens fit into a script`);
+    const steps = Array.from({ length: count }, (_, i) => [1, position + i, 1, position + i + 1]);
+    device.handle.queue.writeBuffer(state.draftScript, 0, Uint32Array.from([...steps.flat(), ...rest]));
+    device.handle.queue.writeBuffer(state.draftTokens, 0, Uint32Array.of(tokenId));
+  }
+
+  /** Up to its logits. */
+  #encodeToken(submission: Submission, index: number, from: EntryPoint): void {
+    const { forward, state, layers } = this.parts;
+    if (from === START) {
+      submission.copy(state.draftTokens, index * 4, state.tokens, 0, 4);
+      this.#encodeStep(submission, index);
+      forward.encodeEmbed(submission, 1);
+    }
+    forward.encodeLayers(submission, 'rows', from, layers, 1);
+    forward.encodeHead(submission, 'rows', 0, 1);
+  }
+
+  /** What it sampled is the next one's input. */
+  #encodeRecord(submission: Submission, index: number): void {
+    const { state, routeBytes } = this.parts;
+    submission.copy(state.control, CONTROL.nextToken * 4, state.draftTokens, (index + 1) * 4, 4);
+    submission.copy(state.routeIds, 0, state.draftRoutes, index * routeBytes, routeBytes);
   }
 
   #encodeStep(submission: Submission, index: number): void {

@@ -91,6 +91,7 @@ export class Forward {
         norm: weights.getBuffer(getNextNorm(weights.plan, 0)),
         residual: state.residual,
         x: state.x,
+        control: state.control,
       }),
     );
     this.#layers = weights.plan.layers.map((plan, layer) => this.#bindLayer(plan, layer));

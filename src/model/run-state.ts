@@ -35,6 +35,8 @@ export const MOST_DRAFT_TOKENS = 8;
 /** Words of the control buffer; see shaders/lib/control.wgsl. */
 export const CONTROL = { faultLayer: 0, layersExecuted: 1, runAhead: 2, draft: 3, nextToken: 4 } as const;
 export const NO_FAULT = 0xffffffff;
+/** A token before this one, of the same submission, has faulted. */
+export const ENDED = 0xfffffffe;
 
 /** Largest logits buffer, unless one row is larger. */
 const LOGITS_BYTES = 4 << 20;
@@ -105,6 +107,7 @@ export interface RunState {
   readonly control: DeviceBuffer; // [CONTROL.nextToken + logitRows] u32
   readonly draftTokens: DeviceBuffer; // [1 + draftTokens] u32: the token given, then the drafted ones
   readonly draftRoutes: DeviceBuffer; // [draftTokens, moeLayers, expertsPerToken] u32
+  readonly tokenFaults: DeviceBuffer; // [draftTokens] u32: the fault word behind each of several tokens in turn
   readonly draftScript: DeviceBuffer; // see model/draft.ts
   readonly rope: DeviceBuffer; // [context, rope dims / 2] of (cos, sin) f32
   readonly nothing: DeviceBuffer; // bound where a model has no such weights
@@ -116,7 +119,7 @@ export interface RunState {
 /** Words of a step in a draft's script: rows, position, logits rows (the step uniform), position of the sampled token. */
 export const SCRIPT_STEP_WORDS = 4;
 
-/** Words of a draft's script: its steps, the exact pass, and what the control buffer starts with for either. */
+/** Words of a draft's script: its steps, the exact pass, and what the control buffer starts with for either. Of exact tokens the steps. */
 function getScriptWords(draftTokens: number): number {
   return (draftTokens + 1) * SCRIPT_STEP_WORDS + 2 * CONTROL.nextToken;
 }
@@ -169,10 +172,11 @@ function getSizes(config: ModelConfig, shape: StateShape): Record<Named, number>
     control,
     draftTokens: 1 + draftTokens,
     draftRoutes: draftTokens * rowRoutes,
+    tokenFaults: Math.max(1, draftTokens),
     draftScript: getScriptWords(draftTokens),
     rope: contextLength * config.attention.rope.dims,
     nothing: 4,
-    readback: control + routes + 1 + draftTokens * (1 + rowRoutes) + logits,
+    readback: control + routes + 1 + draftTokens * (2 + rowRoutes) + logits,
   };
   return Object.fromEntries(Object.entries(words).map(([name, count]) => [name, count * 4])) as Record<Named, number>;
 }

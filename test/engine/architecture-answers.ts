@@ -4,7 +4,8 @@
  */
 import { afterEach, expect } from 'vitest';
 import { getLeastSlots } from '../../src/checkpoint/model-config';
-import { type PassPlan, PassRunner } from '../../src/engine/pass-runner';
+import type { PassPlan } from '../../src/engine/pass';
+import { PassRunner } from '../../src/engine/pass-runner';
 import { createRuntime, type Runtime } from '../../src/engine/runtime';
 import { installModel } from '../../src/store/install';
 import { createMemoryStore } from '../../src/store/memory-store';

@@ -13,8 +13,11 @@ import { watchGpu } from './watched-gpu';
 
 /** Demand paging alone: prediction and run-ahead have counters and tests of their own. */
 const DEMAND_ONLY = { predictor: 'none', runAhead: false } as const;
-/** One pass per token; passes over guessed tokens are counted by test/engine/drafting-passes.test.ts. */
-const draft = { kind: 'off' } as const;
+/**
+ * One pass and one submission per token: passes over guessed tokens are counted by test/engine/drafting-passes.test.ts, tokens one
+ * behind the other by test/engine/token-runs.test.ts.
+ */
+const oneByOne = { draft: { kind: 'off' }, tokensPerSubmit: 1 } as const;
 
 let session: Session | undefined;
 let oracle: GoldenRuntime | undefined;
@@ -32,7 +35,7 @@ describe('with everything resident', () => {
     const { engine, loaded } = session;
     const counts: { submits: number; readbacks: number }[] = [];
     let stats: GenerateStats | undefined;
-    for await (const event of engine.generate({ tokenIds: [5, 9, 30], maxTokens: 12, ignoreEos: true, draft })) {
+    for await (const event of engine.generate({ tokenIds: [5, 9, 30], maxTokens: 12, ignoreEos: true, ...oneByOne })) {
       if (event.type === 'token') counts.push({ submits: watched.submits, readbacks: watched.readbacks });
       if (event.type === 'done') stats = event.result.stats;
     }
@@ -57,7 +60,7 @@ describe('with everything resident', () => {
     const watched = watchGpu();
     session = await openSession('e16k4-q4_0', {}, { gpu: watched.gpu });
     const { engine, loaded } = session;
-    const request = { tokenIds: [5, 9, 30], maxTokens: 6, ignoreEos: true, draft };
+    const request = { tokenIds: [5, 9, 30], maxTokens: 6, ignoreEos: true, ...oneByOne };
     await generate(engine, request);
     const made = countMade(watched.devices[0] as GPUDevice);
     const counts: ReturnType<typeof countMade>[] = [];
@@ -93,7 +96,7 @@ describe('per decoded token', () => {
         maxTokens: 2,
         ignoreEos: true,
         paging: DEMAND_ONLY,
-        draft,
+        ...oneByOne,
       });
       const { layersExecuted, faultingLayers, roundTrips, submits } = result.stats;
       expect(layersExecuted).toBeGreaterThanOrEqual(loaded.layers);
@@ -126,7 +129,7 @@ describe.each([
       maxTokens: 40,
       ignoreEos: true,
       paging: DEMAND_ONLY,
-      draft,
+      ...oneByOne,
     });
     // The last token is never run.
     const run = [42, ...result.tokenIds.slice(0, -1)];

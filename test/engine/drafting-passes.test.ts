@@ -4,15 +4,12 @@
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { GenerateRequest } from '../../src/engine/engine';
-import { EngineError } from '../../src/errors';
-import { createMemoryStore } from '../../src/store/memory-store';
-import type { ModelStore } from '../../src/store/model-store';
 import { goldenModels } from '../golden';
 import { loadArchitecture } from '../golden/architectures';
 import { answer } from './drafted-answer';
-import { generate, openForTest } from './engine-session';
+import { generate, openForTest, type TestModel } from './engine-session';
+import { expectInterruptions } from './interrupted-answer';
 import { cutBytes, writeScriptedModel } from './scripted-model';
-import { watchFile } from './watched-file';
 
 const NAME = 'e16k4-q4_0';
 const SMALLEST = { expertBudget: { percent: 25 } } as const;
@@ -94,27 +91,6 @@ describe('guesses from the text', () => {
   });
 });
 
-/** A store whose reads do as told, each with the number of reads since the last call of `setOnRead`. */
-function createWatchedStore() {
-  const store = createMemoryStore();
-  let onRead: (reads: number) => void = () => {};
-  let reads = 0;
-  const watched: ModelStore = {
-    ...store,
-    async readRecord(modelId, key) {
-      onRead(++reads);
-      return store.readRecord(modelId, key);
-    },
-  };
-  return {
-    store: watched,
-    setOnRead(next: (reads: number) => void) {
-      onRead = next;
-      reads = 0;
-    },
-  };
-}
-
 /** A model without a window, and one whose window the prompt fills. */
 const interrupted = [
   [NAME, async () => ({ model: NAME, tokenIds: goldenModels.find(({ name }) => name === NAME)?.prompts[2]?.tokenIds })],
@@ -130,47 +106,9 @@ const interrupted = [
 describe.each(interrupted)('a pass over guesses of %s', (_, load) => {
   it('that is aborted, or loses a page read, in the middle gives that error, and the same answer afterwards', async () => {
     const { model, tokenIds = [] } = await load();
-    const { store, setOnRead } = createWatchedStore();
-    // A page that the store has lost would be read from the file again.
-    const file = watchFile();
-    // Nothing is kept in RAM: every fault reads.
-    const environment = { openStore: async () => store };
-    const options = { expertBudget: { percent: 34 }, hostCacheBytes: 0 };
-    const { engine } = await openForTest(model as string | Uint8Array<ArrayBuffer>, options, environment);
     const request: GenerateRequest = { tokenIds, maxTokens: 8, ignoreEos: true, draft: { kind: 'self', tokens: 4 } };
-    const right = (await generate(engine, { ...request, draft: { kind: 'off' } })).result.tokenIds;
-    for (const [readsBefore, ending] of [
-      [0, 'abort'],
-      [2, 'abort'],
-      [0, 'loss'],
-      [2, 'loss'],
-    ] as const) {
-      const controller = new AbortController();
-      let started = false;
-      let ended = false;
-      const run = async () => {
-        for await (const { type } of engine.generate(request, controller.signal)) {
-          if (type !== 'token' || started) continue;
-          started = true;
-          // From the first pass over guesses on.
-          setOnRead((reads) => {
-            if (reads <= readsBefore) return;
-            ended = true;
-            if (ending === 'abort') controller.abort('enough');
-            else {
-              file.isGone = true;
-              throw new EngineError('STORAGE', 'reading the record failed: the disk is gone');
-            }
-          });
-        }
-      };
-      const code = ending === 'abort' ? 'ABORTED' : 'STORAGE';
-      await expect(run(), `${ending} after ${readsBefore} reads`).rejects.toMatchObject({ code });
-      expect(ended).toBe(true);
-      setOnRead(() => {});
-      file.isGone = false;
-      expect((await generate(engine, request)).result.tokenIds).toEqual(right);
-    }
+    // From the first pass over guesses on.
+    await expectInterruptions(model as TestModel, request, { ...request, draft: { kind: 'off' } }, [0, 2]);
   });
 });
 

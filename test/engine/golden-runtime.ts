@@ -1,5 +1,6 @@
 /** Installs a model into memory and puts it on the GPU. Owns set-up only; tests say what must hold. */
-import { type PassPlan, PassRunner } from '../../src/engine/pass-runner';
+import type { PassPlan } from '../../src/engine/pass';
+import { PassRunner } from '../../src/engine/pass-runner';
 import { createRuntime, type Runtime, type RuntimeRequest } from '../../src/engine/runtime';
 import type { DeviceOptions } from '../../src/gpu/device';
 import { installModel } from '../../src/store/install';

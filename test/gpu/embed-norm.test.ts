@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { getWeightFormat } from '../../src/checkpoint/formats';
 import type { WeightType } from '../../src/checkpoint/model-config';
 import { compileEmbedNorm } from '../../src/kernels/embed-norm';
+import { ENDED, NO_FAULT } from '../../src/model/run-state';
 import { embedNorm } from '../reference/embed-norm';
 import {
   createRandom,
@@ -53,7 +54,10 @@ describe.each(benches)('embed_norm, $name', (bench) => {
       return part;
     }
 
-    async function run(tokens: Uint32Array): Promise<[residual: Float32Array, x: Float32Array]> {
+    async function run(
+      tokens: Uint32Array,
+      fault = NO_FAULT,
+    ): Promise<[residual: Float32Array, x: Float32Array, control: Uint32Array]> {
       const kernel = await bench.compileOnce([type, hidden, kind, scale], () =>
         compileEmbedNorm(bench.device, bench.variant, {
           type,
@@ -70,6 +74,7 @@ describe.each(benches)('embed_norm, $name', (bench) => {
         norm,
         residual: blank,
         x: blank,
+        control: Uint32Array.of(fault, 0, 0, 0),
       });
       const bytes = await bench.run(
         [
@@ -79,9 +84,13 @@ describe.each(benches)('embed_norm, $name', (bench) => {
             tokens.length,
           ],
         ],
-        [rest.residual, rest.x],
+        [rest.residual, rest.x, rest.control],
       );
-      return [new Float32Array(bytes[0]!, 0, blank.length), new Float32Array(bytes[1]!, 0, blank.length)];
+      return [
+        new Float32Array(bytes[0]!, 0, blank.length),
+        new Float32Array(bytes[1]!, 0, blank.length),
+        new Uint32Array(bytes[2]!, 0, 4),
+      ];
     }
 
     it('looks tokens up in both parts of a split table, at the edges too, and normalises them', async () => {
@@ -104,6 +113,16 @@ describe.each(benches)('embed_norm, $name', (bench) => {
         const [ownResidual, ownX] = await run(Uint32Array.of(token));
         expectSameBits(residual.slice(row * hidden, (row + 1) * hidden), ownResidual, `residual of row ${row}`);
         expectSameBits(x.slice(row * hidden, (row + 1) * hidden), ownX, `x of row ${row}`);
+      }
+    });
+
+    it('touches nothing behind a fault, and says that the pass has ended', async () => {
+      const tokens = Uint32Array.of(3, 20);
+      expect((await run(tokens))[2][0]).toBe(NO_FAULT);
+      for (const fault of [0, 5, ENDED]) {
+        const [residual, x, control] = await run(tokens, fault);
+        expect(new Set([...residual, ...x])).toEqual(new Set([SENTINEL]));
+        expect([...control]).toEqual([ENDED, 0, 0, 0]);
       }
     });
 

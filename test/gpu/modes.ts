@@ -2,7 +2,7 @@
  * What runs in MoE layer `LAYER`, by the fault word and RUN_AHEAD: the meaning of shaders/lib/control.wgsl, written out.
  * Shared by the tests of all kernels that a fault stops or sends into shadow.
  */
-import { NO_FAULT } from '../../src/model/run-state';
+import { ENDED, NO_FAULT } from '../../src/model/run-state';
 
 export const LAYERS = 4;
 /** The layer under test: behind two layers that may have faulted, before one that may. */
@@ -51,10 +51,14 @@ export const MODES: readonly ModeCase[] = (
     [0, 3, 'shadow', 'shadow', 'dead'],
     [0, 4, 'shadow', 'shadow', 'shadow'],
     [0, LARGE, 'shadow', 'shadow', 'shadow'],
+    // A token before this one has faulted.
+    [ENDED, 0, 'dead', 'dead', 'dead'],
+    [ENDED, 1, 'dead', 'dead', 'dead'],
+    [ENDED, LARGE, 'dead', 'dead', 'dead'],
   ] as const
 ).map(([fault, runAhead, attention, router, experts]) => ({ fault, runAhead, attention, router, experts }));
 
 /** For messages. */
 export function describeCase({ fault, runAhead }: ModeCase): string {
-  return `fault ${fault === NO_FAULT ? 'none' : fault}, run ahead ${runAhead}`;
+  return `fault ${fault === NO_FAULT ? 'none' : fault === ENDED ? 'of another token' : fault}, run ahead ${runAhead}`;
 }

@@ -188,6 +188,7 @@ export function createBench({ gpu, source, forecast, openPathModel }: BenchEnvir
             ...('seed' in prompt ? { sampling: { temperature: 0.7, seed: prompt.seed } } : {}),
             ...(job.paging ? { paging: job.paging } : {}),
             ...(job.draft ? { draft: job.draft } : {}),
+            ...(job.tokensPerSubmit ? { tokensPerSubmit: job.tokensPerSubmit } : {}),
           });
           for await (const event of events) {
             if (event.type === 'token') firstTokenMs ??= performance.now() - startMs;

@@ -15,6 +15,8 @@ export interface Rung {
   readonly eviction: EvictionName;
   /** Absent: one token a pass. */
   readonly draft?: DraftOptions;
+  /** Absent: one token a submission. */
+  readonly tokensPerSubmit?: 1 | 'auto';
 }
 
 export const residentRow = '100% (a) resident';
@@ -57,8 +59,14 @@ function getDraftRungs(percent: number): Rung[] {
   return [
     { ...getForecastRung(percent, '(g) self-draft', runAhead, 'cold'), draft: self },
     { ...getForecastRung(percent, '(h) n-gram draft', forecast), draft: { kind: 'ngram' } },
-    { ...getForecastRung(percent, '(i) auto', forecast), draft: { kind: 'auto' } },
+    // As an application has it that asks for nothing.
+    { ...getForecastRung(percent, '(i) auto', forecast), draft: { kind: 'auto' }, tokensPerSubmit: 'auto' },
   ];
+}
+
+/** Tokens one behind the other in a submission, where that is measured to pay. */
+function getRunOnRung(percent: number): Rung {
+  return { ...getForecastRung(percent, '(j) run on', forecast), tokensPerSubmit: 'auto' };
 }
 
 const resident: Rung = getPlainRung(100, '(a) resident', faultResume);
@@ -66,16 +74,19 @@ const resident: Rung = getPlainRung(100, '(a) resident', faultResume);
 const rungs: readonly Rung[] = [
   resident,
   getPlainRung(100, '(b) every layer', everyLayer),
+  getRunOnRung(100),
   getPlainRung(50, '(b) every layer', everyLayer),
   getPlainRung(50, '(c) fault-resume', faultResume),
   getPlainRung(50, '(d) run-ahead', runAhead),
   ...getPartRungs(50).slice(1),
   getForecastRung(50, '(f) with learned', learned),
+  getRunOnRung(50),
   ...getDraftRungs(50),
   ...getPartRungs(25),
   getPlainRung(25, '(d) run-ahead', runAhead),
   ...getDraftRungs(25),
   ...getPartRungs(75),
+  getRunOnRung(75),
 ];
 
 const comparedPredictors = [
@@ -177,7 +188,7 @@ async function measureRungs(
 
 async function measureRung(
   { bench, model, store, tokens, prompts }: Measurement,
-  { percent, paging, predictors, eviction, draft = { kind: 'off' } }: Rung,
+  { percent, paging, predictors, eviction, draft = { kind: 'off' }, tokensPerSubmit = 1 }: Rung,
   job: Partial<EngineJob>,
 ): Promise<{ metrics: Metrics; answers: string }> {
   const sample = await bench.generate({
@@ -186,6 +197,7 @@ async function measureRung(
     expertBudget: { percent },
     paging,
     draft,
+    tokensPerSubmit,
     predictors,
     eviction,
     tokens,

@@ -42,6 +42,8 @@ export interface EngineJob {
   /** Absent: the engine's default. */
   readonly draft?: DraftOptions;
   /** Absent: the engine's default. */
+  readonly tokensPerSubmit?: number | 'auto';
+  /** Absent: the engine's default. */
   readonly eviction?: EvictionName;
   /** Whether predictors begin with nothing, or with what comes with the model. A job never teaches the next one. */
   readonly predictors: 'cold' | 'shipped';

@@ -4,7 +4,8 @@
  */
 import type { GenerateRequest } from '../../src/engine/engine';
 import { createForecast, splitLayers } from '../../src/engine/forecast';
-import { type PassRequest, PassRunner } from '../../src/engine/pass-runner';
+import type { PassRequest } from '../../src/engine/pass';
+import { PassRunner } from '../../src/engine/pass-runner';
 import type { Runtime } from '../../src/engine/runtime';
 import { getSamplingWords, resolveSampling } from '../../src/sampling/sampling';
 import { renderChat } from '../../src/text/chat-template';

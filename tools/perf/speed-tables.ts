@@ -81,7 +81,9 @@ export async function measurePrefill(measurement: Measurement): Promise<ResultRo
     [...budgetRows, ...randomRows],
     async ({ percent, random }) => {
       if (random) return measureRandomPrefill(measurement, percent, random);
-      const sample = await bench.generate({ store, expertBudget: { percent }, predictors: 'cold', prompts, tokens });
+      // Steps: a submission each, as a prompt's chunks are.
+      const job = { store, expertBudget: { percent }, predictors: 'cold', tokensPerSubmit: 1 } as const;
+      const sample = await bench.generate({ ...job, prompts, tokens });
       samples.set(percent, sample);
       return {
         loadMs: { value: sample.loadMs, unit: 'ms' },

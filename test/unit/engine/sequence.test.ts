@@ -1,7 +1,8 @@
 /** What a sequence tells its forecast of each token: the one before it, also where a kept prefix was not computed again. */
 import { expect, it } from 'vitest';
 import { createForecast } from '../../../src/engine/forecast';
-import type { PassRequest, PassRunner } from '../../../src/engine/pass-runner';
+import type { PassRequest } from '../../../src/engine/pass';
+import type { PassRunner } from '../../../src/engine/pass-runner';
 import type { Runtime } from '../../../src/engine/runtime';
 import { Sequence } from '../../../src/engine/sequence';
 import type { TokenContext } from '../../../src/routing/predictor';

@@ -15,6 +15,8 @@ it('behind a kept prefix, behind a chunk and behind accepted guesses the token b
   let acceptedRows = 0;
   // Feeds what it is given.
   const runner = {
+    counters: { roundTrips: 0, unreachedTokens: 0 },
+    hasBegun: () => false,
     run: async ({ tokenIds }: PassRequest) => ({
       tokenIds,
       acceptedRows,

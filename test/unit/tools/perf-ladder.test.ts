@@ -77,12 +77,14 @@ test('the ladder has its rungs at three budgets, each as often as there are runs
     [
       '100% (a) resident',
       '100% (b) every layer',
+      '100% (j) run on',
       '50% (b) every layer',
       '50% (c) fault-resume',
       '50% (d) run-ahead',
       '50% (e) forecast cold',
       '50% (e) forecast',
       '50% (f) with learned',
+      '50% (j) run on',
       '50% (g) self-draft',
       '50% (h) n-gram draft',
       '50% (i) auto',
@@ -96,6 +98,7 @@ test('the ladder has its rungs at three budgets, each as often as there are runs
       '75% (c) fault-resume',
       '75% (e) forecast cold',
       '75% (e) forecast',
+      '75% (j) run on',
     ].map((row) => [row, 2]),
   );
   expect(rows.find(({ metric }) => metric === 'roundTripMs')).toMatchObject({ row: 'round trip', median: 1, runs: 2 });

@@ -23,8 +23,12 @@ export interface ResolvedPaging {
   readonly runAhead: 'full' | 'off' | 'auto';
 }
 
-/** From this many layers' time per round trip on, running the whole rest of a token in shadow pays (docs/log.md, "paging policy"). */
+/**
+ * From this many layers' time per round trip on, running the whole rest of a token in shadow pays (docs/log.md, "paging policy"); from
+ * the lower one on, the experts of the layer that faulted, whose sum the routers behind it are better for ("one layer in shadow").
+ */
 const FULL_RUN_AHEAD_LAYERS = 6;
+const SHORT_RUN_AHEAD_LAYERS = 3;
 /** A token's faults count half after this many more. */
 const HALF_WEIGHT_TOKENS = 16;
 
@@ -208,13 +212,10 @@ export class Sequence {
   #getRunAhead(layers: number): number {
     const { runAhead } = this.paging;
     const { layerMs } = this.runner;
-    const isFull =
-      runAhead === 'full' ||
-      (runAhead === 'auto' &&
-        layerMs !== null &&
-        this.runtime.calibration.roundTripMs > FULL_RUN_AHEAD_LAYERS * layerMs);
-    if (isFull) return layers + 1;
-    return this.forecast.looksAhead ? 1 : 0;
+    const tripLayers = runAhead === 'auto' && layerMs !== null ? this.runtime.calibration.roundTripMs / layerMs : 0;
+    if (runAhead === 'full' || tripLayers > FULL_RUN_AHEAD_LAYERS) return layers + 1;
+    if (!this.forecast.looksAhead) return 0;
+    return tripLayers > SHORT_RUN_AHEAD_LAYERS ? 2 : 1;
   }
 }
 

@@ -1,7 +1,7 @@
 /** What a sequence tells its forecast of each token: the one before it, also where a kept prefix was not computed again. */
 import { expect, it } from 'vitest';
 import { createForecast } from '../../../src/engine/forecast';
-import type { PassRequest } from '../../../src/engine/pass';
+import type { PassPlan, PassRequest } from '../../../src/engine/pass';
 import type { PassRunner } from '../../../src/engine/pass-runner';
 import type { Runtime } from '../../../src/engine/runtime';
 import { Sequence } from '../../../src/engine/sequence';
@@ -60,4 +60,42 @@ it('behind a kept prefix, behind a chunk and behind accepted guesses the token b
     [1, 2, 5],
     [2, 4, 6],
   ]);
+});
+
+it.each([
+  { trip: 'short', roundTripMs: 2, runAhead: 1 },
+  { trip: 'longer than three layers', roundTripMs: 4, runAhead: 2 },
+  { trip: 'longer than six', roundTripMs: 7, runAhead: 'all' },
+])('behind a fault runs the more, the longer a round trip is: $trip', async ({ roundTripMs, runAhead }) => {
+  const manifest = await buildTestManifest();
+  const { layers, moeLayers, moe } = manifest.config;
+  const plans: PassPlan[] = [];
+  const runner = {
+    counters: { roundTrips: 0, unreachedTokens: 0 },
+    layerMs: 1,
+    hasBegun: () => false,
+    run: async ({ tokenIds }: PassRequest, plan: PassPlan) => {
+      plans.push(plan);
+      return { tokenIds, acceptedRows: 1, routes: new Uint32Array(moeLayers.length * moe.expertsPerToken) };
+    },
+  };
+  const shape = { layers: moeLayers.length, experts: moe.experts, expertsPerToken: moe.expertsPerToken };
+  const runtime = {
+    manifest,
+    pager: { isWhole: true, counters: { faultingLayers: 0 } },
+    calibration: { roundTripMs, deadLayerMs: 0.1 },
+    pool: { getPageBytes: () => 1 },
+  };
+  for (const name of ['ensemble', 'none'] as const) {
+    const sequence = new Sequence(
+      runtime as unknown as Runtime,
+      runner as unknown as PassRunner,
+      createForecast(name, shape),
+      { segmentLayers: 'auto', runAhead: 'auto' },
+    );
+    await sequence.run({ tokenIds: [1], position: 0, isChunk: false, logitRows: 1, sampling: null, readLogits: false });
+  }
+  const all = runAhead === 'all';
+  // Without a forecast that looks ahead a router alone is of no use.
+  expect(plans.map((plan) => plan.runAhead)).toEqual([all ? layers + 1 : runAhead, all ? layers + 1 : 0]);
 });

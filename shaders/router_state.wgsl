@@ -49,11 +49,11 @@ fn sigmoid(v: f32) -> f32 {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn router_state(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let run_ahead = control[RUN_AHEAD];
-  let fault = control[FAULT_LAYER];
-  let is_shadow = fault < moe_layer;
-  if (fault == ENDED || (is_shadow && run_ahead == 0u)) {
+  let mode = get_router_mode(control[FAULT_LAYER], run_ahead, moe_layer);
+  if (mode == DEAD) {
     return;
   }
+  let is_shadow = mode == SHADOW;
   let quads = HIDDEN / 4u;
   // As router_topk.
   let row = (select(0u, CAPACITY, is_shadow && run_ahead > 1u) + group.x) * quads;

@@ -143,10 +143,11 @@ fn router_topk(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     );
   }
   let state = workgroupUniformLoad(&pass_state);
-  let is_shadow = state.x < moe_layer;
-  if (state.x == ENDED || (is_shadow && state.y == 0u)) {
+  let mode = get_router_mode(state.x, state.y, moe_layer);
+  if (mode == DEAD) {
     return;
   }
+  let is_shadow = mode == SHADOW;
   let quads = HIDDEN / 4u;
   // With RUN_AHEAD 1 nothing but routers runs behind a fault, on the exact residual stream as the fault left it.
   let row = (select(0u, CAPACITY, is_shadow && state.y > 1u) + group.x) * quads;

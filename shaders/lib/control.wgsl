@@ -31,6 +31,14 @@ fn get_attention_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
   return select(DEAD, SHADOW, moe_layer - fault < run_ahead);
 }
 
+// Mode of a MoE layer's router, which runs behind a fault wherever anything does.
+fn get_router_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
+  if (fault >= moe_layer) {
+    return select(EXACT, DEAD, fault == ENDED);
+  }
+  return select(DEAD, SHADOW, run_ahead > 0u);
+}
+
 // Mode of a MoE layer's experts and of the sum behind them.
 fn get_expert_mode(fault: u32, run_ahead: u32, moe_layer: u32) -> u32 {
   if (fault > moe_layer) {

@@ -10,6 +10,8 @@
  * The idea of choosing length by measured acceptance: Zhang et al., Draft & Verify, 2024; ADED, 2024.
  */
 
+import { DecayedMean } from './decayed-mean';
+
 /** Where guesses come from: the resident experts; the text itself, by place or by frequency; what a grammar leaves no choice in. */
 export type DraftSource = 'self' | 'lookup' | 'table' | 'grammar';
 
@@ -60,7 +62,7 @@ class SourceRecord {
   readonly turn = new Turn();
 
   /** @param extraMs milliseconds that a guess adds to a pass; sources whose guesses cost the same share it. */
-  constructor(readonly extraMs: Mean) {}
+  constructor(readonly extraMs: PassTime) {}
 
   noteGuesses(tokens: number, accepted: number): void {
     // Behind the first guess that failed nothing was put to the test.
@@ -87,28 +89,15 @@ class SourceRecord {
   }
 }
 
-/** A decayed mean. */
-class Mean {
-  #weight = 0;
-  #sum = 0;
-  samples = 0;
-
-  note(value: number): void {
-    if (this.samples === 1 && value < this.value * WARM_SHARE) this.#weight = this.#sum = 0;
-    this.samples++;
-    this.#weight = this.#weight * KEEP + 1;
-    this.#sum = this.#sum * KEEP + value;
+/** Milliseconds of a kind of pass, or of a guess. */
+class PassTime extends DecayedMean {
+  constructor() {
+    super(KEEP);
   }
 
-  /** Makes room for what is measured next. */
-  age(): void {
-    this.#weight *= STALE_SHARE;
-    this.#sum *= STALE_SHARE;
-  }
-
-  /** 0 before the first sample. */
-  get value(): number {
-    return this.#weight === 0 ? 0 : this.#sum / this.#weight;
+  override note(ms: number): void {
+    if (this.samples === 1 && ms < this.value * WARM_SHARE) this.age(0);
+    super.note(ms);
   }
 }
 
@@ -141,11 +130,11 @@ class Turn {
 const OFF: DraftChoice = { source: 'off', tokens: 0 };
 
 export class DraftController {
-  #plainMs = new Mean();
+  #plainMs = new PassTime();
   #plainTurn = new Turn();
   #sources = new Map<DraftSource, SourceRecord>();
   /** Milliseconds that a row more adds to a pass, where nothing has to be drafted for it. */
-  #rowMs = new Mean();
+  #rowMs = new PassTime();
   #slots: number | null = null;
   /** The latest choice was made for the sake of knowing. */
   #isTrial = false;
@@ -154,10 +143,10 @@ export class DraftController {
   setSlots(slots: number): void {
     if (slots === this.#slots) return;
     this.#slots = slots;
-    this.#plainMs = new Mean();
+    this.#plainMs = new PassTime();
     this.#plainTurn = new Turn();
     this.#sources = new Map();
-    this.#rowMs = new Mean();
+    this.#rowMs = new PassTime();
   }
 
   /** @param available most tokens that each source can guess now; 0 where it may later, left out where it never can. */
@@ -200,7 +189,7 @@ export class DraftController {
     const mean = record?.extraMs ?? this.#plainMs;
     const expectedMs = source === 'off' ? this.#plainMs.value : this.#getPassMs(source, tokens);
     if (this.#isTrial) {
-      mean.age();
+      mean.age(STALE_SHARE);
       for (const turn of this.#getTriedTurns(record)) turn.try(passMs < expectedMs * PROMISING_SHARE);
     }
     const boundMs = mean.samples < LEAST_SAMPLES ? passMs : Math.min(passMs, expectedMs * OUTLIER);
@@ -237,7 +226,7 @@ export class DraftController {
   #getRecord(source: DraftSource): SourceRecord {
     let record = this.#sources.get(source);
     if (!record) {
-      record = new SourceRecord(source === 'self' ? new Mean() : this.#rowMs);
+      record = new SourceRecord(source === 'self' ? new PassTime() : this.#rowMs);
       this.#sources.set(source, record);
     }
     return record;

@@ -10,19 +10,20 @@ import { throwIfLost } from '../gpu/device';
 import { Submission } from '../gpu/pass';
 import { encodeWords } from '../gpu/uniforms';
 import { getMaskWord } from '../kernels/adjust-logits';
-import { listChosen } from '../kernels/router-topk';
+import { START } from '../model/forward';
 import { CONTROL, NO_FAULT, TILED_ROWS } from '../model/run-state';
 import type { PassForm } from '../model/steps';
 import { encodeLogitChanges, type LogitChanges } from '../sampling/logit-changes';
 import { KeptPrefix } from './kept-prefix';
 import { LayerWaves, type Segment } from './layer-waves';
+import { getNeeded, observeLayers } from './observed-layers';
 import type { FaultRecord, PassCounters, PassPlan, PassRequest, PassResult } from './pass';
 import { RecordLayout } from './pass-record';
 import { PrefixSwitch } from './prefix-switch';
 import { RunLength } from './run-length';
 import type { Runtime } from './runtime';
 import { SavedPrefixes } from './saved-prefixes';
-import { mayRunOn, TokenRuns } from './token-runs';
+import { TokenRuns } from './token-runs';
 
 export class PassRunner {
   counters: PassCounters = createCounters();
@@ -77,7 +78,7 @@ export class PassRunner {
     const form: PassForm = isChunk && (request.chunkRows ?? rows) >= TILED_ROWS ? 'tiles' : 'rows';
     this.#keptPrefix.begin(request.position, Math.max(rows, request.tokensPerSubmit ?? 1));
     const { tokensPerSubmit = 1 } = request;
-    if ((tokensPerSubmit > 1 || this.#goesOn(request)) && mayRunOn(this.runtime))
+    if (tokensPerSubmit > 1 || this.#goesOn(request))
       return await this.#runTokens(request, tokensPerSubmit, plan, signal);
     this.#runs.forget();
     if (form === 'tiles') await orAborted(this.runtime.tiles.load(), signal);
@@ -98,7 +99,7 @@ export class PassRunner {
     forward.encodeEmbed(submission, rows);
     let segment: Segment = isStreamed
       ? await this.#streamLayers(submission, rows, signal)
-      : { submission, from: { layer: 0, stage: 'attention' } };
+      : { submission, from: START };
     let observedLayers = isStreamed ? moeLayers.length : 0;
     for (;;) {
       // A segment ends behind a router, so that what the next one needs is known. At the experts of a layer its own router
@@ -121,23 +122,14 @@ export class PassRunner {
       const fault = control[CONTROL.faultLayer] as number;
       const routedLayers = isLast ? moeLayers.length : moeLayers.filter((layer) => layer <= until).length;
       const reached = fault === NO_FAULT ? routedLayers - 1 : fault;
-      let missing: number[] = [];
-      let needed: number[] = [];
-      while (observedLayers <= reached) {
-        needed = this.#getNeeded(routes, observedLayers, rows, 0, rows);
-        missing = pager.observe(observedLayers, needed, this.#waves.getShown(observedLayers));
-        if (!isGuess) pager.use(observedLayers, needed);
-        assert(
-          missing.length === 0 || observedLayers === fault,
-          `MoE layer ${observedLayers} is resident, as the GPU found`,
-        );
-        observedLayers++;
-      }
+      const hasFaulted = fault !== NO_FAULT;
+      assert(!(hasFaulted && isStreamed), 'a streamed pass has no fault left');
+      const observed = { routes, rows, first: observedLayers, last: reached, hasFaulted };
+      const needed = observeLayers(this.runtime, { ...observed, isText: !isGuess, waves: this.#waves });
+      observedLayers = Math.max(observedLayers, reached + 1);
       this.#waves.restore();
-      if (fault !== NO_FAULT) {
-        assert(!isStreamed, 'a streamed pass has no fault left');
+      if (hasFaulted) {
         throwIfAborted(signal);
-        assert(missing.length > 0, `MoE layer ${fault} misses a page, as the GPU found`);
         const faulted = { moeLayer: fault, rows, routes, runAhead: plan.runAhead };
         segment = await this.#serveFault(faulted, needed, plan.getExpected(faulted, draftRoutes), plan, signal);
       } else if (isLast) {
@@ -167,7 +159,7 @@ export class PassRunner {
     const { moeLayers, moe } = manifest.config;
     const all = Array.from({ length: moe.experts }, (_, expert) => expert);
     const waves = [...moeLayers.keys()].map((moeLayer) => pager.planWaves(moeLayer, all, []));
-    return this.#waves.run({ submission, from: { layer: 0, stage: 'attention' } }, 'tiles', rows, waves, signal);
+    return this.#waves.run({ submission, from: START }, 'tiles', rows, waves, signal);
   }
 
   /** The request is for a lone token that has begun, and changes nothing of it. */
@@ -207,7 +199,7 @@ export class PassRunner {
     const { pager, manifest } = this.runtime;
     for (let row = 0; row < count; row++) {
       for (const moeLayer of manifest.config.moeLayers.keys())
-        pager.use(moeLayer, this.#getNeeded(routes, moeLayer, rows, row, row + 1));
+        pager.use(moeLayer, getNeeded(this.runtime, routes, moeLayer, rows, row, row + 1));
     }
   }
 
@@ -289,7 +281,7 @@ export class PassRunner {
     const read = costs && pager.readAhead(expected, costs);
     if (ensured) pager.counters.demandBytes += await ensured;
     else {
-      const lastRow = this.#getNeeded(routes, moeLayer, rows, rows - 1, rows);
+      const lastRow = getNeeded(this.runtime, routes, moeLayer, rows, rows - 1, rows);
       segment = await this.#waves.run(segment, 'rows', rows, [pager.planWaves(moeLayer, needed, lastRow)], signal);
       // The last wave's slots are those that the pages of other layers of its group would take.
       if (pager.sharesPages) segment = this.#waves.flush(segment);
@@ -302,13 +294,6 @@ export class PassRunner {
     const inSlots = expected.filter((page) => !inWaves.get(page.moeLayer)?.has(page.expert));
     pager.prefetch(inSlots, isFitting ? { moeLayer, needed } : undefined);
     return this.#waves.run(segment, 'rows', rows, ahead, signal);
-  }
-
-  /** Experts that rows `firstRow` to `endRow - 1` of `rows` chose in a MoE layer, each once, in order of first choice. */
-  #getNeeded(routes: Uint32Array, moeLayer: number, rows: number, firstRow: number, endRow: number): number[] {
-    const k = this.runtime.manifest.config.moe.expertsPerToken;
-    const start = moeLayer * rows * k;
-    return [...new Set(listChosen(routes.subarray(start + firstRow * k, start + endRow * k)))];
   }
 }
 

@@ -4,6 +4,7 @@
  * faults. Which weighs more is counted, for tokens alone and one behind the other. Pure book-keeping; touches speed only, never a
  * result.
  */
+import { DecayedMean } from '../drafting/decayed-mean';
 import { MOST_DRAFT_TOKENS } from '../model/run-state';
 
 /** Tokens come in bursts no longer than this, lest a text that is read as it comes should stutter. */
@@ -25,35 +26,16 @@ const OUTLIER = 3;
 
 type Way = 'alone' | 'on';
 
-/** What is counted of tokens, per token, newer ones counting more. */
-class Mean {
-  #weight = 0;
-  #sum = 0;
-  count = 0;
-
-  note(count: number, sum: number): void {
-    this.count += count;
-    const keep = KEEP ** count;
-    this.#weight = this.#weight * keep + count;
-    this.#sum = this.#sum * keep + sum;
-  }
-
-  /** 0 before anything was counted. */
-  get value(): number {
-    return this.#weight === 0 ? 0 : this.#sum / this.#weight;
-  }
-}
-
-/** Counts of tokens that went one way. */
+/** Per token that went one way. */
 class WayRecord {
-  readonly faults = new Mean();
+  readonly faults = new DecayedMean(KEEP);
   /** Round trips that no fault was served in. */
-  readonly smoothTrips = new Mean();
-  readonly unreached = new Mean();
-  readonly forecastPages = new Mean();
+  readonly smoothTrips = new DecayedMean(KEEP);
+  readonly unreached = new DecayedMean(KEEP);
+  readonly forecastPages = new DecayedMean(KEEP);
 
   get tokens(): number {
-    return this.faults.count;
+    return this.faults.samples;
   }
 }
 
@@ -93,9 +75,9 @@ export interface RunOutcome {
 export class RunLength {
   #records: Record<Way, WayRecord> = { alone: new WayRecord(), on: new WayRecord() };
   /** Of tokens that began behind another: those that came to their end without a fault. */
-  #free = new Mean();
+  #free = new DecayedMean(KEEP);
   /** Milliseconds of a fault: what it waits for, reads, uploads and runs twice or for nothing. */
-  #faultMs = new Mean();
+  #faultMs = new DecayedMean(KEEP);
   /** The way that is being tried, for so many tokens more. */
   #trial: { readonly way: Way; left: number } | null = null;
   #pause = FIRST_PAUSE;
@@ -115,16 +97,16 @@ export class RunLength {
     const { count, ended, faults, roundTrips, unreached, forecastPages, passMs } = outcome;
     const way = count > 1 ? 'on' : 'alone';
     const record = this.#records[way];
-    record.faults.note(ended, faults);
-    record.smoothTrips.note(ended, Math.max(0, roundTrips - faults));
-    record.unreached.note(ended, unreached);
-    record.forecastPages.note(ended, forecastPages);
+    record.faults.note(faults, ended);
+    record.smoothTrips.note(Math.max(0, roundTrips - faults), ended);
+    record.unreached.note(unreached, ended);
+    record.forecastPages.note(forecastPages, ended);
     // Behind the first fault nothing was put to the test.
-    if (way === 'on') this.#free.note(Math.min(count - 1, ended), ended - 1);
+    if (way === 'on') this.#free.note(ended - 1, Math.min(count - 1, ended));
     else if (faults > 0 && tokenMs !== null) {
       const sampleMs = Math.max(roundTripMs, (passMs - tokenMs - roundTripMs) / faults);
-      const most = this.#faultMs.count === 0 ? sampleMs : this.#faultMs.value * OUTLIER;
-      this.#faultMs.note(1, Math.min(sampleMs, most));
+      const most = this.#faultMs.samples === 0 ? sampleMs : this.#faultMs.value * OUTLIER;
+      this.#faultMs.note(Math.min(sampleMs, most));
     }
     this.#rest -= ended;
     if (this.#trial?.way === way) this.#trial.left -= ended;
@@ -168,8 +150,8 @@ export class RunLength {
   #forget(slots: number): void {
     this.#slots = slots;
     this.#records = { alone: new WayRecord(), on: new WayRecord() };
-    this.#free = new Mean();
-    this.#faultMs = new Mean();
+    this.#free = new DecayedMean(KEEP);
+    this.#faultMs = new DecayedMean(KEEP);
     this.#trial = null;
     this.#pause = FIRST_PAUSE;
     this.#rest = FIRST_PAUSE;

@@ -14,6 +14,7 @@ import type { PassRunner } from './pass-runner';
 import type { RunCosts } from './run-length';
 import type { Runtime } from './runtime';
 import { chooseSegmentLayers } from './segment-length';
+import { mayRunOn } from './token-runs';
 
 /** Paging options with their defaults. */
 export interface ResolvedPaging {
@@ -55,7 +56,7 @@ export class Sequence {
     const { layers } = manifest.config;
     const isWhole = pager.isWhole;
     // The caller wants read-backs within a token, or they are cheaper than what is dead behind a fault.
-    if (this.paging.segmentLayers !== 'auto') return 1;
+    if (this.paging.segmentLayers !== 'auto' || !mayRunOn(this.runtime)) return 1;
     if (!isWhole && this.#getSegmentLayers(layers, true, this.#getRunAhead(layers)) < layers) return 1;
     if (wanted !== 'auto') return Math.max(1, Math.min(wanted, most));
     return this.runner.runLength.choose({ most, isWhole, slots: pager.slots }, this.#getRunCosts());

@@ -8,10 +8,10 @@ import { countAcceptedRows } from '../drafting/acceptance';
 import { assert } from '../errors';
 import { Submission } from '../gpu/pass';
 import { encodeWords } from '../gpu/uniforms';
-import { listChosen } from '../kernels/router-topk';
-import { START } from '../model/draft';
+import { START } from '../model/forward';
 import { CONTROL, NO_FAULT } from '../model/run-state';
 import type { LayerWaves, Segment } from './layer-waves';
+import { observeLayers } from './observed-layers';
 import type { FaultRecord, PassCounters, PassPlan, PassRequest, PassResult } from './pass';
 import { RecordLayout } from './pass-record';
 import type { Runtime } from './runtime';
@@ -42,9 +42,9 @@ export class TokenRuns {
     private readonly waves: LayerWaves,
   ) {}
 
-  /** Whether this token's first layers have run. */
+  /** Whether this token's first layers have run, and it may go on here. */
   hasBegun(tokenId: number, position: number): boolean {
-    return this.#begun?.tokenId === tokenId && this.#begun.position === position;
+    return this.#begun?.tokenId === tokenId && this.#begun.position === position && mayRunOn(this.runtime);
   }
 
   /** What has begun is not gone on with: something else runs, or fails. */
@@ -55,7 +55,7 @@ export class TokenRuns {
   /**
    * Feeds a token and those sampled behind it. The result is as of one pass whose guesses all held; it ends with the last token
    * that came to its end.
-   * @param count most tokens; 1 where a layer's experts may not fit its slots.
+   * @param count most tokens.
    */
   async run(
     request: PassRequest,
@@ -68,24 +68,16 @@ export class TokenRuns {
     const { device, state, draft } = this.runtime;
     const { position, readLogits, endIds = new Set() } = request;
     const tokenId = request.tokenIds[0] as number;
+    const layout = new RecordLayout(this.runtime, { rows: 0, logitRows: count, draftTokens: count, isRun: true });
+    const place = layout.logitsPlace;
+    const logitsAt = readLogits ? place.offsetBytes : null;
     let begun = this.hasBegun(tokenId, position) ? this.#begun : null;
     this.#begun = null;
-    let isSmooth = begun === null;
-    let observedLayers = begun ? begun.fault.moeLayer + 1 : 0;
     device.handle.queue.writeBuffer(state.control, 0, Uint32Array.of(NO_FAULT, 0, plan.runAhead, 0));
     for (;;) {
       this.#writeStep(request);
       const segment = begun ? await serveFault(begun) : { submission: new Submission(device), from: START };
-      const layout = new RecordLayout(this.runtime, { rows: 0, logitRows: count, draftTokens: count, isRun: true });
-      const place = layout.logitsPlace;
-      draft.encodeExact(
-        segment.submission,
-        segment.from,
-        tokenId,
-        position,
-        count,
-        readLogits ? place.offsetBytes : null,
-      );
+      draft.encodeExact(segment.submission, segment.from, tokenId, position, count, logitsAt);
       const placedBytes = readLogits ? place.sizeBytes : 0;
       const bytes = await segment.submission.submitAndRead(layout.getParts(false), state.readback, placedBytes);
       counters.submits++;
@@ -96,30 +88,25 @@ export class TokenRuns {
       const tokenIds = draftedIds.slice(0, ended);
       const sampledIds = draftedIds.slice(1, ended + 1);
       const acceptedRows = ended === 0 ? 0 : countAcceptedRows(tokenIds, sampledIds, endIds);
-      for (let token = 0; token < acceptedRows; token++) {
-        this.#observe(this.#getRoutes(draftRoutes, token), token === 0 ? observedLayers : 0, NO_FAULT, token === 0);
-      }
+      for (let token = 0; token < acceptedRows; token++) this.#observe(draftRoutes, token, begun, null);
       const next = draftedIds[ended] as number;
-      const isNextWanted = ended === 0 || (ended < count && acceptedRows === ended && !endIds.has(next));
-      if (ended < count && isNextWanted) {
-        const routes = this.#getRoutes(draftRoutes, ended);
+      let faulted: BegunToken | null = null;
+      if (ended < count && acceptedRows === ended && !(ended > 0 && endIds.has(next))) {
         const moeLayer = tokenFaults[ended] as number;
-        const needed = this.#observe(routes, ended === 0 ? observedLayers : 0, moeLayer, ended === 0);
-        const fault = { moeLayer, rows: 1, routes, runAhead: plan.runAhead };
-        begun = { tokenId: next, position: position + ended, fault, needed };
-        isSmooth = false;
+        const needed = this.#observe(draftRoutes, ended, begun, moeLayer);
+        const fault = { moeLayer, rows: 1, routes: this.#getRoutes(draftRoutes, ended), runAhead: plan.runAhead };
+        faulted = { tokenId: next, position: position + ended, fault, needed };
         counters.unreachedTokens += count - ended - 1;
       }
       this.waves.restore();
-      if (ended === 0) {
-        throwIfAborted(signal);
-        observedLayers = (tokenFaults[0] as number) + 1;
-        continue;
+      if (ended > 0) {
+        counters.layersExecuted += control[CONTROL.layersExecuted] as number;
+        this.#begun = faulted;
+        const isSmooth = begun === null && ended === count;
+        return { tokenIds, sampledIds, acceptedRows, logits, routes: this.#joinRoutes(draftRoutes, ended), isSmooth };
       }
-      counters.layersExecuted += control[CONTROL.layersExecuted] as number;
-      if (ended < count && isNextWanted) this.#begun = begun;
-      const routes = this.#joinRoutes(draftRoutes, ended);
-      return { tokenIds, sampledIds, acceptedRows, logits, routes, isSmooth };
+      throwIfAborted(signal);
+      begun = faulted;
     }
   }
 
@@ -132,22 +119,23 @@ export class TokenRuns {
   }
 
   /**
-   * Tells the pager what a token's layers used, from `firstLayer` on up to the one that faulted.
-   * @param isFirst of its submission, in which its layers may go in waves.
-   * @returns the experts of the layer that faulted.
+   * Tells the pager what a token used.
+   * @param begun the given token, where its layers up to the fault that was served are known.
+   * @param fault the layer that misses a page; null: none.
+   * @returns the experts of the last layer that was observed.
    */
-  #observe(routes: Uint32Array, firstLayer: number, fault: number, isFirst: boolean): number[] {
-    const { pager, manifest } = this.runtime;
-    const k = manifest.config.moe.expertsPerToken;
-    const last = Math.min(fault, manifest.config.moeLayers.length - 1);
-    let needed: number[] = [];
-    for (let layer = firstLayer; layer <= last; layer++) {
-      needed = [...listChosen(routes.subarray(layer * k, (layer + 1) * k))];
-      const missing = pager.observe(layer, needed, isFirst ? this.waves.getShown(layer) : undefined);
-      pager.use(layer, needed);
-      assert(missing.length > 0 === (layer === fault), `MoE layer ${layer} misses a page where the GPU found it so`);
-    }
-    return needed;
+  #observe(draftRoutes: Uint32Array, token: number, begun: BegunToken | null, fault: number | null): number[] {
+    const isGiven = token === 0;
+    return observeLayers(this.runtime, {
+      routes: this.#getRoutes(draftRoutes, token),
+      rows: 1,
+      first: isGiven && begun ? begun.fault.moeLayer + 1 : 0,
+      last: fault ?? this.runtime.manifest.config.moeLayers.length - 1,
+      hasFaulted: fault !== null,
+      isText: true,
+      // No other token of a submission has layers in waves.
+      waves: isGiven ? this.waves : null,
+    });
   }
 
   /** [moeLayers, expertsPerToken] of one token. */

@@ -11,14 +11,11 @@ import { assert } from '../errors';
 import type { GpuDevice } from '../gpu/device';
 import type { DeviceBuffer } from '../gpu/memory';
 import type { Submission } from '../gpu/pass';
-import type { EntryPoint, Forward } from './forward';
+import { type EntryPoint, type Forward, START } from './forward';
 import { CONTROL, MOST_DRAFT_TOKENS, NO_FAULT, type RunState, SCRIPT_STEP_WORDS } from './run-state';
 
 /** Byte offset of `position` in the sampling uniform; see shaders/sample_token.wgsl. */
 const SAMPLED_POSITION_BYTES = 20;
-
-/** Where a token begins: its embedding comes first. */
-export const START: EntryPoint = { layer: 0, stage: 'attention' };
 
 export interface DraftParts {
   readonly device: GpuDevice;

@@ -41,6 +41,9 @@ export interface EntryPoint {
   readonly stage: 'attention' | 'experts' | 'combine';
 }
 
+/** Where a pass begins, behind the embedding. */
+export const START: EntryPoint = { layer: 0, stage: 'attention' };
+
 interface LayerCommands {
   readonly attention: readonly Step[];
   /** Bound by `bindExperts` where the layer has experts; else its MLP. */

@@ -25,7 +25,7 @@ const counted = [
 ];
 
 test('on twelve unseen prompts drafts and forecasts keep every counter that is asked of the ladder', async () => {
-  test.skip(!process.env.WEBMOE_FULL, 'half an hour of measuring: npm run test:full');
+  test.skip(!process.env.WEBMOE_FULL, 'minutes of measuring: npm run test:full');
   test.skip(!existsSync(validation), `not measured: ${validation} is needed, and is not here`);
   test.setTimeout(5_400_000);
   const flags = ['--table', 'ladder', '--prompts', validation, '--runs', '1', '--tokens', '48', '--json'];

@@ -340,8 +340,13 @@ class Olmoe(nn.Module):
             self.tables[time] = (angles.cos(), angles.sin())
         return self.tables[time]
 
-    def forward(self, inputs: Tensor, targets: Tensor, valid: Tensor) -> Losses:
-        """inputs, targets [batch, time] int64; valid [batch, time] f32, 0 where padding."""
+    def forward(
+        self, inputs: Tensor, targets: Tensor, valid: Tensor, temperature: float = 1.0
+    ) -> Losses:
+        """inputs, targets [batch, time] int64; valid [batch, time] f32, 0 where padding.
+
+        The targets' losses are those of the odds at `temperature`.
+        """
         config, dtype = self.config, self.compute_dtype
         cos, sin = self.rope_tables(inputs.shape[1])
         valid = valid.flatten()
@@ -378,7 +383,7 @@ class Olmoe(nn.Module):
             loads.append(load.detach())
         token = kernels.cross_entropy(
             x.flatten(0, 1),
-            self.final_norm,
+            self.final_norm / temperature,
             self.head.to(dtype),
             targets.flatten(),
             config.rms_norm_eps,

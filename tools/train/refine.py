@@ -1,0 +1,306 @@
+"""Refines answers that are drawn at a temperature: several to a prompt, the better made likelier.
+
+Cross entropy never sees what a model says by itself; one word that does not follow, drawn once in
+a while, and a small model is lost. Here it answers prompts of training documents as a chat would
+draw them, a frozen judge (by default the model it begins as) says which of the answers to one
+prompt are better, and their odds move by how much better they are than their group's mean (GRPO,
+Shao et al., arXiv 2402.03300, one step of gradient for each draw). Steps on training text between
+them hold bits per byte. Minutes of work, begun anew when cut off: it keeps no checkpoint.
+"""
+
+import argparse
+import csv
+import math
+import os
+import random
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+import olmoe
+from chats import has_loop
+from corpus import ASSISTANT, END, PAD, TokenizedCorpus, read_documents
+from decode import decode
+from export import export_huggingface
+from train import Trainer, learning_rate
+from train import parse_arguments as parse_training
+from unrepeat import repeat_periods
+from weights import load_huggingface
+
+PROMPT_TOKENS = 64
+FIRST_TURNS = 0.7  # share of the prompts that are a document's first message
+USUAL_NATS = 2.0  # a word that the judge gives at least e^-2 is nothing odd
+ODD_WEIGHT, FIT_WEIGHT, LOOP_WEIGHT, UNKNOWN_WEIGHT = 0.5, 0.5, 1.0, 0.5
+LEAST_SPREAD = 0.1  # of a group's rewards: below it answers are as good as alike
+KNOWN_WORD = 3  # times that a word of the training text occurs in it
+LONG_ENOUGH = 50  # tokens; that a document says more is no reason to
+LEAST_LENGTH = 0.8  # of a document's answer
+NARROW_TOKENS = 72  # prompt and answer: most rows are no longer than this
+COLUMNS = [
+    "step",
+    "seconds",
+    "lr",
+    "temperature",
+    "reward",
+    "odd",
+    "fit",
+    "short",
+    "loops",
+    "unknown",
+    "length",
+    "ended",
+    "drawn",
+    "text",
+    "grad_norm",
+    "valid_bits_per_byte",
+]
+
+
+@dataclass
+class Batch:
+    """Prompts with their answers as rows of one length."""
+
+    places: Tensor  # [rows] int64: of these among all rows of a step
+    inputs: Tensor  # [rows, time] int64
+    targets: Tensor  # [rows, time] int64
+    answers: Tensor  # [rows, time] f32: 1 where the target belongs to the answer
+    valid: Tensor  # [rows, time] f32: 0 where padding
+
+
+def make_batches(prompts: list[list[int]], replies: list[list[int]], width: int) -> list[Batch]:
+    """All rows, of at most `width` + 1 tokens, in one batch or two: three quarters of them are put
+    into a narrow one where they fit, as shapes of their own would be compiled each time."""
+    rows = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    narrow = len(rows) * 3 // 4
+    fits = narrow > 0 and len(rows[order[narrow - 1]]) <= NARROW_TOKENS + 1 <= width
+    parts = [(order[:narrow], NARROW_TOKENS), (order[narrow:], width)] if fits else [(order, width)]
+    batches = []
+    for places, time_steps in parts:
+        tokens = torch.full((len(places), time_steps + 1), PAD)
+        answers = torch.zeros(len(places), time_steps + 1)
+        for at, place in enumerate(places):
+            whole = rows[place][: time_steps + 1]
+            tokens[at, : len(whole)] = torch.tensor(whole)
+            answers[at, len(prompts[place]) : len(whole)] = 1
+        inputs = tokens[:, :-1].contiguous()
+        targets = tokens[:, 1:].contiguous()
+        valid = (inputs != PAD).float()
+        batches.append(Batch(torch.tensor(places), inputs, targets, answers[:, 1:], valid))
+    return batches
+
+
+class Prompts:
+    """Beginnings of training documents up to an assistant turn, sources drawn by their shares."""
+
+    def __init__(self, corpus: TokenizedCorpus, shares: dict[str, float]):
+        self.corpus = corpus
+        self.of_domain = {
+            name: np.flatnonzero(corpus.domains == index)
+            for index, name in enumerate(corpus.domain_names)
+        }
+        self.names = [name for name in corpus.domain_names if shares.get(name, 1.0) > 0]
+        self.weights = [shares.get(name, 1.0) for name in self.names]
+
+    def draw(self, rng: random.Random, domain: str) -> tuple[list[int], int]:
+        """A prompt, and how many tokens the document has for an answer, its END too."""
+        while True:
+            document = int(rng.choice(self.of_domain[domain]))
+            start, end = (int(place) for place in self.corpus.starts[document : document + 2])
+            tokens = self.corpus.tokens[start:end]
+            turns = np.flatnonzero(tokens[:PROMPT_TOKENS] == ASSISTANT)
+            if turns.size:
+                turn = int(turns[0] if rng.random() < FIRST_TURNS else rng.choice(turns))
+                length = int(np.flatnonzero(tokens[turn:] == END)[0])
+                return tokens[: turn + 1].tolist(), length
+
+    def draw_pairs(self, rng: random.Random, count: int) -> list[tuple[list[int], int]]:
+        """As `draw`, two by two of one source, so that each has a neighbour of its own kind."""
+        prompts = []
+        while len(prompts) < count:
+            (domain,) = rng.choices(self.names, self.weights)
+            prompts += [self.draw(rng, domain), self.draw(rng, domain)]
+        return prompts[:count]
+
+
+class Judge:
+    """What an answer is worth: no word that does not follow, made for its prompt, no loop."""
+
+    def __init__(self, model: olmoe.Olmoe, tokenizer: Tokenizer, corpus: Path, short_weight: float):
+        self.model, self.tokenizer, self.short_weight = model.eval(), tokenizer, short_weight
+        counts: Counter[str] = Counter()
+        for document in read_documents(corpus):
+            for message in document["messages"]:
+                counts.update(words_of(message["content"]))
+        self.words = {word for word, count in counts.items() if count >= KNOWN_WORD}
+
+    @torch.no_grad()
+    def weigh(
+        self, prompts: list[list[int]], replies: list[list[int]], width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Per row: nats of the whole reply, what of them is above the usual, tokens."""
+        nats, odd, tokens = torch.zeros(3, len(replies)).unbind()
+        for batch in make_batches(prompts, replies, width):
+            token = self.model(batch.inputs, batch.targets, batch.valid).token
+            nats[batch.places] = (token * batch.answers).sum(1)
+            odd[batch.places] = ((token - USUAL_NATS).clamp(min=0) * batch.answers).sum(1)
+            tokens[batch.places] = batch.answers.sum(1)
+        return nats, odd, tokens.clamp(min=1)
+
+    def rate(
+        self, prompts: list[list[int]], lengths: list[int], replies: list[list[int]], width: int
+    ) -> dict[str, Tensor]:
+        """Per row: the reward and its parts.
+
+        odd: nats above the usual, over the root of the tokens (a reader stumbles at each, and
+        forgives a long answer more); fit: nats a token that the prompt spares, beside the other
+        prompt of its kind; short: share that it lacks of the length of the document's answer;
+        loops; unknown: words.
+        """
+        nats, odd, tokens = self.weigh(prompts, replies, width)
+        elsewhere, _, tokens_there = self.weigh(swap_neighbours(prompts), replies, width)
+        odd = odd / tokens.sqrt()
+        fit = (elsewhere / tokens_there - nats / tokens).clamp(-1, 1)
+        wanted = torch.tensor(lengths).clamp(max=LONG_ENOUGH) * LEAST_LENGTH
+        short = (1 - tokens / wanted).clamp(min=0)
+        texts = [self.tokenizer.decode(reply) for reply in replies]
+        loops = torch.tensor(
+            [
+                float(has_loop(text) or repeat_periods(reply).any())
+                for text, reply in zip(texts, replies, strict=True)
+            ]
+        )
+        unknown = torch.tensor(
+            [float(any(word not in self.words for word in words_of(text))) for text in texts]
+        )
+        parts = {"odd": odd, "fit": fit, "short": short, "loops": loops, "unknown": unknown}
+        flaws = ODD_WEIGHT * odd + self.short_weight * short
+        flaws += LOOP_WEIGHT * loops + UNKNOWN_WEIGHT * unknown
+        return {"reward": FIT_WEIGHT * fit - flaws, **parts}
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower())
+
+
+def swap_neighbours(prompts: list[list[int]]) -> list[list[int]]:
+    """Runs of one prompt after the other: each gets the prompt of the run beside it."""
+    distinct: list[list[int]] = []
+    runs = []
+    for prompt in prompts:
+        if not distinct or distinct[-1] is not prompt:
+            distinct.append(prompt)
+        runs.append(len(distinct) - 1)
+    last = len(distinct) - 1
+    return [distinct[run ^ 1 if run ^ 1 <= last else max(0, run - 1)] for run in runs]
+
+
+def advantages(rewards: Tensor, group: int) -> Tensor:
+    """[rows]: how much better than its group's mean, in the group's own spread."""
+    grouped = rewards.view(-1, group)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    return (centred / (grouped.std(1, keepdim=True) + LEAST_SPREAD)).flatten()
+
+
+def parse_arguments() -> tuple[argparse.Namespace, argparse.Namespace]:
+    """Own arguments, and those of training, which all others are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--judge", type=Path, help="folder of the model that judges; else that of --init")
+    add("--temperature", type=float, action="append", help="of the answers (repeatable: in turn)")
+    add("--prompts", type=int, default=16, help="a step")
+    add("--group", type=int, default=8, help="answers to each")
+    add("--answer-tokens", type=int, default=96)
+    add("--share", action="append", default=[], metavar="DOMAIN=WEIGHT", help="of the prompts")
+    add("--short-weight", type=float, default=1.0, help="of what an answer lacks in length")
+    add("--policy-weight", type=float, default=0.3, help="of the answers' loss beside the text's")
+    own, rest = parser.parse_known_args()
+    own.temperature = own.temperature or [0.7]
+    if own.prompts < 2 or own.group < 2:
+        parser.error("--prompts and --group must be 2 or more: answers are compared")
+    return own, parse_training(rest)
+
+
+def main() -> None:
+    own, arguments = parse_arguments()
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(arguments.threads or os.cpu_count())
+    torch.set_float32_matmul_precision("high")
+    if not arguments.no_compile:
+        olmoe.compile_kernels()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(arguments)
+    model, optimizer = trainer.model, trainer.optimizer
+    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
+    shares = {name: float(weight) for name, weight in (item.split("=") for item in own.share)}
+    prompts = Prompts(trainer.train, shares)
+    judging = load_huggingface(own.judge or arguments.init)
+    judge = Judge(judging, tokenizer, arguments.corpus / "train.jsonl.gz", own.short_weight)
+    width = PROMPT_TOKENS + own.answer_tokens
+    rows_of_text = arguments.batch_tokens // arguments.window
+    file = (arguments.out / "metrics.csv").open("w", newline="")
+    writer = csv.DictWriter(file, COLUMNS)
+    writer.writeheader()
+    trainer.began = time.monotonic()
+    while trainer.progress < 1:
+        step = trainer.step
+        rng = random.Random(f"{arguments.seed} {step}")
+        pairs = prompts.draw_pairs(rng, own.prompts)
+        asked, lengths = map(
+            list, zip(*(pair for pair in pairs for _ in range(own.group)), strict=True)
+        )
+        seed = rng.randrange(2**31)
+        temperature = own.temperature[step % len(own.temperature)]
+        replies = decode(model, asked, own.answer_tokens, temperature, seed)
+        rated = judge.rate(asked, lengths, replies, width)
+        rate = learning_rate(step, trainer.progress, arguments)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        better = advantages(rated["reward"], own.group)
+        tokens = float(sum(map(len, replies)))
+        drawn = 0.0
+        for batch in make_batches(asked, replies, width):
+            token = model(batch.inputs, batch.targets, batch.valid, temperature).token
+            policy = (better[batch.places, None] * batch.answers * token).sum() / tokens
+            (own.policy_weight * policy).backward()
+            drawn += float((batch.answers * token.detach()).sum()) / tokens
+        inputs, targets, weights = trainer.batches.next(arguments.window, rows_of_text)
+        losses = model(inputs, targets, (inputs != PAD).float())
+        text = (losses.token * weights).sum() / weights.sum()
+        routing = arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
+        (text + routing).backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"gradient norm {norm} at step {step + 1}")
+        optimizer.step()
+        trainer.step += 1
+        row = {name: round(float(value.mean()), 4) for name, value in rated.items()}
+        row |= {
+            "step": trainer.step,
+            "seconds": round(trainer.seconds, 1),
+            "lr": f"{rate:.3g}",
+            "temperature": temperature,
+            "length": round(tokens / len(replies), 1),
+            "ended": round(sum(END in reply for reply in replies) / len(replies), 3),
+            "drawn": round(drawn, 4),
+            "text": round(float(text.detach()), 4),
+            "grad_norm": round(norm, 3),
+        }
+        if trainer.step % arguments.valid_every == 0:
+            row["valid_bits_per_byte"] = round(trainer.validate(arguments.window), 4)
+        writer.writerow(row)
+        file.flush()
+        print(row, flush=True)
+    export_huggingface(model, arguments.tokenizer, arguments.out / "model")
+
+
+if __name__ == "__main__":
+    main()

@@ -73,6 +73,11 @@ class Batch:
     answers: Tensor  # [rows, time] f32: 1 where the target belongs to the answer
     valid: Tensor  # [rows, time] f32: 0 where padding
 
+    def to(self, device: str | torch.device) -> "Batch":
+        """The same there; `places` stay with the lists that they index."""
+        parts = (self.inputs, self.targets, self.answers, self.valid)
+        return Batch(self.places, *(part.to(device) for part in parts))
+
 
 def make_batches(prompts: list[list[int]], replies: list[list[int]], width: int) -> list[Batch]:
     """All rows, of at most `width` + 1 tokens, in one batch or two: three quarters of them are put
@@ -148,7 +153,8 @@ class Judge:
         """Per row: nats of the whole reply, what of them is above the usual, tokens."""
         nats, odd, tokens = torch.zeros(3, len(replies)).unbind()
         for batch in make_batches(prompts, replies, width):
-            token = self.model(batch.inputs, batch.targets, batch.valid).token
+            there = batch.to(self.model.head.device)
+            token = self.model(there.inputs, there.targets, there.valid).token.cpu()
             nats[batch.places] = (token * batch.answers).sum(1)
             odd[batch.places] = ((token - USUAL_NATS).clamp(min=0) * batch.answers).sum(1)
             tokens[batch.places] = batch.answers.sum(1)
@@ -241,7 +247,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
     shares = {name: float(weight) for name, weight in (item.split("=") for item in own.share)}
     prompts = Prompts(trainer.train, shares)
-    judging = load_huggingface(own.judge or arguments.init)
+    judging = load_huggingface(own.judge or arguments.init).to(arguments.device)
     judge = Judge(judging, tokenizer, arguments.corpus / "train.jsonl.gz", own.short_weight)
     width = PROMPT_TOKENS + own.answer_tokens
     rows_of_text = arguments.batch_tokens // arguments.window
@@ -268,10 +274,11 @@ def main() -> None:
         tokens = float(sum(map(len, replies)))
         drawn = 0.0
         for batch in make_batches(asked, replies, width):
-            token = model(batch.inputs, batch.targets, batch.valid, temperature).token
-            policy = (better[batch.places, None] * batch.answers * token).sum() / tokens
-            (own.policy_weight * policy).backward()
-            drawn += float((batch.answers * token.detach()).sum()) / tokens
+            there = batch.to(arguments.device)
+            token = model(there.inputs, there.targets, there.valid, temperature).token
+            wanted = (better[batch.places, None] * batch.answers).to(arguments.device)
+            (own.policy_weight * (wanted * token).sum() / tokens).backward()
+            drawn += float((there.answers * token.detach()).sum()) / tokens
         inputs, targets, weights = trainer.batches.next(arguments.window, rows_of_text)
         losses = model(inputs, targets, (inputs != PAD).float())
         text = (losses.token * weights).sum() / weights.sum()

@@ -67,21 +67,21 @@ def decode(
             qkv, out, gate_up, down = matrices[index]
             normed = rms_norm(x, layer.attention_norm, config.rms_norm_eps).to(dtype)
             q, k, v = F.linear(normed, qkv).chunk(3, -1)
-            q = rms_norm(q, layer.q_norm, config.rms_norm_eps).view(len(live), heads, 1, -1)
-            k = rms_norm(k, layer.k_norm, config.rms_norm_eps).view(len(live), heads, 1, -1)
+            q = rms_norm(q, layer.q_norm, config.rms_norm_eps).view(rows, heads, 1, -1)
+            k = rms_norm(k, layer.k_norm, config.rms_norm_eps).view(rows, heads, 1, -1)
             cache[index, 0, :, :, at] = rotate(k, cos[at], sin[at])[:, :, 0].to(dtype)
-            cache[index, 1, :, :, at] = v.view(len(live), heads, -1)
+            cache[index, 1, :, :, at] = v.view(rows, heads, -1)
             keys, values = cache[index, :, :, :, : at + 1]
             scores = rotate(q, cos[at], sin[at]).to(dtype) @ keys.transpose(2, 3)
             shares = torch.softmax(scores.float() * (width // heads) ** -0.5, -1).to(dtype)
-            x = x + F.linear((shares @ values).reshape(len(live), width), out)
+            x = x + F.linear((shares @ values).reshape(rows, width), out)
             normed = rms_norm(x, layer.moe_norm, config.rms_norm_eps)
             chances = torch.softmax(F.linear(normed, layer.router), -1)
             weights, experts = chances.topk(config.num_experts_per_tok, -1)
             gates = torch.zeros_like(chances).scatter_(1, experts, weights)
-            gate, up = (normed.to(dtype) @ gate_up).view(len(live), *experts_wide).chunk(2, -1)
+            gate, up = (normed.to(dtype) @ gate_up).view(rows, *experts_wide).chunk(2, -1)
             inner = F.silu(gate.float()) * up * gates[:, :, None]
-            x = x + inner.to(dtype).view(len(live), -1) @ down
+            x = x + inner.to(dtype).view(rows, -1) @ down
         if at + 1 < int(lengths.min()):
             continue
         logits = F.linear(rms_norm(x, model.final_norm, config.rms_norm_eps).to(dtype), head)
@@ -98,8 +98,9 @@ def decode(
         going = ~(ended | (lengths + max_tokens <= at + 2))[live]
         if not bool(going.any()):
             break
-        if 2 * int(going.sum()) <= len(live):
+        if 2 * int(going.sum()) <= rows:
             live, cache = live[going], cache[:, :, going]
+            rows = len(live)
     ends = (lengths + max_tokens).clamp(max=steps).tolist()
     replies = []
     for row, prompt in enumerate(prompts):

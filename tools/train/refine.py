@@ -10,8 +10,6 @@ them hold bits per byte. Minutes of work, begun anew when cut off: it keeps no c
 
 import argparse
 import csv
-import math
-import os
 import random
 import re
 import time
@@ -29,7 +27,7 @@ from chats import has_loop
 from corpus import ASSISTANT, END, PAD, TokenizedCorpus, read_documents
 from decode import decode
 from export import export_huggingface
-from train import Trainer, learning_rate
+from train import create_trainer, parse_shares
 from train import parse_arguments as parse_training
 from unrepeat import repeat_periods
 from weights import load_huggingface
@@ -236,19 +234,11 @@ def parse_arguments() -> tuple[argparse.Namespace, argparse.Namespace]:
 
 def main() -> None:
     own, arguments = parse_arguments()
-    torch.manual_seed(arguments.seed)
-    torch.set_num_threads(arguments.threads or os.cpu_count())
-    torch.set_float32_matmul_precision("high")
-    if not arguments.no_compile:
-        olmoe.compile_kernels()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(arguments)
-    model, optimizer = trainer.model, trainer.optimizer
-    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
-    shares = {name: float(weight) for name, weight in (item.split("=") for item in own.share)}
-    prompts = Prompts(trainer.train, shares)
+    trainer = create_trainer(arguments)
+    model = trainer.model
+    prompts = Prompts(trainer.train, parse_shares(own.share))
     judging = load_huggingface(own.judge or arguments.init).to(arguments.device)
-    judge = Judge(judging, tokenizer, arguments.corpus / "train.jsonl.gz", own.short_weight)
+    judge = Judge(judging, trainer.tokenizer, arguments.corpus / "train.jsonl.gz", own.short_weight)
     width = PROMPT_TOKENS + own.answer_tokens
     rows_of_text = arguments.batch_tokens // arguments.window
     file = (arguments.out / "metrics.csv").open("w", newline="")
@@ -266,10 +256,7 @@ def main() -> None:
         temperature = own.temperature[step % len(own.temperature)]
         replies = decode(model, asked, own.answer_tokens, temperature, seed)
         rated = judge.rate(asked, lengths, replies, width)
-        rate = learning_rate(step, trainer.progress, arguments)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad()
+        rate = trainer.begin_step()
         better = advantages(rated["reward"], own.group)
         tokens = float(sum(map(len, replies)))
         drawn = 0.0
@@ -282,13 +269,8 @@ def main() -> None:
         inputs, targets, weights = trainer.batches.next(arguments.window, rows_of_text)
         losses = model(inputs, targets, (inputs != PAD).float())
         text = (losses.token * weights).sum() / weights.sum()
-        routing = arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
-        (text + routing).backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"gradient norm {norm} at step {step + 1}")
-        optimizer.step()
-        trainer.step += 1
+        (text + trainer.routing_loss(losses)).backward()
+        norm = trainer.end_step()
         row = {name: round(float(value.mean()), 4) for name, value in rated.items()}
         row |= {
             "step": trainer.step,

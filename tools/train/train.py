@@ -101,15 +101,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+def parse_shares(items: list[str]) -> dict[str, float]:
+    """["DOMAIN=NUMBER", ...] -> by domain."""
+    return {domain: float(number) for domain, number in (item.split("=") for item in items)}
+
+
 class Batches:
     """Endless packed windows in a resumable order."""
 
     def __init__(self, corpus: TokenizedCorpus, arguments: argparse.Namespace):
         self.corpus, self.arguments = corpus, arguments
-        self.repeats = {}
-        for item in arguments.repeat:
-            domain, copies = item.split("=")
-            self.repeats[domain] = float(copies)
+        self.repeats = parse_shares(arguments.repeat)
         self.window, self.epoch, self.used = 0, -1, 0
         self.windows: list = []
 
@@ -188,7 +190,7 @@ class Trainer:
 
     def __init__(self, arguments: argparse.Namespace):
         self.arguments = arguments
-        tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
+        self.tokenizer = tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
         self.train, self.valid = (
             load_corpus(
                 arguments.corpus / f"{name}.jsonl.gz", tokenizer, arguments.out / f"{name}.npz"
@@ -244,6 +246,27 @@ class Trainer:
         torch.save(state, partial)
         partial.replace(self.checkpoint)
 
+    def begin_step(self) -> float:
+        """Sets and returns the learning rate; gradients begin at zero."""
+        rate = learning_rate(self.step, self.progress, self.arguments)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        return rate
+
+    def end_step(self) -> float:
+        """Moves the weights by their gradients, whose norm it returns, clipped to 1."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"gradient norm {norm} at step {self.step + 1}")
+        self.optimizer.step()
+        self.step += 1
+        return norm
+
+    def routing_loss(self, losses: olmoe.Losses) -> torch.Tensor:
+        arguments = self.arguments
+        return arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
+
     def train_step(self) -> dict:
         """One batch; returns the row of metrics."""
         arguments, progress, began = self.arguments, self.progress, time.monotonic()
@@ -252,9 +275,7 @@ class Trainer:
         rows = arguments.batch_tokens // window
         repeating = progress >= arguments.unrepeat_from and round(arguments.unrepeat_share * rows)
         inputs, targets, weights = self.batches.next(window, rows - repeating)
-        rate = learning_rate(self.step, progress, arguments)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.begin_step()
         valid = (inputs != PAD).float()
         periods = None
         if repeating:
@@ -280,14 +301,9 @@ class Trainer:
             unrepeat = unrepeat_loss(
                 losses.token[rows - repeating :], periods, arguments.unrepeat_decay
             )
-        routing = arguments.balance_weight * losses.balance + arguments.z_weight * losses.z
-        self.optimizer.zero_grad()
+        routing = self.routing_loss(losses)
         (learnt + arguments.unrepeat_weight * unrepeat + routing).backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"gradient norm {norm} at step {self.step + 1}")
-        self.optimizer.step()
-        self.step += 1
+        norm = self.end_step()
         self.tokens += int((weights > 0).sum())
         shares = losses.load * self.model.config.num_experts
         values = (
@@ -351,15 +367,20 @@ class Trainer:
         print(f"done: {self.step} steps, {self.tokens} tokens, {minutes:.1f} minutes", flush=True)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def create_trainer(arguments: argparse.Namespace) -> Trainer:
+    """PyTorch as the arguments want it, the folder for results, and what trains into it."""
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision("high")
     if not arguments.no_compile:
         olmoe.compile_kernels()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(arguments)
+    return Trainer(arguments)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    trainer = create_trainer(arguments)
     trainer.run()
     export_huggingface(trainer.model, arguments.tokenizer, arguments.out / "model")
 

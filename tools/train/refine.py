@@ -11,7 +11,6 @@ them hold bits per byte. Minutes of work, begun anew when cut off: it keeps no c
 import argparse
 import csv
 import random
-import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from torch import Tensor
 
 import olmoe
 from chats import has_loop
-from corpus import ASSISTANT, END, PAD, TokenizedCorpus, read_documents
+from corpus import ASSISTANT, END, PAD, USER, TokenizedCorpus, read_documents
 from decode import decode
 from export import export_huggingface
+from rules import echoes, words_of, wrong_sums
 from train import create_trainer, parse_shares
 from train import parse_arguments as parse_training
 from unrepeat import repeat_periods
@@ -35,9 +35,12 @@ from weights import load_huggingface
 PROMPT_TOKENS = 64
 FIRST_TURNS = 0.7  # share of the prompts that are a document's first message
 USUAL_NATS = 2.0  # a word that the judge gives at least e^-2 is nothing odd
-ODD_WEIGHT, FIT_WEIGHT, LOOP_WEIGHT, UNKNOWN_WEIGHT = 0.5, 0.5, 1.0, 0.5
+MOST_FIT = 4.0  # more of it is as good
+ODD_WEIGHT, FIT_WEIGHT, LOOP_WEIGHT, UNKNOWN_WEIGHT = 0.5, 0.2, 1.0, 0.5
+ECHO_WEIGHT, WRONG_WEIGHT, ENDLESS_WEIGHT, MISSING_WEIGHT = 1.0, 0.5, 0.5, 1.0
 LEAST_SPREAD = 0.1  # of a group's rewards: below it answers are as good as alike
 KNOWN_WORD = 3  # times that a word of the training text occurs in it
+COMMON_WORDS = 200  # the most frequent ones: naming them says nothing
 LONG_ENOUGH = 50  # tokens; that a document says more is no reason to
 LEAST_LENGTH = 0.8  # of a document's answer
 NARROW_TOKENS = 72  # prompt and answer: most rows are no longer than this
@@ -52,8 +55,11 @@ COLUMNS = [
     "short",
     "loops",
     "unknown",
+    "missing",
+    "echo",
+    "wrong",
+    "endless",
     "length",
-    "ended",
     "drawn",
     "text",
     "grad_norm",
@@ -112,8 +118,8 @@ class Prompts:
         self.names = [name for name in corpus.domain_names if shares.get(name, 1.0) > 0]
         self.weights = [shares.get(name, 1.0) for name in self.names]
 
-    def draw(self, rng: random.Random, domain: str) -> tuple[list[int], int]:
-        """A prompt, and how many tokens the document has for an answer, its END too."""
+    def draw(self, rng: random.Random, domain: str) -> tuple[list[int], list[int]]:
+        """A prompt, and the document's own answer, its END too."""
         while True:
             document = int(rng.choice(self.of_domain[domain]))
             start, end = (int(place) for place in self.corpus.starts[document : document + 2])
@@ -121,10 +127,10 @@ class Prompts:
             turns = np.flatnonzero(tokens[:PROMPT_TOKENS] == ASSISTANT)
             if turns.size:
                 turn = int(turns[0] if rng.random() < FIRST_TURNS else rng.choice(turns))
-                length = int(np.flatnonzero(tokens[turn:] == END)[0])
-                return tokens[: turn + 1].tolist(), length
+                end = turn + 1 + int(np.flatnonzero(tokens[turn:] == END)[0])
+                return tokens[: turn + 1].tolist(), tokens[turn + 1 : end].tolist()
 
-    def draw_pairs(self, rng: random.Random, count: int) -> list[tuple[list[int], int]]:
+    def draw_pairs(self, rng: random.Random, count: int) -> list[tuple[list[int], list[int]]]:
         """As `draw`, two by two of one source, so that each has a neighbour of its own kind."""
         prompts = []
         while len(prompts) < count:
@@ -143,6 +149,12 @@ class Judge:
             for message in document["messages"]:
                 counts.update(words_of(message["content"]))
         self.words = {word for word, count in counts.items() if count >= KNOWN_WORD}
+        self.common = {word for word, _ in counts.most_common(COMMON_WORDS)}
+
+    def subjects(self, prompt: list[int], own: list[int]) -> set[str]:
+        """What the last message asks for: words of it that the document's answer took up."""
+        asked, answer = (self.tokenizer.decode(part) for part in (prompt[last_turn(prompt) :], own))
+        return set(words_of(asked)) & set(words_of(answer)) - self.common
 
     @torch.no_grad()
     def weigh(
@@ -159,20 +171,26 @@ class Judge:
         return nats, odd, tokens.clamp(min=1)
 
     def rate(
-        self, prompts: list[list[int]], lengths: list[int], replies: list[list[int]], width: int
+        self,
+        prompts: list[list[int]],
+        own: list[list[int]],
+        replies: list[list[int]],
+        width: int,
     ) -> dict[str, Tensor]:
         """Per row: the reward and its parts.
 
-        odd: nats above the usual, over the root of the tokens (a reader stumbles at each, and
-        forgives a long answer more); fit: nats a token that the prompt spares, beside the other
-        prompt of its kind; short: share that it lacks of the length of the document's answer;
-        loops; unknown: words.
+        odd: nats above the usual; fit: nats that the prompt spares, beside the other prompt of its
+        kind; both over the root of the tokens (a reader stumbles at each odd word, and forgives a
+        long answer more; one word of its prompt makes a long answer fit); short: share that it
+        lacks of the length of the document's `own` answer; missing: share of the prompt's subjects
+        that it does not name; loops; unknown: words; echo and wrong: as rules.py has them; endless:
+        cut off before its END.
         """
         nats, odd, tokens = self.weigh(prompts, replies, width)
-        elsewhere, _, tokens_there = self.weigh(swap_neighbours(prompts), replies, width)
+        elsewhere, _, _ = self.weigh(swap_neighbours(prompts), replies, width)
         odd = odd / tokens.sqrt()
-        fit = (elsewhere / tokens_there - nats / tokens).clamp(-1, 1)
-        wanted = torch.tensor(lengths).clamp(max=LONG_ENOUGH) * LEAST_LENGTH
+        fit = ((elsewhere - nats) / tokens.sqrt()).clamp(-MOST_FIT, MOST_FIT)
+        wanted = torch.tensor([len(answer) for answer in own]).clamp(max=LONG_ENOUGH) * LEAST_LENGTH
         short = (1 - tokens / wanted).clamp(min=0)
         texts = [self.tokenizer.decode(reply) for reply in replies]
         loops = torch.tensor(
@@ -184,14 +202,26 @@ class Judge:
         unknown = torch.tensor(
             [float(any(word not in self.words for word in words_of(text))) for text in texts]
         )
+        missing = torch.zeros(len(replies))
+        for row, text in enumerate(texts):
+            subjects = self.subjects(prompts[row], own[row])
+            if subjects:
+                missing[row] = len(subjects - set(words_of(text))) / len(subjects)
+        echo = torch.tensor([echoes(text) for text in texts])
+        wrong = torch.tensor([wrong_sums(text) for text in texts])
+        endless = torch.tensor([float(END not in reply) for reply in replies])
+        flaws = ODD_WEIGHT * odd + self.short_weight * short + LOOP_WEIGHT * loops
+        flaws += UNKNOWN_WEIGHT * unknown + ECHO_WEIGHT * echo
+        flaws += WRONG_WEIGHT * wrong + ENDLESS_WEIGHT * endless
+        flaws += MISSING_WEIGHT * missing
         parts = {"odd": odd, "fit": fit, "short": short, "loops": loops, "unknown": unknown}
-        flaws = ODD_WEIGHT * odd + self.short_weight * short
-        flaws += LOOP_WEIGHT * loops + UNKNOWN_WEIGHT * unknown
+        parts |= {"missing": missing, "echo": echo, "wrong": wrong, "endless": endless}
         return {"reward": FIT_WEIGHT * fit - flaws, **parts}
 
 
-def words_of(text: str) -> list[str]:
-    return re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower())
+def last_turn(prompt: list[int]) -> int:
+    """Where the last user's message begins."""
+    return max((at for at, token in enumerate(prompt) if token == USER), default=0)
 
 
 def swap_neighbours(prompts: list[list[int]]) -> list[list[int]]:
@@ -249,13 +279,13 @@ def main() -> None:
         step = trainer.step
         rng = random.Random(f"{arguments.seed} {step}")
         pairs = prompts.draw_pairs(rng, own.prompts)
-        asked, lengths = map(
+        asked, own_answers = map(
             list, zip(*(pair for pair in pairs for _ in range(own.group)), strict=True)
         )
         seed = rng.randrange(2**31)
         temperature = own.temperature[step % len(own.temperature)]
         replies = decode(model, asked, own.answer_tokens, temperature, seed)
-        rated = judge.rate(asked, lengths, replies, width)
+        rated = judge.rate(asked, own_answers, replies, width)
         rate = trainer.begin_step()
         better = advantages(rated["reward"], own.group)
         tokens = float(sum(map(len, replies)))
@@ -278,7 +308,6 @@ def main() -> None:
             "lr": f"{rate:.3g}",
             "temperature": temperature,
             "length": round(tokens / len(replies), 1),
-            "ended": round(sum(END in reply for reply in replies) / len(replies), 3),
             "drawn": round(drawn, 4),
             "text": round(float(text.detach()), 4),
             "grad_norm": round(norm, 3),

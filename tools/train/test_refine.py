@@ -76,7 +76,7 @@ def test_rewards_are_those_of_each_answer_alone(folders, tokenizer_file):  # noq
     texts = ["Once upon a time", "Yes.", "a time a time a time a time a time", "xyzzy"]
     replies = [[*tokenizer.encode(text, add_special_tokens=False).ids, END] for text in texts]
     prompts = [PROMPT] * 2 + [[BOS, USER, 44, END, ASSISTANT]] * 2
-    rated = judge.rate(prompts, [4, 4, 200, 8], replies, 160)
+    rated = judge.rate(prompts, [[60] * count for count in (4, 4, 200, 8)], replies, 160)
     assert rated["loops"].tolist() == [0, 0, 1, 0]
     assert rated["unknown"].tolist() == [0, 0, 0, 1]
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
@@ -88,8 +88,35 @@ def test_rewards_are_those_of_each_answer_alone(folders, tokenizer_file):  # noq
     tokens = torch.tensor([len(reply) for reply in replies])
     short = (1 - tokens / torch.tensor([3.2, 3.2, 40.0, 6.4])).clamp(min=0)
     assert torch.allclose(rated["short"], short)
-    flaws = rated["odd"] / 2 + 0.8 * short + rated["loops"] + rated["unknown"] / 2
-    assert torch.allclose(rated["reward"], 0.5 * rated["fit"] - flaws)
+    assert rated["endless"].tolist() == [0, 0, 0, 0] and rated["echo"][2] > 0
+    flaws = rated["odd"] / 2 + 0.8 * short + rated["loops"] + rated["unknown"] / 2 + rated["echo"]
+    assert torch.allclose(rated["reward"], 0.2 * rated["fit"] - flaws)
+    cut = judge.rate(prompts[:2], [[60] * 4] * 2, [reply[:-1] for reply in replies[:2]], 160)
+    assert cut["endless"].tolist() == [1, 1]
+
+
+def test_an_answer_names_what_the_document_s_own_takes_up(folders, tokenizer_file):  # noqa: F811
+    """Not what only the prompt says, no common word, nothing of an earlier turn."""
+    from tokenizers import Tokenizer
+
+    corpus, folder, _ = folders
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    model = load_huggingface(folder, torch.float32)
+    judge = Judge(model, tokenizer, corpus / "train.jsonl.gz", 0.0)
+    judge.common = {"a", "the"}
+
+    def ids(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    asked = ids("Tell me a tale about a Fox and the well.")
+    prompt = [BOS, USER, *ids("A king"), END, ASSISTANT, *ids("Yes"), END, USER, *asked, END]
+    prompt.append(ASSISTANT)
+    own = ids("The fox fell into a well, the king did not.")
+    assert judge.subjects(prompt, own) == {"fox", "well"}
+    replies = [ids(text) for text in ("The Fox!", "A king.", "Well, fox?")]
+    rated = judge.rate([prompt] * 3, [own] * 3, replies, 160)
+    assert rated["missing"].tolist() == [0.5, 1, 0]
+    assert judge.rate([prompt], [ids("No.")], replies[:1], 160)["missing"].tolist() == [0]
 
 
 def test_what_the_judge_likes_becomes_likelier(folders, tokenizer_file, monkeypatch):  # noqa: F811

@@ -139,6 +139,23 @@ class Prompts:
         return prompts[:count]
 
 
+@torch.no_grad()
+def weigh(
+    model: olmoe.Olmoe, prompts: list[list[int]], replies: list[list[int]], width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Per row: nats of the whole reply, what of them is above the usual over the root of the
+    tokens, tokens."""
+    nats, odd, tokens = torch.zeros(3, len(replies)).unbind()
+    for batch in make_batches(prompts, replies, width):
+        there = batch.to(model.head.device)
+        token = model(there.inputs, there.targets, there.valid).token.cpu()
+        nats[batch.places] = (token * batch.answers).sum(1)
+        odd[batch.places] = ((token - USUAL_NATS).clamp(min=0) * batch.answers).sum(1)
+        tokens[batch.places] = batch.answers.sum(1)
+    tokens = tokens.clamp(min=1)
+    return nats, odd / tokens.sqrt(), tokens
+
+
 class Judge:
     """What an answer is worth: no word that does not follow, made for its prompt, no loop."""
 
@@ -156,20 +173,6 @@ class Judge:
         asked, answer = (self.tokenizer.decode(part) for part in (prompt[last_turn(prompt) :], own))
         return set(words_of(asked)) & set(words_of(answer)) - self.common
 
-    @torch.no_grad()
-    def weigh(
-        self, prompts: list[list[int]], replies: list[list[int]], width: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Per row: nats of the whole reply, what of them is above the usual, tokens."""
-        nats, odd, tokens = torch.zeros(3, len(replies)).unbind()
-        for batch in make_batches(prompts, replies, width):
-            there = batch.to(self.model.head.device)
-            token = self.model(there.inputs, there.targets, there.valid).token.cpu()
-            nats[batch.places] = (token * batch.answers).sum(1)
-            odd[batch.places] = ((token - USUAL_NATS).clamp(min=0) * batch.answers).sum(1)
-            tokens[batch.places] = batch.answers.sum(1)
-        return nats, odd, tokens.clamp(min=1)
-
     def rate(
         self,
         prompts: list[list[int]],
@@ -186,9 +189,8 @@ class Judge:
         that it does not name; loops; unknown: words; echo and wrong: as rules.py has them; endless:
         cut off before its END.
         """
-        nats, odd, tokens = self.weigh(prompts, replies, width)
-        elsewhere, _, _ = self.weigh(swap_neighbours(prompts), replies, width)
-        odd = odd / tokens.sqrt()
+        nats, odd, tokens = weigh(self.model, prompts, replies, width)
+        elsewhere, _, _ = weigh(self.model, swap_neighbours(prompts), replies, width)
         fit = ((elsewhere - nats) / tokens.sqrt()).clamp(-MOST_FIT, MOST_FIT)
         wanted = torch.tensor([len(answer) for answer in own]).clamp(max=LONG_ENOUGH) * LEAST_LENGTH
         short = (1 - tokens / wanted).clamp(min=0)

@@ -3,7 +3,6 @@
 import ast
 import operator
 import re
-from collections import Counter
 
 ECHO_WORDS = 3  # a phrase of so many words said again is an echo
 TOLERANCE = 0.01  # of a sum's result: texts round
@@ -25,7 +24,7 @@ def echoes(text: str) -> float:
     """0..1: the share of its phrases of `ECHO_WORDS` words that it said before."""
     words = words_of(text)
     phrases = [tuple(words[at : at + ECHO_WORDS]) for at in range(len(words) - ECHO_WORDS + 1)]
-    return 1 - len(Counter(phrases)) / len(phrases) if phrases else 0.0
+    return 1 - len(set(phrases)) / len(phrases) if phrases else 0.0
 
 
 def wrong_sums(text: str) -> float:

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from corpus import ASSISTANT, BOS, END, USER, domain_of, read_documents
-from refine import ODD_WEIGHT, USUAL_NATS, make_batches
+from olmoe import Olmoe
+from refine import ODD_WEIGHT, weigh
 from weights import load_huggingface
 
 SHORTEST, LONGEST = 30, 64  # tokens of a tale
@@ -82,6 +82,20 @@ def is_whole(text: str) -> bool:
     return closed and said <= MOST_SPEECH * len(text)
 
 
+def longest_start(paragraphs: list[str], tokenizer: Tokenizer) -> str:
+    """As many of their first sentences as fit and make a whole; "" where none do."""
+    text, best = "", ""
+    for paragraph in paragraphs:
+        for at, sentence in enumerate(split_sentences(paragraph)):
+            text += ("" if not text else " " if at else "\n\n") + sentence
+            length = len(tokenizer.encode(text, add_special_tokens=False).ids)
+            if length > LONGEST:
+                return best
+            if length >= SHORTEST and is_whole(text):
+                best = text
+    return best
+
+
 def find_tales(documents: list[dict], tokenizer: Tokenizer) -> list[Tale]:
     """At most one to a paragraph: as many of its sentences as fit, and of the next ones'."""
     tales: dict[str, Tale] = {}
@@ -94,20 +108,7 @@ def find_tales(documents: list[dict], tokenizer: Tokenizer) -> list[Tale]:
             first = split_sentences(paragraph)[:1]
             if not first or UNKNOWN_THERE.search(re.sub(r'"[^"]*"', "", first[0])):
                 continue
-            text, best = "", ""
-            for part in paragraphs[at : at + 3]:
-                sentences = split_sentences(part)
-                for sentence in sentences:
-                    joint = " " if sentence is not sentences[0] else "\n\n"
-                    text = text + joint + sentence if text else sentence
-                    length = len(tokenizer.encode(text, add_special_tokens=False).ids)
-                    if length > LONGEST:
-                        break
-                    if length >= SHORTEST and is_whole(text):
-                        best = text
-                else:
-                    continue
-                break
+            best = longest_start(paragraphs[at : at + 3], tokenizer)
             if best:
                 tales.setdefault(best, Tale(document["source"], best, opens))
     return list(tales.values())
@@ -149,21 +150,16 @@ def choose_plain(tales: list[Tale], most: int, each: int) -> list[Tale]:
     return chosen
 
 
-@torch.no_grad()
-def weigh(tales: list[Tale], model: torch.nn.Module, tokenizer: Tokenizer) -> None:
-    """Gives each its oddness, with as little as can be asked before it."""
+def find_oddness(tales: list[Tale], model: Olmoe, tokenizer: Tokenizer) -> None:
+    """Gives each its own, with as little as can be asked before it."""
     asked = tokenizer.encode(ASKS_FOR_ANY[0], add_special_tokens=False).ids
     prompt = [BOS, USER, *asked, END, ASSISTANT]
-    replies = [tokenizer.encode(tale.text, add_special_tokens=False).ids for tale in tales]
     for start in range(0, len(tales), ROWS):
-        part = replies[start : start + ROWS]
-        for batch in make_batches([prompt] * len(part), part, len(prompt) + LONGEST):
-            token = model(batch.inputs, batch.targets, batch.valid).token
-            counts = batch.answers.sum(1)
-            odd = ((token - USUAL_NATS).clamp(min=0) * batch.answers).sum(1) / counts.sqrt()
-            nats = (token * batch.answers).sum(1) / counts
-            for place, value in zip(batch.places, ODD_WEIGHT * odd + nats, strict=True):
-                tales[start + int(place)].oddness = float(value)
+        part = tales[start : start + ROWS]
+        replies = [tokenizer.encode(tale.text, add_special_tokens=False).ids for tale in part]
+        nats, odd, tokens = weigh(model, [prompt] * len(part), replies, len(prompt) + LONGEST)
+        for tale, value in zip(part, ODD_WEIGHT * odd + nats / tokens, strict=True):
+            tale.oddness = float(value)
 
 
 def main() -> None:
@@ -182,7 +178,7 @@ def main() -> None:
     train = arguments.corpus / "train.jsonl.gz"
     documents = [d for d in read_documents(train) if domain_of(d["source"]) == "stories"]
     tales = find_tales(documents, tokenizer)
-    weigh(tales, load_huggingface(arguments.model).eval(), tokenizer)
+    find_oddness(tales, load_huggingface(arguments.model).eval(), tokenizer)
     print(f"{len(tales)} passages, of {np.mean([tale.opens for tale in tales]):.0%} a tale opens")
     rng = random.Random(arguments.seed)
     things = find_things(documents)

@@ -25,6 +25,7 @@ async function count(draft: DraftOptions) {
       draft,
       // As in the ladder's rungs (d) and (g).
       paging: { predictor: 'none', runAhead: true, segmentLayers: 1024 },
+      tokensPerSubmit: 1,
     });
     const { generatedTokens, roundTrips, uploadBytes, draft: guesses } = result.stats;
     total.tokens += generatedTokens - 1;

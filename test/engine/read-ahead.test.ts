@@ -23,8 +23,9 @@ const request: GenerateRequest = {
   ignoreEos: true,
   draft: { kind: 'off' },
   sampling: { temperature: 0.8, seed: 3 },
-  // Runs behind a fault name its pages: no predictor, whose choice depends on measured times.
+  // Runs behind a fault name its pages: no predictor and no token that goes on, whose choices depend on measured times.
   paging: { predictor: 'none', runAhead: true, segmentLayers: 99 },
+  tokensPerSubmit: 1,
 };
 
 async function ask(readMs: number, hostCacheBytes: number | undefined) {

@@ -36,7 +36,7 @@ PROMPT_TOKENS = 64
 FIRST_TURNS = 0.7  # share of the prompts that are a document's first message
 USUAL_NATS = 2.0  # a word that the judge gives at least e^-2 is nothing odd
 MOST_FIT = 4.0  # more of it is as good
-ODD_WEIGHT, FIT_WEIGHT, LOOP_WEIGHT, UNKNOWN_WEIGHT = 0.5, 0.2, 1.0, 0.5
+ODD_WEIGHT, LOOP_WEIGHT, UNKNOWN_WEIGHT = 0.5, 1.0, 0.5
 ECHO_WEIGHT, WRONG_WEIGHT, ENDLESS_WEIGHT, MISSING_WEIGHT = 1.0, 0.5, 0.5, 1.0
 LEAST_SPREAD = 0.1  # of a group's rewards: below it answers are as good as alike
 KNOWN_WORD = 3  # times that a word of the training text occurs in it
@@ -159,8 +159,16 @@ def weigh(
 class Judge:
     """What an answer is worth: no word that does not follow, made for its prompt, no loop."""
 
-    def __init__(self, model: olmoe.Olmoe, tokenizer: Tokenizer, corpus: Path, short_weight: float):
-        self.model, self.tokenizer, self.short_weight = model.eval(), tokenizer, short_weight
+    def __init__(
+        self,
+        model: olmoe.Olmoe,
+        tokenizer: Tokenizer,
+        corpus: Path,
+        short_weight: float,
+        fit_weight: float,
+    ):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.short_weight, self.fit_weight = short_weight, fit_weight
         counts: Counter[str] = Counter()
         for document in read_documents(corpus):
             for message in document["messages"]:
@@ -218,7 +226,7 @@ class Judge:
         flaws += MISSING_WEIGHT * missing
         parts = {"odd": odd, "fit": fit, "short": short, "loops": loops, "unknown": unknown}
         parts |= {"missing": missing, "echo": echo, "wrong": wrong, "endless": endless}
-        return {"reward": FIT_WEIGHT * fit - flaws, **parts}
+        return {"reward": self.fit_weight * fit - flaws, **parts}
 
 
 def last_turn(prompt: list[int]) -> int:
@@ -256,6 +264,7 @@ def parse_arguments() -> tuple[argparse.Namespace, argparse.Namespace]:
     add("--answer-tokens", type=int, default=96)
     add("--share", action="append", default=[], metavar="DOMAIN=WEIGHT", help="of the prompts")
     add("--short-weight", type=float, default=1.0, help="of what an answer lacks in length")
+    add("--fit-weight", type=float, default=0.2, help="of what the prompt makes likelier")
     add("--policy-weight", type=float, default=0.3, help="of the answers' loss beside the text's")
     own, rest = parser.parse_known_args()
     own.temperature = own.temperature or [0.7]
@@ -270,7 +279,8 @@ def main() -> None:
     model = trainer.model
     prompts = Prompts(trainer.train, parse_shares(own.share))
     judging = load_huggingface(own.judge or arguments.init).to(arguments.device)
-    judge = Judge(judging, trainer.tokenizer, arguments.corpus / "train.jsonl.gz", own.short_weight)
+    corpus = arguments.corpus / "train.jsonl.gz"
+    judge = Judge(judging, trainer.tokenizer, corpus, own.short_weight, own.fit_weight)
     width = PROMPT_TOKENS + own.answer_tokens
     rows_of_text = arguments.batch_tokens // arguments.window
     file = (arguments.out / "metrics.csv").open("w", newline="")

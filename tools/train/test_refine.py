@@ -72,7 +72,7 @@ def test_rewards_are_those_of_each_answer_alone(folders, tokenizer_file):  # noq
     corpus, folder, _ = folders
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     model = load_huggingface(folder, torch.float32)
-    judge = Judge(model, tokenizer, corpus / "train.jsonl.gz", 0.8)
+    judge = Judge(model, tokenizer, corpus / "train.jsonl.gz", 0.8, 0.2)
     texts = ["Once upon a time", "Yes.", "a time a time a time a time a time", "xyzzy"]
     replies = [[*tokenizer.encode(text, add_special_tokens=False).ids, END] for text in texts]
     prompts = [PROMPT] * 2 + [[BOS, USER, 44, END, ASSISTANT]] * 2
@@ -102,7 +102,7 @@ def test_an_answer_names_what_the_document_s_own_takes_up(folders, tokenizer_fil
     corpus, folder, _ = folders
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     model = load_huggingface(folder, torch.float32)
-    judge = Judge(model, tokenizer, corpus / "train.jsonl.gz", 0.0)
+    judge = Judge(model, tokenizer, corpus / "train.jsonl.gz", 0.0, 0.2)
     judge.common = {"a", "the"}
 
     def ids(text: str) -> list[int]:

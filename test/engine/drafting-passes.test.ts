@@ -44,7 +44,13 @@ describe('a self-draft', () => {
   it('names pages that its pass will miss: fewer round trips than without', async () => {
     const { engine } = await openForTest('e60k8-q4_0', { expertBudget: { percent: 50 } });
     const paging = { predictor: 'none', runAhead: false, segmentLayers: 99 } as const;
-    const request: GenerateRequest = { tokenIds: [42, 7, 19], maxTokens: 30, ignoreEos: true, paging, tokensPerSubmit: 1 };
+    const request: GenerateRequest = {
+      tokenIds: [42, 7, 19],
+      maxTokens: 30,
+      ignoreEos: true,
+      paging,
+      tokensPerSubmit: 1,
+    };
     const [right, off] = await answer(engine, { ...request, draft: { kind: 'off' } });
     const [got, self] = await answer(engine, { ...request, draft: { kind: 'self', tokens: 3 } });
     expect(got).toEqual(right);

@@ -209,14 +209,13 @@ class Judge:
                 for text, reply in zip(texts, replies, strict=True)
             ]
         )
-        unknown = torch.tensor(
-            [float(any(word not in self.words for word in words_of(text))) for text in texts]
-        )
+        said = [set(words_of(text)) for text in texts]
+        unknown = torch.tensor([float(not words <= self.words) for words in said])
         missing = torch.zeros(len(replies))
-        for row, text in enumerate(texts):
+        for row, words in enumerate(said):
             subjects = self.subjects(prompts[row], own[row])
             if subjects:
-                missing[row] = len(subjects - set(words_of(text))) / len(subjects)
+                missing[row] = len(subjects - words) / len(subjects)
         echo = torch.tensor([echoes(text) for text in texts])
         wrong = torch.tensor([wrong_sums(text) for text in texts])
         endless = torch.tensor([float(END not in reply) for reply in replies])
